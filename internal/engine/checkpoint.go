@@ -1,0 +1,344 @@
+package engine
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/leatgo/leat/internal/failpoint"
+	"github.com/leatgo/leat/internal/store"
+)
+
+// cut is a numbered barrier: positions of all partitions between two batches of
+// each (rule E9).
+type cut struct {
+	seq    uint64
+	force  bool
+	lanes  []laneCut
+	count  counters // of sources and stages; sinks add theirs when they pass it
+	deltas []store.Delta
+}
+
+type laneCut struct {
+	lane *lane
+	pos  Position
+}
+
+// forSink gives the positions that the sink commits. Where it holds more since
+// an earlier life, its own position stays (rule E7).
+func (c *cut) forSink(sink *Node) map[string]Position {
+	out := map[string]Position{}
+	for _, l := range c.lanes {
+		if !reaches(l.lane.source, sink) {
+			continue
+		}
+		p := l.pos
+		if held := l.lane.held[sink.id]; held.Known() && (!p.Known() || held.Next > p.Next) {
+			p = held
+		}
+		if p.Known() {
+			out[l.lane.name] = p
+		}
+	}
+	return out
+}
+
+// checkpoints is the checkpoint loop. It ends when everything is committed, or
+// with the reason why the generation died.
+func (g *generation) checkpoints() error {
+	e := g.e
+	timer := time.NewTimer(e.cfg.CheckpointEvery)
+	defer timer.Stop()
+	draining := e.ctx.Done()
+	var deadline <-chan time.Time
+	var final *cut
+	for {
+		select {
+		case <-g.ctx.Done():
+			return g.cause()
+		case <-deadline:
+			return fmt.Errorf("rule A7: the drain took longer than Config.DrainTimeout, %v; what is not committed is read again at the next start", e.cfg.DrainTimeout)
+		case <-draining:
+			draining = nil
+			t := time.NewTimer(e.cfg.DrainTimeout)
+			defer t.Stop()
+			deadline = t.C
+		case <-timer.C:
+			timer.Reset(e.cfg.CheckpointEvery)
+			if final == nil && g.hasMoved() {
+				if _, err := g.take(false); err != nil {
+					return err
+				}
+			}
+		case <-g.wake:
+		}
+		if err := g.completeCuts(); err != nil {
+			return err
+		}
+		switch {
+		case final != nil:
+			if g.isComplete(final) {
+				return g.srcErr
+			}
+		case g.drained():
+			// Rule A7: everything read is delivered; nothing comes any more.
+			c, err := g.take(true)
+			if err != nil {
+				return err
+			}
+			if final = c; len(g.workers) == 0 {
+				g.poke()
+			}
+		case g.caughtUpNow():
+			// Rule A6: the source has nothing more for now.
+			if _, err := g.take(false); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// cause is why the generation died.
+func (g *generation) cause() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.dead
+}
+
+func (g *generation) hasMoved() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.moved
+}
+
+// drained tells whether all sources have ended and all they sent is delivered.
+func (g *generation) drained() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.reading > 0 || g.busy > 0 {
+		return false
+	}
+	for _, l := range g.order {
+		if l.due < l.issued {
+			return false
+		}
+	}
+	return true
+}
+
+// caughtUpNow tells whether a cut that CaughtUp asked for is due.
+func (g *generation) caughtUpNow() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.caughtUp {
+		return false
+	}
+	for _, l := range g.order {
+		if l.due < l.goal {
+			return false
+		}
+	}
+	g.caughtUp = false
+	return g.moved
+}
+
+func (g *generation) isComplete(c *cut) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.committed >= c.seq
+}
+
+// take makes a cut while no lane is busy and puts it on every sink's queue.
+// New deliveries wait for it; handlers do not (rules E9, E10).
+func (g *generation) take(force bool) (*cut, error) {
+	e := g.e
+	g.mu.Lock()
+	g.cutting = true
+	for g.busy > 0 && g.dead == nil {
+		if g.quiet == nil {
+			g.quiet = make(chan struct{})
+		}
+		quiet := g.quiet
+		g.mu.Unlock()
+		select {
+		case <-quiet:
+		case <-g.ctx.Done():
+		}
+		g.mu.Lock()
+	}
+	if g.dead != nil {
+		defer g.mu.Unlock()
+		return nil, g.dead
+	}
+	e.seq++
+	c := &cut{seq: e.seq, force: force, count: g.count.clone()}
+	for _, l := range g.order {
+		c.lanes = append(c.lanes, laneCut{l, l.pos})
+	}
+	g.moved = false
+	g.cuts = append(g.cuts, c)
+	g.mu.Unlock()
+
+	err := g.deltas(c)
+	for _, w := range g.workers {
+		w.queue.push(item{cut: c})
+	}
+
+	g.mu.Lock()
+	g.cutting = false
+	for _, l := range g.order {
+		if l.ready[l.due] != nil && g.dead == nil {
+			g.tasks.Go(func() {
+				g.mu.Lock()
+				g.drainLocked(l)
+				g.mu.Unlock()
+			})
+		}
+	}
+	g.mu.Unlock()
+	return c, err
+}
+
+// maxDeltas is how many pieces of state are kept before a stage is asked for a
+// whole one.
+const maxDeltas = 64
+
+// deltas asks the stages what has changed since the last cut (rule G12: state
+// and positions are one cut).
+func (g *generation) deltas(c *cut) error {
+	for _, n := range g.e.plan.Nodes {
+		if n.Kind != KindStage || n.Stage.State == nil {
+			continue
+		}
+		for _, l := range c.lanes {
+			if l.pos == l.lane.cutAt || !upstreamOf(n, l.lane.source) {
+				continue
+			}
+			d := store.Delta{Stage: n.Name, Partition: l.lane.name}
+			ask := n.Stage.State.Delta
+			if g.e.store.Blobs(d.Stage, d.Partition) >= maxDeltas {
+				ask, d.Full = n.Stage.State.Snapshot, true
+			}
+			err := guard(func() (err error) {
+				d.Blob, err = ask(d.Partition)
+				return err
+			})
+			if err != nil {
+				return wrap(n, d.Partition, fmt.Errorf("saving its state: %w", err))
+			}
+			if d.Blob != nil || d.Full {
+				c.deltas = append(c.deltas, d)
+			}
+		}
+	}
+	for _, l := range c.lanes {
+		l.lane.cutAt = l.pos
+	}
+	return nil
+}
+
+// completeCuts finds the newest cut that every sink holds, saves it and tells
+// the sources (rule A3).
+func (g *generation) completeCuts() error {
+	e := g.e
+	g.mu.Lock()
+	least := e.seq
+	for _, w := range g.workers {
+		least = min(least, w.done)
+	}
+	n := 0
+	for n < len(g.cuts) && g.cuts[n].seq <= least {
+		n++
+	}
+	if n == 0 {
+		g.mu.Unlock()
+		return nil
+	}
+	whole := g.cuts[:n]
+	g.cuts = g.cuts[n:]
+	last := whole[n-1]
+	count := last.count
+	for _, w := range g.workers {
+		t := count.nodes[w.node.id]
+		own := w.passed[last.seq]
+		t.Out, t.Rejected = own.Out, own.Rejected
+		count.nodes[w.node.id] = t
+		maps.DeleteFunc(count.reasons, func(k string, _ int64) bool { return strings.HasPrefix(k, w.node.Name+"\x00") })
+		maps.Copy(count.reasons, w.bad[last.seq])
+		for seq := range w.passed {
+			if seq <= last.seq {
+				delete(w.passed, seq)
+				delete(w.bad, seq)
+			}
+		}
+	}
+	g.mu.Unlock()
+
+	start := time.Now()
+	if err := e.letters.sync(g.ctx); err != nil { // rule B3-1
+		return err
+	}
+	cp := store.Checkpoint{Seq: last.seq, Positions: map[string]store.Position{}, Counters: e.storeCounters(count)}
+	for _, l := range last.lanes {
+		if l.pos.Known() {
+			cp.Positions[l.lane.name] = store.Position(l.pos)
+		}
+	}
+	for _, c := range whole {
+		cp.Deltas = append(cp.Deltas, c.deltas...)
+	}
+	err := failpoint.Hit("engine/before-store")
+	if err == nil {
+		err = e.store.Commit(cp)
+	}
+	if err == nil {
+		err = failpoint.Hit("engine/after-store")
+	}
+	if err != nil {
+		return &Error{Offset: -1, Err: fmt.Errorf("the state folder %s can't be written; the sinks keep what they committed, the rest is read again at the next start: %w", e.cfg.StateDir, err)}
+	}
+	e.saved.Seq, e.saved.Counters = cp.Seq, cp.Counters
+	if e.saved.Positions == nil {
+		e.saved.Positions = map[string]store.Position{}
+	}
+	maps.Copy(e.saved.Positions, cp.Positions)
+
+	for _, n := range e.plan.Nodes {
+		if n.Kind != KindSource {
+			continue
+		}
+		own := Checkpoint{Seq: last.seq, Force: last.force, Positions: map[string]Position{}}
+		for _, l := range last.lanes {
+			if l.lane.source == n && l.pos.Known() {
+				own.Positions[l.lane.local] = l.pos
+			}
+		}
+		err := e.retry(g.ctx, n.Name, "", nil, func() error {
+			return guard(func() error { return n.Source.Commit(g.ctx, own) })
+		})
+		if err != nil {
+			return wrap(n, "", fmt.Errorf("told of checkpoint %d: %w", last.seq, asRewind(err)))
+		}
+	}
+	g.mu.Lock()
+	g.committed = last.seq
+	g.complete = map[string]Position{}
+	for _, l := range last.lanes {
+		g.complete[l.lane.name] = l.pos
+	}
+	g.mu.Unlock()
+	e.observe(Event{Kind: EventCheckpoint, Seq: last.seq, Duration: time.Since(start)})
+	return nil
+}
+
+// reasonsOf copies the reasons of one node.
+func reasonsOf(c counters, n *Node) map[string]int64 {
+	out := map[string]int64{}
+	for k, v := range c.reasons {
+		if strings.HasPrefix(k, n.Name+"\x00") {
+			out[k] = v
+		}
+	}
+	return out
+}

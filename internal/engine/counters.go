@@ -1,0 +1,199 @@
+package engine
+
+import (
+	"maps"
+	"strings"
+)
+
+// Tally counts the rows of one node: In + Added = Out + Rejected + Filtered
+// (rule A8).
+type Tally struct{ In, Out, Rejected, Filtered, Added int64 }
+
+func (t *Tally) add(o Tally) {
+	t.In += o.In
+	t.Out += o.Out
+	t.Rejected += o.Rejected
+	t.Filtered += o.Filtered
+	t.Added += o.Added
+}
+
+// counters are all counts at one moment. They are part of the checkpoint, so
+// that a replay does not count twice.
+type counters struct {
+	nodes   []Tally          // by node; of sinks only Out and Rejected
+	reasons map[string]int64 // by node and class/column/rule
+}
+
+func newCounters(nodes int) counters {
+	return counters{nodes: make([]Tally, nodes), reasons: map[string]int64{}}
+}
+
+func (c counters) clone() counters {
+	return counters{nodes: append([]Tally(nil), c.nodes...), reasons: maps.Clone(c.reasons)}
+}
+
+// reason is the key of a reject in statistics: class/column/rule.
+func reason(r Reject) string {
+	column, rule := fieldOf(r.Err)
+	if column == "" {
+		column = "-"
+	}
+	if rule == "" {
+		rule = "-"
+		if r.Stack != nil {
+			rule = "panic"
+		}
+	}
+	return string(r.Class) + "/" + column + "/" + rule
+}
+
+func (c counters) reject(n *Node, rows []Reject) {
+	for _, r := range rows {
+		c.reasons[n.Name+"\x00"+reason(r)]++
+	}
+}
+
+// In the store a counter is named node\x00count; reasons are node\x00?reason.
+func (e *Engine) storeCounters(c counters) map[string]int64 {
+	out := map[string]int64{}
+	for i, t := range c.nodes {
+		name := e.plan.Nodes[i].Name
+		for k, v := range map[string]int64{"in": t.In, "out": t.Out, "rejected": t.Rejected, "filtered": t.Filtered, "added": t.Added} {
+			if v != 0 {
+				out[name+"\x00"+k] = v
+			}
+		}
+	}
+	for k, v := range c.reasons {
+		name, why, _ := strings.Cut(k, "\x00")
+		out[name+"\x00?"+why] = v
+	}
+	return out
+}
+
+func (e *Engine) loadCounters(saved map[string]int64) counters {
+	c := newCounters(len(e.plan.Nodes))
+	for k, v := range saved {
+		name, what, _ := strings.Cut(k, "\x00")
+		if why, ok := strings.CutPrefix(what, "?"); ok {
+			c.reasons[name+"\x00"+why] = v
+			continue
+		}
+		for i, n := range e.plan.Nodes {
+			if n.Name != name {
+				continue
+			}
+			t := &c.nodes[i]
+			switch what {
+			case "in":
+				t.In = v
+			case "out":
+				t.Out = v
+			case "rejected":
+				t.Rejected = v
+			case "filtered":
+				t.Filtered = v
+			case "added":
+				t.Added = v
+			}
+		}
+	}
+	return c
+}
+
+// Stats is a snapshot for people; documented in package leat.
+type Stats struct {
+	Nodes     []NodeStats
+	Rejected  map[string]int64
+	Run       RunStats
+	InFlight  int64
+	Batches   int
+	Committed uint64
+	Positions map[string]Position
+}
+
+// NodeStats is documented in package leat.
+type NodeStats struct {
+	Name                               string
+	Kind                               string
+	In, Out, Rejected, Filtered, Added int64
+}
+
+// RunStats is documented in package leat.
+type RunStats struct {
+	In       int64
+	Out      map[string]int64
+	Rejected map[string]int64
+	Rewinds  int
+}
+
+// Stats may be called at any time.
+func (e *Engine) Stats() Stats {
+	e.mu.Lock()
+	g, base, rewinds := e.gen, e.base, e.rewinds
+	e.mu.Unlock()
+	s := Stats{Rejected: map[string]int64{}, Positions: map[string]Position{},
+		Run: RunStats{Out: map[string]int64{}, Rejected: map[string]int64{}, Rewinds: rewinds}}
+	var c counters
+	if g == nil {
+		c = base.clone()
+	} else {
+		g.mu.Lock()
+		c = g.count.clone()
+		s.InFlight, s.Batches = g.bytes, g.batches
+		s.Committed = g.committed
+		for name, p := range g.complete {
+			s.Positions[name] = p
+		}
+		g.mu.Unlock()
+	}
+	for i, n := range e.plan.Nodes {
+		t := c.nodes[i]
+		if n.Kind == KindSink {
+			t = e.pathTally(n, c)
+			s.Run.Out[n.Name] = t.Out - base.nodes[i].Out
+		}
+		if n.Kind == KindSource {
+			s.Run.In += t.In - base.nodes[i].In
+		}
+		s.Nodes = append(s.Nodes, NodeStats{n.Name, [...]string{"source", "stage", "merge", "sink"}[n.Kind],
+			t.In, t.Out, t.Rejected, t.Filtered, t.Added})
+	}
+	for k, v := range c.reasons {
+		_, why, _ := strings.Cut(k, "\x00")
+		s.Rejected[why] += v
+		if d := v - base.reasons[k]; d != 0 {
+			s.Run.Rejected[why] += d
+		}
+	}
+	return s
+}
+
+// pathTally is the balance of one sink over its whole way (rule A8): what its
+// sources read, what was rejected, filtered and added on the way to it. A node
+// that several of its readers pass on to the sink adds its rows once for each
+// but the first.
+func (e *Engine) pathTally(sink *Node, c counters) Tally {
+	own := c.nodes[sink.id]
+	t := Tally{Out: own.Out, Rejected: own.Rejected}
+	for _, n := range e.plan.Nodes {
+		if n == sink || !reaches(n, sink) {
+			continue
+		}
+		u := c.nodes[n.id]
+		if n.Kind == KindSource {
+			t.In += u.In
+		}
+		t.Rejected += u.Rejected
+		t.Filtered += u.Filtered
+		t.Added += u.Added
+		ways := 0
+		for _, next := range n.next {
+			if reaches(next, sink) {
+				ways++
+			}
+		}
+		t.Added += int64(ways-1) * u.Out
+	}
+	return t
+}

@@ -1,0 +1,193 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"sync"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/leatgo/leat/internal/store"
+)
+
+// Engine is one run of a pipeline: what outlives a rewind.
+type Engine struct {
+	plan *Plan
+	cfg  *Config
+	log  *slog.Logger
+
+	ctx  context.Context // its end asks for a drain
+	stop context.CancelFunc
+
+	out      chan *message.Message // to the router
+	emitting sync.WaitGroup        // who may write to out
+	slots    chan struct{}         // bounds decoding and stages to the processors
+	done     chan struct{}
+	err      error
+
+	store   *store.Store
+	letters *letters
+	seq     uint64      // of the last cut taken
+	saved   store.Saved // what the store holds; kept true after each Commit
+	poison  poison
+
+	mu      sync.Mutex
+	gen     *generation // the current one
+	base    counters    // what the counters were when this process started
+	rewinds int
+	fenced  map[string]bool // partitions that another owner has taken
+}
+
+// New prepares a run. The end of ctx asks for a drain.
+func New(ctx context.Context, plan *Plan) *Engine {
+	plan.prepare()
+	e := &Engine{
+		plan: plan, cfg: &plan.Config, log: plan.Config.Logger,
+		out: make(chan *message.Message), done: make(chan struct{}),
+		slots:  make(chan struct{}, runtime.GOMAXPROCS(0)),
+		fenced: map[string]bool{},
+		base:   newCounters(len(plan.Nodes)),
+	}
+	e.ctx, e.stop = context.WithCancel(ctx)
+	e.letters = &letters{e: e}
+	return e
+}
+
+// Stop asks for a drain.
+func (e *Engine) Stop() { e.stop() }
+
+// Wait blocks until the run has ended and returns its outcome.
+func (e *Engine) Wait() error {
+	<-e.done
+	return e.err
+}
+
+// main is the run, on a goroutine of its own.
+func (e *Engine) main() {
+	defer e.stop()
+	e.err = e.run()
+	if e.err != nil {
+		e.log.Error("pipeline stopped", "error", e.err)
+	}
+	e.observe(Event{Kind: EventStopped, Err: e.err})
+	// Rule K3: only now may the router's channel be closed; it would cancel what
+	// is in flight.
+	e.emitting.Wait()
+	close(e.out)
+	close(e.done)
+}
+
+func (e *Engine) run() (err error) {
+	defer func() {
+		// Last defence: a panic of ours must not take the program down.
+		if r := recover(); r != nil {
+			err = errors.Join(err, &PanicError{Value: r, Stack: debug.Stack()})
+		}
+	}()
+	if err := os.MkdirAll(e.cfg.StateDir, 0o700); err != nil {
+		return fmt.Errorf("state folder: %w", err)
+	}
+	e.store, err = store.Open(e.ctx, filepath.Join(e.cfg.StateDir, "checkpoints.db"), func() {
+		e.log.Warn("another process runs this pipeline; waiting for it to end", "state", e.cfg.StateDir)
+	})
+	if err != nil {
+		if e.ctx.Err() != nil {
+			return nil // stopped while waiting: nothing was begun
+		}
+		return err
+	}
+	defer func() { err = errors.Join(err, e.store.Close()) }()
+	if e.saved, err = e.store.Load(); err != nil {
+		return err
+	}
+	e.seq = e.saved.Seq
+	e.mu.Lock()
+	e.base = e.loadCounters(e.saved.Counters)
+	e.mu.Unlock()
+	if err := e.cfg.Letters.Open(e.ctx, e.env("dead letters")); err != nil {
+		return fmt.Errorf("dead letters: %w", err)
+	}
+	defer func() { err = errors.Join(err, e.cfg.Letters.Close()) }()
+	defer func() {
+		for _, n := range e.plan.Nodes {
+			if n.Kind == KindSource && n.Source.Close != nil {
+				err = errors.Join(err, wrap(n, "", guard(n.Source.Close)))
+			}
+		}
+	}()
+
+	for failed := 0; ; {
+		before := e.saved.Seq
+		g := newGeneration(e)
+		e.mu.Lock()
+		e.gen = g
+		e.mu.Unlock()
+		err := g.run()
+		var back *rewind
+		if !errors.As(err, &back) {
+			return err
+		}
+		// Rule E8: the one way to recover.
+		e.mu.Lock()
+		e.rewinds++
+		e.mu.Unlock()
+		if e.saved.Seq > before {
+			failed = 0
+		}
+		e.observe(Event{Kind: EventRewind, Err: back.cause})
+		if back.named { // a row at fault is known now: the next attempt is not the same
+			e.log.Warn("rewinding to the last checkpoint without the row at fault", "checkpoint", e.saved.Seq, "cause", back.cause)
+			continue
+		}
+		if failed++; e.cfg.Retry.exhausted(failed) {
+			return fmt.Errorf("gave up after %d attempts without a checkpoint between them: %w", failed, back.cause)
+		}
+		wait := e.cfg.Retry.wait(failed)
+		e.log.Warn("rewinding to the last checkpoint", "checkpoint", e.saved.Seq, "wait", wait, "cause", back.cause)
+		if sleep(e.ctx, wait) != nil {
+			return fmt.Errorf("stopped while recovering; what is not committed is read again at the next start: %w", back.cause)
+		}
+	}
+}
+
+// rewind is the outcome of a generation that ends in another one (rule E8).
+type rewind struct {
+	cause error
+	named bool // the row at fault has been named: no need to wait
+}
+
+func (r *rewind) Error() string { return "rewind: " + r.cause.Error() }
+func (r *rewind) Unwrap() error { return r.cause }
+
+func isRewind(err error) bool {
+	var r *rewind
+	return errors.As(err, &r) || errors.Is(err, ErrAborted) || errors.Is(err, ErrFenced)
+}
+
+func (e *Engine) env(node string) Env {
+	return Env{Pipeline: e.plan.Pipeline, Node: node, StateDir: e.cfg.StateDir, Logger: e.log.With("node", node)}
+}
+
+// guard turns a panic of user code into an error (rule A9).
+func guard(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &PanicError{Value: r, Stack: debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+// wrap gives err the node and partition it happened at.
+func wrap(n *Node, partition string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fault(n, partition, err)
+}

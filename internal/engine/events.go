@@ -1,0 +1,37 @@
+package engine
+
+import "time"
+
+// The kinds of events; documented in package leat.
+const (
+	EventBatch      = "batch"
+	EventWrite      = "write"
+	EventCommit     = "commit"
+	EventCheckpoint = "checkpoint"
+	EventRetry      = "retry"
+	EventRewind     = "rewind"
+	EventStarted    = "started"
+	EventStopped    = "stopped"
+)
+
+// Event is what Config.Observe gets; documented in package leat.
+type Event struct {
+	Kind      string
+	Time      time.Time
+	Node      string
+	Partition string
+	Rows      int
+	Rejected  int
+	Bytes     int64
+	Duration  time.Duration
+	Seq       uint64
+	Err       error
+}
+
+func (e *Engine) observe(ev Event) {
+	if e.cfg.Observe == nil {
+		return
+	}
+	ev.Time = time.Now()
+	e.cfg.Observe(ev)
+}

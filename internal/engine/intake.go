@@ -1,0 +1,320 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Intake is the engine as a source sees it; documented in package leat.
+type Intake struct {
+	g    *generation
+	node *Node
+	ctx  context.Context // the source's
+}
+
+// Env is the source's surroundings.
+func (in *Intake) Env() Env { return in.g.e.env(in.node.Name) }
+
+func qualify(source, partition string) string {
+	if partition == "" {
+		return source
+	}
+	return source + "/" + partition
+}
+
+// Assign makes a lane for each partition and finds where it starts (rules E7,
+// E7-1).
+func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
+	g, e := in.g, in.g.e
+	var names []string
+	logs := map[string]string{}
+	for _, p := range partitions {
+		name := qualify(in.node.Name, p.Name)
+		e.mu.Lock()
+		fenced := e.fenced[name]
+		e.mu.Unlock()
+		if fenced {
+			continue
+		}
+		names = append(names, name)
+		logs[name] = p.Log
+	}
+	if len(names) == 0 && len(partitions) > 0 {
+		return nil, wrap(in.node, "", ErrFenced)
+	}
+
+	// What each sink holds. The call goes through the sink's queue: one call at
+	// a time is its contract.
+	held := map[*Node]map[string]Position{}
+	for _, w := range g.workers {
+		if w.node.Sink.Restore == nil || !reaches(in.node, w.node) {
+			continue
+		}
+		answer := make(chan error, 1)
+		var at map[string]Position
+		w.queue.push(item{call: func(ctx context.Context) {
+			answer <- e.retry(ctx, w.node.Name, "", nil, func() error {
+				return guard(func() (err error) {
+					at, err = w.node.Sink.Restore(ctx, names)
+					return err
+				})
+			})
+		}})
+		select {
+		case err := <-answer:
+			if err != nil {
+				err = wrap(w.node, "", asRewind(err))
+				g.fail(err)
+				return nil, err
+			}
+			held[w.node] = at
+		case <-in.ctx.Done():
+			return nil, in.ctx.Err()
+		case <-g.ctx.Done():
+			return nil, context.Cause(g.ctx)
+		}
+	}
+
+	out := map[string]Position{}
+	for _, p := range partitions {
+		name := qualify(in.node.Name, p.Name)
+		if _, ok := logs[name]; !ok {
+			continue
+		}
+		l, err := g.newLane(in.node, p, name, held)
+		if err != nil {
+			return nil, wrap(in.node, name, err)
+		}
+		out[p.Name] = l.start
+	}
+	return out, nil
+}
+
+// newLane decides where a partition starts and restores its state.
+func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node]map[string]Position) (*lane, error) {
+	e := g.e
+	l := &lane{source: src, name: name, local: p.Name, log: p.Log, ready: map[uint64]*passage{}}
+	l.held = make([]Position, len(e.plan.Nodes))
+
+	var states []*Node
+	allKeep := true // every sink keeps positions
+	for _, n := range e.plan.Nodes {
+		if n.Kind == KindStage && n.Stage.State != nil && upstreamOf(n, src) {
+			states = append(states, n)
+		}
+	}
+	stored, storeKnows := e.saved.Positions[name]
+	start, first := Position{}, true
+	consider := func(who string, at Position) error {
+		if at.Known() && at.Log != p.Log { // rule A2-1
+			return fmt.Errorf("rule A2-1: %s holds a position of log %q, but the source now reads log %q: "+
+				"its folder, topic or ledger was replaced. To read the new one from its start, reset this partition: delete %s's positions of it and the state folder %s",
+				who, at.Log, p.Log, who, e.cfg.StateDir)
+		}
+		if first || (start.Known() && (!at.Known() || at.Next < start.Next)) {
+			start, first = at, false
+		}
+		return nil
+	}
+	for _, w := range g.workers {
+		if !reaches(src, w.node) {
+			continue
+		}
+		at, transactional := held[w.node]
+		if !transactional {
+			allKeep = false
+			continue
+		}
+		if err := consider("sink "+w.node.Name, at[name]); err != nil {
+			return nil, err
+		}
+		if src.Source.Replay == ReplayExact { // rule A2-2: skipping needs the same offsets
+			l.held[w.node.id] = at[name]
+		}
+	}
+	// Rule E7-1. The store takes part whenever it knows the partition, so that
+	// counters stay exact; it must take part when a sink keeps no positions or a
+	// stage has state, even if it knows nothing.
+	if storeKnows || !allKeep || len(states) > 0 {
+		if err := consider("the state folder", Position(stored)); err != nil {
+			return nil, err
+		}
+	}
+	if len(states) > 0 && start != Position(stored) {
+		return nil, fmt.Errorf("rule E7-4: a sink holds less (up to %d) than the saved state of stage %s (up to %d), so the rows between would be missing from it: "+
+			"restore the sink's data, or delete the state folder %s to start from the beginning", start.Next, states[0].Name, stored.Next, e.cfg.StateDir)
+	}
+	for _, n := range states {
+		blobs, err := e.store.State(n.Name, name)
+		if err != nil {
+			return nil, err
+		}
+		if err := guard(func() error { return n.Stage.State.Restore(name, blobs) }); err != nil {
+			return nil, fmt.Errorf("stage %s: restoring its state: %w", n.Name, err)
+		}
+	}
+
+	l.start, l.pos, l.sent = start, start, start
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.dead != nil {
+		return nil, g.dead
+	}
+	if _, twice := g.lanes[name]; twice {
+		return nil, errors.New("the source assigned this partition twice")
+	}
+	if start != Position(stored) {
+		// Counters belong to the store's positions; from elsewhere they would
+		// count some rows twice or not at all.
+		g.count = newCounters(len(e.plan.Nodes))
+		e.mu.Lock()
+		e.base = newCounters(len(e.plan.Nodes))
+		e.mu.Unlock()
+	}
+	g.lanes[name] = l
+	g.order = append(g.order, l)
+	return l, nil
+}
+
+func upstreamOf(n, src *Node) bool {
+	for _, in := range n.In {
+		if in == src || upstreamOf(in, src) {
+			return true
+		}
+	}
+	return false
+}
+
+// Send gives the chunk its ticket and sends it on its way.
+func (in *Intake) Send(c *Chunk) error {
+	g := in.g
+	name := qualify(in.node.Name, c.Partition)
+	g.mu.Lock()
+	l := g.lanes[name]
+	g.mu.Unlock()
+	if l == nil {
+		return wrap(in.node, name, errors.New("the source sent a chunk of a partition that it was not assigned"))
+	}
+	if c.Next <= c.First {
+		return wrap(in.node, name, fmt.Errorf("the source sent a chunk of offsets %d to %d, which is empty", c.First, c.Next))
+	}
+	if err := g.admit(in.ctx, c.Bytes); err != nil {
+		return err
+	}
+	c.lane = l
+	p := &passage{gen: g, lane: l, chunk: c}
+	p.charge.Store(max(c.Bytes, 1))
+
+	g.mu.Lock()
+	if g.dead != nil {
+		defer g.mu.Unlock()
+		return g.dead
+	}
+	if l.sent.Known() && c.First < l.sent.Next { // rule A2
+		defer g.mu.Unlock()
+		return wrap(in.node, name, fmt.Errorf("rule A2: the source sent offset %d after it had sent everything up to %d", c.First, l.sent.Next))
+	}
+	l.sent = Position{Next: c.Next, Resume: c.Resume, Log: l.log}
+	p.ticket = l.issued
+	l.issued++
+	l.waiting += p.charge.Load()
+	g.e.emitting.Add(1)
+	g.mu.Unlock()
+
+	if err := g.emit(p); err != nil {
+		g.e.emitting.Done()
+		return err // rule K1: the lane fails with its generation
+	}
+	return nil
+}
+
+// admit waits for budget (rule A5). A chunk larger than the budget goes alone.
+func (g *generation) admit(ctx context.Context, bytes int64) error {
+	bytes = max(bytes, 1)
+	g.mu.Lock()
+	for {
+		switch {
+		case g.dead != nil:
+			defer g.mu.Unlock()
+			return g.dead
+		case ctx.Err() != nil:
+			g.mu.Unlock()
+			return ctx.Err()
+		case g.batches == 0 || (g.batches < g.e.cfg.BudgetBatches && g.bytes+bytes <= g.e.cfg.BudgetBytes):
+			g.batches++
+			g.bytes += bytes
+			g.mu.Unlock()
+			return nil
+		}
+		if g.room == nil {
+			g.room = make(chan struct{})
+		}
+		room := g.room
+		g.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+		case <-g.ctx.Done():
+		}
+		g.mu.Lock()
+	}
+}
+
+// charge adds what stages have made out of a batch (rule A5); it never waits.
+func (g *generation) charge(p *passage, bytes int64) {
+	if bytes <= 0 {
+		return
+	}
+	p.charge.Add(bytes)
+	g.mu.Lock()
+	g.bytes += bytes
+	p.lane.waiting += bytes
+	g.mu.Unlock()
+}
+
+// release gives a batch's budget back: every sink has written it.
+func (g *generation) release(p *passage) {
+	g.mu.Lock()
+	g.batches--
+	g.bytes -= p.charge.Load()
+	p.lane.waiting -= p.charge.Load()
+	if g.room != nil {
+		close(g.room)
+		g.room = nil
+	}
+	g.mu.Unlock()
+	if p.chunk.Release != nil {
+		p.chunk.Release()
+	}
+}
+
+// Held tells whether a partition should pause (rule A5-1).
+func (in *Intake) Held(partition string) bool {
+	g := in.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := g.lanes[qualify(in.node.Name, partition)]
+	return l != nil && (l.holds > 0 || l.waiting > g.e.cfg.BudgetBytes/4)
+}
+
+// hold marks a lane as being retried.
+func (g *generation) hold(l *lane, by int) {
+	g.mu.Lock()
+	l.holds += by
+	g.mu.Unlock()
+}
+
+// CaughtUp asks for a cut at what has been sent (rule A6).
+func (in *Intake) CaughtUp() {
+	g := in.g
+	g.mu.Lock()
+	for _, l := range g.order {
+		if l.source == in.node {
+			l.goal = l.issued
+		}
+	}
+	g.caughtUp = true
+	g.mu.Unlock()
+	g.poke()
+}

@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Letters is the dead-letter log; documented as leat.DeadLetterLog.
+type Letters interface {
+	Open(ctx context.Context, env Env) error
+	Append(ctx context.Context, l []Letter) error
+	Sync(ctx context.Context) error
+	Has(id string) bool // as far as the log remembers
+	Close() error
+}
+
+// Letter is one rejected row.
+type Letter struct {
+	ID       string
+	Time     time.Time
+	Pipeline string
+	Version  string
+	Node     string
+	Class    Class
+	Error    string
+	Column   string
+	Rule     string
+	Stack    []byte
+	Attempt  int
+	Source   string
+	Sink     string
+	Ordinal  int
+	Origin   Origin
+	Row      []byte
+}
+
+// letters calls the log for several lanes and sink workers, one at a time.
+type letters struct {
+	e    *Engine
+	mu   sync.Mutex
+	sunk bool // a sink has refused rows, or may have in an earlier life
+}
+
+// refuse writes the letters of what node n refused of a chunk, by policy (rule
+// B2). rows is sorted in place.
+func (l *letters) refuse(ctx context.Context, c *Chunk, n *Node, rows []Reject) error {
+	slices.SortStableFunc(rows, func(a, b Reject) int { return a.Record - b.Record })
+	var keep []Reject
+	for _, r := range rows {
+		switch l.e.cfg.Policy(r.Class) {
+		case PolicyDeadLetter:
+			keep = append(keep, r)
+		case PolicyFail:
+			o := locate(c, []int{r.Record})[0]
+			return &Error{Node: n.Name, Partition: o.Partition, Offset: o.Offset, Class: r.Class,
+				Err: fmt.Errorf("%sa row of class %s was refused and the policy is to stop: %w", place(o), r.Class, r.Err)}
+		}
+	}
+	if len(keep) == 0 {
+		return nil
+	}
+	records := make([]int, len(keep))
+	for i, r := range keep {
+		records[i] = r.Record
+	}
+	out := make([]Letter, len(keep))
+	for i, o := range locate(c, records) {
+		r := keep[i]
+		out[i] = Letter{
+			ID:   l.e.letterID(n, o.Partition, o.Offset, r.Ordinal),
+			Time: time.Now().UTC(), Pipeline: l.e.plan.Pipeline, Version: l.e.plan.Version,
+			Node: n.Name, Class: r.Class, Error: r.Err.Error(), Stack: r.Stack, Attempt: 1,
+			Source: c.lane.source.Name, Ordinal: r.Ordinal, Origin: o, Row: r.Row,
+		}
+		out[i].Column, out[i].Rule = fieldOf(r.Err)
+		if n.Kind == KindSink {
+			out[i].Sink = n.Name
+		}
+	}
+	// Rule B3: when it can't be written the partition goes no further.
+	err := l.e.retry(ctx, "dead letters", c.Qualified(), nil, func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return guard(func() error { return l.e.cfg.Letters.Append(ctx, out) })
+	})
+	if err != nil {
+		return &Error{Node: n.Name, Partition: c.Qualified(), Offset: c.First, Err: fmt.Errorf("dead letters can't be written, and no position moves past a rejected row before they are (rule B3): %w", err)}
+	}
+	return nil
+}
+
+// sync makes all letters durable (rule B3-1).
+func (l *letters) sync(ctx context.Context) error {
+	err := l.e.retry(ctx, "dead letters", "", nil, func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return guard(func() error { return l.e.cfg.Letters.Sync(ctx) })
+	})
+	if err != nil {
+		return &Error{Node: "dead letters", Offset: -1, Err: fmt.Errorf("dead letters can't be made durable, and no position moves past a rejected row before they are (rule B3): %w", err)}
+	}
+	return nil
+}
+
+func (l *letters) has(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.e.cfg.Letters.Has(id)
+}
+
+// letterID is the same for the same row refused by the same node (rule B3-2).
+func (e *Engine) letterID(n *Node, partition string, offset int64, ordinal int) string {
+	h := sha256.New()
+	for _, s := range []string{e.plan.Pipeline, n.Name, partition} {
+		var size [8]byte
+		binary.LittleEndian.PutUint64(size[:], uint64(len(s)))
+		h.Write(size[:])
+		h.Write([]byte(s))
+	}
+	var at [16]byte
+	binary.LittleEndian.PutUint64(at[:8], uint64(offset))
+	binary.LittleEndian.PutUint64(at[8:], uint64(ordinal))
+	h.Write(at[:])
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+func locate(c *Chunk, records []int) []Origin {
+	t := Trace{Chunk: c}
+	return t.Origins(records)
+}
+
+// place is an origin as people look for it.
+func place(o Origin) string {
+	switch {
+	case o.File != "" && o.Line > 0:
+		return fmt.Sprintf("%s:%d: ", o.File, o.Line)
+	case o.File != "":
+		return o.File + ": "
+	case o.Topic != "":
+		return o.Topic + ": "
+	}
+	return ""
+}
+
+// fieldOf finds the column and rule that an error knows.
+func fieldOf(err error) (column, rule string) {
+	var f FieldError
+	if errors.As(err, &f) {
+		return f.Field()
+	}
+	return "", ""
+}

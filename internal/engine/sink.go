@@ -1,0 +1,315 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/leatgo/leat/internal/failpoint"
+)
+
+// worker drives one sink: all calls to it come from here, one at a time.
+type worker struct {
+	g     *generation
+	node  *Node
+	queue *queue
+
+	breaker   *breaker
+	committed time.Time // when the last commit ended
+
+	// Guarded by generation.mu.
+	done   uint64           // the newest cut that the sink holds
+	passed map[uint64]Tally // what had been counted at each barrier passed
+	bad    map[uint64]map[string]int64
+}
+
+// item is one entry of a sink's queue.
+type item struct {
+	batch Batch // rows to write, of passage p
+	p     *passage
+	cut   *cut                      // or a barrier
+	call  func(ctx context.Context) // or something else to do between writes
+}
+
+func newWorker(g *generation, n *Node) *worker {
+	return &worker{g: g, node: n, queue: &queue{wake: make(chan struct{}, 1)}, breaker: newBreaker(g.e.cfg),
+		committed: time.Now(), passed: map[uint64]Tally{}, bad: map[uint64]map[string]int64{}}
+}
+
+// run works off the queue until the generation dies.
+func (w *worker) run() {
+	for {
+		it, ok := w.queue.pop(w.g.ctx)
+		if !ok {
+			return
+		}
+		var err error
+		switch {
+		case it.call != nil:
+			it.call(w.g.ctx)
+		case it.cut != nil:
+			err = w.barrier(it.cut)
+		default:
+			if err = w.write(it.p, it.batch, true); err == nil && it.p.refs.Add(-1) == 0 {
+				w.g.release(it.p)
+			}
+		}
+		if err != nil {
+			w.g.fail(wrap(w.node, "", asRewind(err)))
+			return
+		}
+	}
+}
+
+// write brings all rows of b into the sink, or into the dead letters.
+func (w *worker) write(p *passage, b Batch, whole bool) error {
+	g, e := w.g, w.g.e
+	if whole {
+		rest, condemned := e.poison.strain(w.node, p.chunk, b)
+		if err := w.reject(p, b.Len(), condemned); err != nil {
+			return err
+		}
+		b = rest
+		if e.poison.careful(w.node, p.lane.name, p.chunk.First) {
+			for i := range b.Len() {
+				if err := w.write(p, b.Slice(i, i+1), false); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	for b.Len() > 0 {
+		var refused []RowError
+		start := time.Now()
+		err := e.retry(g.ctx, w.node.Name, p.lane.name, func(waiting bool) {
+			if waiting {
+				g.hold(p.lane, +1)
+			} else {
+				g.hold(p.lane, -1)
+			}
+		}, func() error {
+			return guard(func() (err error) {
+				refused, err = w.node.Sink.Write(g.ctx, b)
+				return err
+			})
+		})
+		var panicked *PanicError
+		switch {
+		case err == nil:
+			w.wrote(p, b.Len(), time.Since(start))
+			return nil
+		case errors.Is(err, ErrFenced):
+			return w.fenced(err)
+		case errors.Is(err, ErrAborted):
+			// Rule B5: naming the rows cost the sink its open work; they are
+			// rejected before the next attempt.
+			for _, r := range refused {
+				e.poison.condemn(w.node, p.chunk, rejectOf(b, r.Row, SinkReject, r.Err))
+			}
+			return &rewind{cause: err, named: len(refused) > 0}
+		case IsTransient(err) || g.ctx.Err() != nil:
+			return err
+		case len(refused) > 0:
+			rejects := make([]Reject, 0, len(refused))
+			rows := make([]int, 0, len(refused))
+			for _, r := range refused {
+				if r.Row < 0 || r.Row >= b.Len() {
+					return fmt.Errorf("the sink refused row %d of a batch of %d", r.Row, b.Len())
+				}
+				rejects = append(rejects, rejectOf(b, r.Row, SinkReject, r.Err))
+				rows = append(rows, r.Row)
+			}
+			slices.Sort(rows)
+			if err := w.reject(p, b.Len(), rejects); err != nil {
+				return err
+			}
+			b = b.Without(slices.Compact(rows))
+		case errors.As(err, &panicked):
+			// Whether the sink still holds what was written before is unknown, so
+			// the row is looked for over a rewind (rule A9).
+			if b.Len() == 1 {
+				e.poison.condemn(w.node, p.chunk, rejectOf(b, 0, SinkReject, err))
+			} else {
+				e.poison.beCareful(w.node, p.lane.name, p.chunk.Next)
+			}
+			return &rewind{cause: err, named: true}
+		case b.Len() == 1:
+			return w.reject(p, 1, []Reject{rejectOf(b, 0, SinkReject, err)})
+		default:
+			// Rule B5: halve until the row at fault is alone.
+			mid := b.Len() / 2
+			if err := w.write(p, b.Slice(0, mid), false); err != nil {
+				return err
+			}
+			b = b.Slice(mid, b.Len())
+		}
+	}
+	return nil
+}
+
+// wrote counts rows that the sink took (rule B6: rejects never count here).
+func (w *worker) wrote(p *passage, rows int, took time.Duration) {
+	g := w.g
+	g.mu.Lock()
+	g.count.nodes[w.node.id].Out += int64(rows)
+	_ = w.breaker.rows(rows, nil)
+	g.mu.Unlock()
+	g.e.observe(Event{Kind: EventWrite, Node: w.node.Name, Partition: p.lane.name, Rows: rows, Duration: took})
+}
+
+// reject sends rows of a batch of n to the dead letters.
+func (w *worker) reject(p *passage, n int, rows []Reject) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	g := w.g
+	if err := g.e.letters.refuse(g.ctx, p.chunk, w.node, rows); err != nil {
+		return err
+	}
+	bad := make([]int, len(rows))
+	for i := range bad {
+		bad[i] = i
+	}
+	g.mu.Lock()
+	g.count.nodes[w.node.id].Rejected += int64(len(rows))
+	g.count.reject(w.node, rows)
+	err := w.breaker.rows(len(rows), bad)
+	g.mu.Unlock()
+	if err != nil {
+		return &Error{Node: w.node.Name, Partition: p.lane.name, Offset: p.chunk.First, Class: SinkReject, Err: err}
+	}
+	return nil
+}
+
+// barrier commits at a cut, or leaves it to a later one.
+func (w *worker) barrier(c *cut) error {
+	g, e := w.g, w.g.e
+	g.mu.Lock()
+	// Every batch before the cut has been written, none after it: these are the
+	// cut's counts, whenever it is committed.
+	w.passed[c.seq] = g.count.nodes[w.node.id]
+	w.bad[c.seq] = reasonsOf(g.count, w.node)
+	g.mu.Unlock()
+	// Rule E9: a slow sink may leave a cut to a later one, but not for ever.
+	if !c.force && w.queue.laterBarrier() && time.Since(w.committed) < e.cfg.CheckpointEvery {
+		return nil
+	}
+	if err := e.letters.sync(g.ctx); err != nil { // rule B3-1
+		return err
+	}
+	if err := failpoint.Hit("engine/before-commit"); err != nil {
+		return err
+	}
+	cp := Checkpoint{Seq: c.seq, Force: c.force, Positions: c.forSink(w.node)}
+	start := time.Now()
+	var done bool
+	err := e.retry(g.ctx, w.node.Name, "", nil, func() error {
+		return guard(func() (err error) {
+			done, err = w.node.Sink.Commit(g.ctx, cp)
+			return err
+		})
+	})
+	w.committed = time.Now()
+	switch {
+	case errors.Is(err, ErrFenced):
+		return w.fenced(err)
+	case err != nil:
+		return fmt.Errorf("commit of checkpoint %d: %w", c.seq, asRewind(err))
+	case !done && c.force:
+		return fmt.Errorf("rule E9: the sink answered \"not yet\" to the forced checkpoint %d", c.seq)
+	case !done:
+		return nil
+	}
+	if err := failpoint.Hit("engine/after-commit"); err != nil {
+		return err
+	}
+	e.observe(Event{Kind: EventCommit, Node: w.node.Name, Seq: c.seq, Duration: time.Since(start)})
+	g.mu.Lock()
+	w.done = c.seq
+	g.mu.Unlock()
+	g.poke()
+	return nil
+}
+
+// fenced gives up the partitions that another owner has taken (rule E3); the
+// others go on after a rewind.
+func (w *worker) fenced(err error) error {
+	var named *FencedError
+	e := w.g.e
+	var lost []string
+	if errors.As(err, &named) {
+		lost = named.Partitions
+	} else {
+		w.g.mu.Lock()
+		for _, l := range w.g.order {
+			if reaches(l.source, w.node) {
+				lost = append(lost, l.name)
+			}
+		}
+		w.g.mu.Unlock()
+	}
+	e.log.Warn("another owner has taken partitions over; giving them up", "sink", w.node.Name, "partitions", lost)
+	e.mu.Lock()
+	for _, p := range lost {
+		e.fenced[p] = true
+	}
+	e.mu.Unlock()
+	return &rewind{cause: wrap(w.node, "", err), named: true}
+}
+
+// queue is a sink's queue. It has no bound of its own: the budget bounds it.
+type queue struct {
+	mu       sync.Mutex
+	items    []item
+	barriers int
+	wake     chan struct{}
+}
+
+func (q *queue) push(it item) {
+	q.mu.Lock()
+	q.items = append(q.items, it)
+	if it.cut != nil {
+		q.barriers++
+	}
+	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (q *queue) pop(ctx context.Context) (item, bool) {
+	for {
+		if ctx.Err() != nil {
+			return item{}, false
+		}
+		q.mu.Lock()
+		if len(q.items) > 0 {
+			it := q.items[0]
+			q.items[0] = item{}
+			q.items = q.items[1:]
+			if it.cut != nil {
+				q.barriers--
+			}
+			q.mu.Unlock()
+			return it, true
+		}
+		q.items = nil
+		q.mu.Unlock()
+		select {
+		case <-q.wake:
+		case <-ctx.Done():
+			return item{}, false
+		}
+	}
+}
+
+func (q *queue) laterBarrier() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.barriers > 0
+}

@@ -1,0 +1,202 @@
+package store
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"sort"
+	"strings"
+	"unicode/utf8"
+)
+
+// A record is what every value in the file looks like:
+//
+//	byte 0     version of the record's layout
+//	bytes 1-4  CRC-32C, little endian, over bucket, key, version and payload
+//	bytes 5-   payload
+//
+// The checksum covers the place too, so that a value that turns up under another key (a damaged or misplaced page) is found
+// out. bbolt itself has checksums on its two meta pages only.
+const (
+	recordVersion = 1
+	recordHeader  = 5
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func recordSum(bucket, key []byte, version byte, payload []byte) uint32 {
+	var frame [17]byte // lengths keep ("ab","c") apart from ("a","bc")
+	binary.LittleEndian.PutUint64(frame[0:], uint64(len(bucket)))
+	binary.LittleEndian.PutUint64(frame[8:], uint64(len(key)))
+	frame[16] = version
+	sum := crc32.Update(0, castagnoli, frame[:])
+	sum = crc32.Update(sum, castagnoli, bucket)
+	sum = crc32.Update(sum, castagnoli, key)
+	return crc32.Update(sum, castagnoli, payload)
+}
+
+func encodeRecord(bucket, key, payload []byte) []byte {
+	rec := make([]byte, recordHeader+len(payload))
+	rec[0] = recordVersion
+	binary.LittleEndian.PutUint32(rec[1:], recordSum(bucket, key, recordVersion, payload))
+	copy(rec[recordHeader:], payload)
+	return rec
+}
+
+// decodeRecord returns the payload, which is a part of rec.
+func decodeRecord(bucket, key, rec []byte) ([]byte, error) {
+	if len(rec) < recordHeader {
+		return nil, fmt.Errorf("the record is cut off: %d bytes, at least %d expected", len(rec), recordHeader)
+	}
+	stored, computed := binary.LittleEndian.Uint32(rec[1:]), recordSum(bucket, key, rec[0], rec[recordHeader:])
+	if stored != computed {
+		return nil, fmt.Errorf("the checksum does not match: stored %08x, computed %08x over %d bytes",
+			stored, computed, len(rec)-recordHeader)
+	}
+	// After the checksum: a damaged version byte is damage, an intact unknown one is another program's.
+	if rec[0] != recordVersion {
+		return nil, fmt.Errorf("the record has version %d, this program knows %d", rec[0], recordVersion)
+	}
+	return rec[recordHeader:], nil
+}
+
+type (
+	stateKey struct{ stage, partition string }
+	// extent says which blobs a state consists of: the numbers First <= n < Next.
+	extent struct{ First, Next uint64 }
+)
+
+// head is the one record that says everything but the blobs: it is replaced as a whole by every commit, and it names the
+// blobs that must be there. A damaged page can therefore not drop a partition, a counter or a piece of state unnoticed.
+type head struct {
+	Seq       uint64
+	Positions map[string]Position
+	Counters  map[string]int64
+	State     map[stateKey]extent
+}
+
+func newHead() *head {
+	return &head{Positions: map[string]Position{}, Counters: map[string]int64{}, State: map[stateKey]extent{}}
+}
+
+// The JSON of a head. Lists and not objects, because names may be any bytes (see text) and are sorted for the reader.
+type (
+	headJSON struct {
+		Seq       uint64         `json:"seq"`
+		Positions []positionJSON `json:"positions"`
+		Counters  []counterJSON  `json:"counters"`
+		State     []stateJSON    `json:"state"`
+	}
+	positionJSON struct {
+		Partition text  `json:"partition"`
+		Next      int64 `json:"next"`
+		Resume    text  `json:"resume,omitempty"`
+		Log       text  `json:"log,omitempty"`
+	}
+	counterJSON struct {
+		Name  text  `json:"name"`
+		Value int64 `json:"value"`
+	}
+	stateJSON struct {
+		Stage     text   `json:"stage"`
+		Partition text   `json:"partition"`
+		First     uint64 `json:"first"`
+		Next      uint64 `json:"next"`
+	}
+)
+
+func encodeHead(h *head) ([]byte, error) {
+	j := headJSON{
+		Seq:       h.Seq,
+		Positions: make([]positionJSON, 0, len(h.Positions)),
+		Counters:  make([]counterJSON, 0, len(h.Counters)),
+		State:     make([]stateJSON, 0, len(h.State)),
+	}
+	for name, p := range h.Positions {
+		j.Positions = append(j.Positions, positionJSON{text(name), p.Next, text(p.Resume), text(p.Log)})
+	}
+	for name, v := range h.Counters {
+		j.Counters = append(j.Counters, counterJSON{text(name), v})
+	}
+	for k, e := range h.State {
+		j.State = append(j.State, stateJSON{text(k.stage), text(k.partition), e.First, e.Next})
+	}
+	sort.Slice(j.Positions, func(a, b int) bool { return j.Positions[a].Partition < j.Positions[b].Partition })
+	sort.Slice(j.Counters, func(a, b int) bool { return j.Counters[a].Name < j.Counters[b].Name })
+	sort.Slice(j.State, func(a, b int) bool {
+		x, y := j.State[a], j.State[b]
+		return x.Stage < y.Stage || x.Stage == y.Stage && x.Partition < y.Partition
+	})
+	return json.Marshal(j)
+}
+
+func decodeHead(payload []byte) (*head, error) {
+	var j headJSON
+	dec := json.NewDecoder(bytes.NewReader(payload))
+	dec.DisallowUnknownFields() // a field we do not know is a promise we cannot keep
+	if err := dec.Decode(&j); err != nil {
+		return nil, fmt.Errorf("the content is not what this program writes: %w", err)
+	}
+	h := newHead()
+	h.Seq = j.Seq
+	for _, p := range j.Positions {
+		h.Positions[string(p.Partition)] = Position{p.Next, string(p.Resume), string(p.Log)}
+	}
+	for _, c := range j.Counters {
+		h.Counters[string(c.Name)] = c.Value
+	}
+	for _, s := range j.State {
+		if s.First >= s.Next {
+			return nil, fmt.Errorf("the state of stage %q, partition %q has no pieces", s.Stage, s.Partition)
+		}
+		h.State[stateKey{string(s.Stage), string(s.Partition)}] = extent{s.First, s.Next}
+	}
+	if len(h.Positions) != len(j.Positions) || len(h.Counters) != len(j.Counters) || len(h.State) != len(j.State) {
+		return nil, errors.New("the content names something twice")
+	}
+	return h, nil
+}
+
+// text is a string of any bytes in JSON. encoding/json replaces what is not UTF-8 by U+FFFD, and a Resume is opaque to the
+// engine: it must come back byte for byte. Such strings are written as "base64:…", and so are those that begin like that.
+type text string
+
+const base64Prefix = "base64:"
+
+func (t text) MarshalJSON() ([]byte, error) {
+	s := string(t)
+	if !utf8.ValidString(s) || strings.HasPrefix(s, base64Prefix) {
+		s = base64Prefix + base64.StdEncoding.EncodeToString([]byte(s))
+	}
+	return json.Marshal(s)
+}
+
+func (t *text) UnmarshalJSON(b []byte) error {
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	if enc, ok := strings.CutPrefix(s, base64Prefix); ok {
+		raw, err := base64.StdEncoding.DecodeString(enc)
+		if err != nil {
+			return err
+		}
+		s = string(raw)
+	}
+	*t = text(s)
+	return nil
+}
+
+// blobKey names piece n of a state. The lengths keep ("ab","c") apart from ("a","bc"); big endian keeps pieces in order.
+func blobKey(k stateKey, n uint64) []byte {
+	b := make([]byte, 0, len(k.stage)+len(k.partition)+2*binary.MaxVarintLen32+8)
+	b = binary.AppendUvarint(b, uint64(len(k.stage)))
+	b = append(b, k.stage...)
+	b = binary.AppendUvarint(b, uint64(len(k.partition)))
+	b = append(b, k.partition...)
+	return binary.BigEndian.AppendUint64(b, n)
+}

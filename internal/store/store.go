@@ -1,0 +1,552 @@
+// Package store is the engine's durable memory: where each partition stands, the counters, and the state of the stages, in
+// one bbolt file (checkpoints.db in the state folder).
+//
+// What goes together is committed together: a [Checkpoint] is one transaction, so that after a crash positions, counters
+// and state are those of exactly one checkpoint (rules A3, A8, H1). State is kept as pieces, oldest first: a snapshot and
+// the deltas since; a commit costs what has changed and not what there is.
+//
+// # What is on disk
+//
+//	bucket "meta"        key "format"     {"format":1}: the version of all that follows (rule H6)
+//	bucket "checkpoint"  key "last"       the head, as JSON: seq, positions, counters, and which pieces of state there are
+//	bucket "state"       stage, partition, number → one piece, as the stage gave it
+//
+// Every value is a record with a version and a CRC-32C over its place and content. The head names all the rest, and the
+// structure of the file is verified when it is opened; so damage of any kind is an error ([ErrCorrupt]) and never a start
+// from zero, a partition or a piece less. The file is created under another name and renamed when it is complete, so a
+// file that is empty or cut off is damage too and not a crash at the wrong moment.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/leatgo/leat/internal/durable"
+)
+
+// Errors that callers tell apart with errors.Is; each comes wrapped with the file, the place and what to do.
+var (
+	// ErrCorrupt says that the file is damaged. Nothing was changed; it does not go away by itself.
+	ErrCorrupt = errors.New("the file is damaged")
+	// ErrNewer says that a newer leat wrote the file (rule H6). Nothing was changed.
+	ErrNewer = errors.New("the file was written by a newer leat")
+	// ErrClosed says that the store was closed, or that an earlier error closed it in effect.
+	ErrClosed = errors.New("the store is closed")
+)
+
+// Position is where a partition stands: the first offset not yet read, what the source needs to seek there, and which
+// offset space it is (rule A2-1). Resume and Log may be any bytes.
+type Position struct {
+	Next        int64
+	Resume, Log string
+}
+
+// Delta is one piece of the state of a stage for a partition.
+type Delta struct {
+	Stage, Partition string
+	Blob             []byte
+	Full             bool // a snapshot: replaces all earlier pieces of this stage and partition
+}
+
+// Checkpoint is what one [Store.Commit] makes durable, all or nothing.
+type Checkpoint struct {
+	Seq       uint64              // greater than that of every checkpoint before; gaps are allowed
+	Positions map[string]Position // by partition; replaces only the partitions it names
+	Counters  map[string]int64    // replaces all counters
+	Deltas    []Delta             // appended in order
+}
+
+// Saved is what the store holds, the state apart. The maps belong to the caller and are never nil.
+type Saved struct {
+	Seq       uint64 // 0: nothing was committed yet
+	Positions map[string]Position
+	Counters  map[string]int64
+}
+
+// Store is an open file. Its methods are safe for concurrent use; calls that touch the file follow one another.
+type Store struct {
+	path string
+	head atomic.Pointer[head] // what is committed; never changed in place
+
+	mu   sync.Mutex
+	db   *bbolt.DB
+	file *os.File // db's; closed in its stead after a panic, when db's locks may be held for ever
+	err  error    // why the store cannot be used any more
+	hurt bool     // db panicked
+}
+
+var (
+	metaBucket, formatKey     = []byte("meta"), []byte("format")
+	checkpointBucket, lastKey = []byte("checkpoint"), []byte("last")
+	stateBucket               = []byte("state")
+)
+
+// Open opens the store at path and creates it, and its folder (0700, the file 0600), if there is none.
+//
+// One process at a time has a store open; the operating system frees it when that process dies. While another has it,
+// Open calls waiting once (it may be nil) and tries again until it gets it or ctx ends; ctx has no meaning after that.
+//
+// Open verifies the whole structure of the file ([ErrCorrupt]), refuses formats it does not know ([ErrNewer]) and upgrades
+// older ones. What it then holds is durable, also if the process before was killed between a write and its fsync.
+func Open(ctx context.Context, path string, waiting func()) (*Store, error) {
+	return open(ctx, path, waiting, current)
+}
+
+func open(ctx context.Context, path string, waiting func(), sch schema) (*Store, error) {
+	if waiting == nil {
+		waiting = func() {}
+	}
+	waiting = sync.OnceFunc(waiting)
+	for {
+		s, err := tryOpen(path, waiting, sch)
+		if err == nil {
+			return s, nil
+		}
+		if !errors.Is(err, berrors.ErrTimeout) {
+			return nil, err
+		}
+		// The jitter keeps two that wait from getting in each other's way with their short read locks.
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("store: %s: waiting for the process that has it open: %w", path, context.Cause(ctx))
+		case <-time.After(20*time.Millisecond + rand.N(30*time.Millisecond)):
+		}
+	}
+}
+
+// tryOpen gives berrors.ErrTimeout when somebody else has the file.
+func tryOpen(path string, waiting func(), sch schema) (*Store, error) {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := create(path, sch); err != nil {
+			return nil, err
+		}
+		info, err = os.Stat(path)
+	} else if err == nil {
+		info, err = os.Stat(path) // follows a link; one that leads nowhere is an error and not a reason to start anew
+	}
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("store: %w", err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("store: %s: not a file (%s)", path, info.Mode().Type())
+	case info.Size() == 0:
+		// bbolt would take it for a new one. See create: it is never left empty by a crash.
+		return nil, corrupt(path, "", errors.New("it is empty"))
+	}
+
+	// Look before bbolt does. A read lock keeps writers away meanwhile. Between this and the write lock another process may
+	// have it for a moment: one like this, which leaves a good file behind.
+	s := &Store{path: path}
+	if err := s.lock(true); err != nil {
+		if errors.Is(err, berrors.ErrTimeout) {
+			waiting()
+		}
+		return nil, err
+	}
+	info, err = s.file.Stat()
+	if err == nil {
+		err = verify(s.file, info.Size())
+	}
+	s.release()
+	if err != nil {
+		return nil, corrupt(path, "", err)
+	}
+
+	s = &Store{path: path}
+	if err := s.lock(false); err != nil {
+		return nil, err
+	}
+	if err := s.start(sch); err != nil {
+		s.release()
+		return nil, err
+	}
+	return s, nil
+}
+
+// lock opens the file with bbolt, which locks it.
+func (s *Store) lock(readOnly bool) error {
+	err := s.guard("", func() (err error) {
+		s.db, err = bbolt.Open(s.path, 0o600, &bbolt.Options{
+			Timeout:      time.Nanosecond, // one try: bbolt's own waiting does not watch a context
+			ReadOnly:     readOnly,
+			NoStatistics: true,
+			FreelistType: bbolt.FreelistMapType,
+			OpenFile: func(name string, flag int, perm fs.FileMode) (_ *os.File, err error) {
+				// Without O_CREATE: a file that vanished since is not to come back empty.
+				s.file, err = os.OpenFile(name, flag&^os.O_CREATE, perm)
+				return s.file, err
+			},
+		})
+		return err
+	})
+	if err == nil || errors.Is(err, berrors.ErrTimeout) {
+		return err
+	}
+	if s.hurt {
+		_ = s.file.Close()
+		return err
+	}
+	if errno := syscall.Errno(0); !errors.As(err, &errno) {
+		return corrupt(s.path, "", err) // bbolt did not like the content; it has no error type that says so
+	}
+	return fmt.Errorf("store: open %s: %w", s.path, err)
+}
+
+// start reads what must be read before the store can be used.
+func (s *Store) start(sch schema) error {
+	// What the process before wrote may be in the page cache only, if it was killed before its fsync. Whoever reads it here
+	// acts on it (rule A3), so it must not vanish in a power cut afterwards.
+	if err := s.file.Sync(); err != nil {
+		return fmt.Errorf("store: sync %s: %w", s.path, err)
+	}
+	if err := s.upgrade(sch); err != nil {
+		return err
+	}
+	h, err := s.readHead()
+	if err != nil {
+		return err
+	}
+	s.head.Store(h)
+	return nil
+}
+
+// create makes a new, empty store under another name and gives it its own when it is complete and durable.
+func create(path string, sch schema) error {
+	dir, base := filepath.Split(path)
+	if dir == "" {
+		dir = "."
+	}
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	f, err := os.CreateTemp(dir, "."+base+".*.tmp") // 0600
+	if err != nil {
+		return fmt.Errorf("store: create %s: %w", path, err)
+	}
+	tmp := f.Name()
+	defer func() { _ = os.Remove(tmp) }() // gone already when all went well
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("store: create %s: %w", path, err)
+	}
+	db, err := bbolt.Open(tmp, 0o600, &bbolt.Options{NoStatistics: true, FreelistType: bbolt.FreelistMapType})
+	if err != nil {
+		return fmt.Errorf("store: create %s: %w", path, err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{metaBucket, checkpointBucket, stateBucket} {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		return errors.Join(putFormat(tx, sch.version), putHead(tx, newHead()))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		return fmt.Errorf("store: create %s: %w", path, err)
+	}
+	// Of two processes that start at once one wins; the other uses its file.
+	if err := durable.RenameNoReplace(tmp, path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("store: create %s: %w", path, err)
+	}
+	return nil
+}
+
+// Load returns what the last commit left. It reads the file.
+func (s *Store) Load() (Saved, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return Saved{}, s.err
+	}
+	h, err := s.readHead()
+	if err != nil {
+		return Saved{}, err
+	}
+	return Saved{Seq: h.Seq, Positions: h.Positions, Counters: h.Counters}, nil
+}
+
+// State returns the state of a stage for a partition: the snapshot, if there is one, and the deltas since, oldest first; none
+// if nothing was committed. The blobs are copies.
+func (s *Store) State(stage, partition string) (blobs [][]byte, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return nil, s.err
+	}
+	k := stateKey{stage, partition}
+	e, ok := s.head.Load().State[k]
+	if !ok {
+		return nil, nil
+	}
+	where := fmt.Sprintf("state/%q/%q", stage, partition)
+	err = s.guard(where, func() error {
+		return s.db.View(func(tx *bbolt.Tx) error {
+			for n := e.First; n < e.Next; n++ {
+				b, err := get(tx, stateBucket, blobKey(k, n))
+				if err != nil {
+					return corrupt(s.path, fmt.Sprintf("%s/%d", where, n), err)
+				}
+				blobs = append(blobs, slices.Clone(b))
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return blobs, nil
+}
+
+// Blobs returns how many pieces the state of a stage for a partition has. It never waits: the engine asks it before each
+// checkpoint, to know when to demand a snapshot.
+func (s *Store) Blobs(stage, partition string) int {
+	e := s.head.Load().State[stateKey{stage, partition}]
+	return int(e.Next - e.First)
+}
+
+// Commit makes cp durable: when it returns nil, all of it is on disk (rule A3). cp is not kept.
+//
+// A checkpoint that is wrong in itself (a Seq that does not grow, a name that is too long) is refused and the store goes on.
+// After any other error nobody knows whether cp is on disk, and asking the same file descriptor again could lie; the
+// store then refuses all calls, and what another Open and Load give is the truth: either all of cp or nothing of it.
+func (s *Store) Commit(cp Checkpoint) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	old := s.head.Load()
+	if err := cp.check(old.Seq); err != nil {
+		return fmt.Errorf("store: commit: %w", err)
+	}
+	next := newHead()
+	next.Seq = cp.Seq
+	for _, from := range []map[string]Position{old.Positions, cp.Positions} {
+		for name, p := range from {
+			next.Positions[name] = p
+		}
+	}
+	for name, v := range cp.Counters {
+		next.Counters[name] = v
+	}
+	for k, e := range old.State {
+		next.State[k] = e
+	}
+	return s.update(next, func(state *bbolt.Bucket) error {
+		for _, d := range cp.Deltas {
+			k := stateKey{d.Stage, d.Partition}
+			e := next.State[k]
+			key := blobKey(k, e.Next)
+			if err := state.Put(key, encodeRecord(stateBucket, key, d.Blob)); err != nil {
+				return err
+			}
+			if d.Full {
+				if err := remove(state, k, e); err != nil {
+					return err
+				}
+				e.First = e.Next
+			}
+			e.Next++
+			next.State[k] = e
+		}
+		return nil
+	})
+}
+
+// Forget durably removes the position and the state of partitions: an operator's reset. Counters and Seq stay. Errors are
+// those of Commit.
+func (s *Store) Forget(partitions ...string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	old, next := s.head.Load(), newHead()
+	next.Seq, next.Counters = old.Seq, old.Counters
+	for name, p := range old.Positions {
+		if !slices.Contains(partitions, name) {
+			next.Positions[name] = p
+		}
+	}
+	gone := map[stateKey]extent{}
+	for k, e := range old.State {
+		if slices.Contains(partitions, k.partition) {
+			gone[k] = e
+		} else {
+			next.State[k] = e
+		}
+	}
+	return s.update(next, func(state *bbolt.Bucket) error {
+		for k, e := range gone {
+			if err := remove(state, k, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// update runs change and stores next in one transaction. The caller holds s.mu.
+func (s *Store) update(next *head, change func(state *bbolt.Bucket) error) error {
+	err := s.guard("commit", func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error {
+			state := tx.Bucket(stateBucket)
+			if state == nil {
+				return corrupt(s.path, "state", errors.New("the bucket is missing"))
+			}
+			if err := change(state); err != nil {
+				return err
+			}
+			return putHead(tx, next)
+		})
+	})
+	if err != nil {
+		if !errors.Is(err, ErrCorrupt) {
+			err = fmt.Errorf("store: commit to %s: %w", s.path, err)
+		}
+		s.err = fmt.Errorf("%w (%w: open it again)", err, ErrClosed)
+		return err
+	}
+	s.head.Store(next)
+	return nil
+}
+
+// Close frees the file for other processes. What was committed is durable without it. Closing twice is harmless.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.db == nil {
+		return nil
+	}
+	s.err = fmt.Errorf("store: %s: %w", s.path, ErrClosed)
+	if err := s.release(); err != nil {
+		return fmt.Errorf("store: close %s: %w", s.path, err)
+	}
+	return nil
+}
+
+func (s *Store) release() error {
+	db := s.db
+	s.db = nil
+	if s.hurt {
+		// bbolt's locks may be held by the transaction that panicked, and its Close would wait for them. Closing the file frees
+		// the lock; the mapping stays until the process ends.
+		return s.file.Close()
+	}
+	return db.Close()
+}
+
+// guard turns what bbolt does on a file that changes under it, or that the disk cannot read any more, into an error: panics,
+// and faults in the mapped memory, which would end the process otherwise. After one, bbolt is not touched again.
+func (s *Store) guard(where string, f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = corrupt(s.path, where, fmt.Errorf("reading it failed: %v", r))
+			s.hurt = true
+			s.err = err
+		}
+	}()
+	return f()
+}
+
+func (s *Store) readHead() (*head, error) {
+	const where = "checkpoint/last"
+	var h *head
+	err := s.guard(where, func() error {
+		return s.db.View(func(tx *bbolt.Tx) error {
+			b, err := get(tx, checkpointBucket, lastKey)
+			if err == nil {
+				h, err = decodeHead(b)
+			}
+			if err != nil {
+				return corrupt(s.path, where, err)
+			}
+			return nil
+		})
+	})
+	return h, err
+}
+
+func (cp *Checkpoint) check(last uint64) error {
+	if cp.Seq <= last {
+		return fmt.Errorf("checkpoint %d comes after %d: Seq must grow", cp.Seq, last)
+	}
+	for _, d := range cp.Deltas {
+		if n := len(blobKey(stateKey{d.Stage, d.Partition}, 0)); n > bbolt.MaxKeySize {
+			return fmt.Errorf("state of stage %.40q, partition %.40q: the names have %d bytes, at most %d are possible",
+				d.Stage, d.Partition, n, bbolt.MaxKeySize)
+		}
+		if len(d.Blob) > bbolt.MaxValueSize-recordHeader {
+			return fmt.Errorf("state of stage %q, partition %q: one piece has %d bytes, at most %d are possible",
+				d.Stage, d.Partition, len(d.Blob), bbolt.MaxValueSize-recordHeader)
+		}
+	}
+	return nil
+}
+
+// get returns the payload of a record; it is valid until tx ends.
+func get(tx *bbolt.Tx, bucket, key []byte) ([]byte, error) {
+	b := tx.Bucket(bucket)
+	if b == nil {
+		return nil, fmt.Errorf("the bucket %q is missing", bucket)
+	}
+	rec := b.Get(key)
+	if rec == nil {
+		return nil, errors.New("the record is missing")
+	}
+	return decodeRecord(bucket, key, rec)
+}
+
+func put(tx *bbolt.Tx, bucket, key, payload []byte) error {
+	b := tx.Bucket(bucket)
+	if b == nil {
+		return fmt.Errorf("%w: the bucket %q is missing", ErrCorrupt, bucket)
+	}
+	return b.Put(key, encodeRecord(bucket, key, payload))
+}
+
+func putHead(tx *bbolt.Tx, h *head) error {
+	payload, err := encodeHead(h)
+	if err != nil {
+		return err
+	}
+	return put(tx, checkpointBucket, lastKey, payload)
+}
+
+func remove(state *bbolt.Bucket, k stateKey, e extent) error {
+	for n := e.First; n < e.Next; n++ {
+		if err := state.Delete(blobKey(k, n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// corrupt says what is damaged, where, and what a person can do about it.
+func corrupt(path, where string, err error) error {
+	if errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	at := path
+	if where != "" {
+		at += ": " + where
+	}
+	return fmt.Errorf("store: %s: %w: %w. Restore %s from a copy, or delete the state folder %s to start anew: sinks that keep "+
+		"positions of their own go on where they are and take no row twice, other sinks get rows again, "+
+		"and what windows and dedupe remember is lost", at, ErrCorrupt, err, filepath.Base(path), filepath.Dir(path))
+}

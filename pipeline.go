@@ -1,0 +1,410 @@
+package leat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/leatgo/leat/internal/engine"
+)
+
+// Config is how a pipeline runs. The zero value is safe: no default loses a row.
+type Config struct {
+	// StateDir holds checkpoints, source ledgers and dead letters. It must
+	// outlive the process. Defaults to leat-state/<pipeline>.
+	StateDir string
+
+	// Version of the program, kept in dead letters.
+	Version string
+
+	// Require is the guarantee that every path from a source to a sink must
+	// give; Check refuses the pipeline otherwise. Defaults to AtLeastOnce.
+	Require Guarantee
+
+	// CheckpointEvery is the time between checkpoints: how much is read again
+	// after a crash. Defaults to 1 s.
+	CheckpointEvery time.Duration
+
+	// BudgetBytes and BudgetBatches bound what is in flight between sources and
+	// sinks; throughput and memory are limited by them. Default to 64 MiB of
+	// estimated raw and decoded bytes, and 1,024 batches.
+	BudgetBytes   int64
+	BudgetBatches int
+
+	// DrainTimeout bounds the orderly stop; what did not commit by then is read
+	// again at the next start. Defaults to 30 s.
+	DrainTimeout time.Duration
+
+	// Retry is how transient failures are retried.
+	Retry Retry
+
+	// Breaker stops the pipeline when too many rows are rejected (rule B7).
+	Breaker Breaker
+
+	// OnReject says per class what becomes of a rejected row (rule B2).
+	// A class that is missing goes to the dead letters.
+	OnReject map[Class]Policy
+
+	// DeadLetters keeps rejected rows. Defaults to DeadLetterFile of
+	// dead-letters.jsonl in StateDir.
+	DeadLetters DeadLetterLog
+
+	// Middleware is Watermill middleware around the handler of this pipeline. It
+	// sees one message per batch, without payload. See docs/DESIGN.md for the
+	// ones that answer for the handler and are refused (rule K2).
+	Middleware []message.HandlerMiddleware
+
+	// Logger defaults to slog.Default().
+	Logger *slog.Logger
+
+	// Observe is called after each batch, commit, retry and so on, from several
+	// goroutines at once. It must return quickly: throughput is limited by it.
+	Observe func(Event)
+}
+
+// Retry is exponential backoff with 20 % jitter.
+type Retry struct {
+	First    time.Duration // wait before the first retry; defaults to 1 s, then doubles
+	Max      time.Duration // longest wait; defaults to 30 s
+	Attempts int           // give up after so many, Run then returns the error and nothing is lost; 0 = never
+}
+
+// Breaker trips when more than Share of the last Window rows were rejected and
+// at least Min rows have been seen.
+type Breaker struct {
+	Share  float64 // defaults to 0.5; -1 switches the breaker off
+	Window int     // defaults to 1,000
+	Min    int     // defaults to 100
+}
+
+// Policy says what becomes of a rejected row (rule B2).
+type Policy uint8
+
+// The policies.
+const (
+	DeadLetterRow Policy = iota // keep it with its bytes in the dead letters, go on
+	FailPartition               // stop the pipeline before the row
+	SkipRow                     // drop it; it is counted
+)
+
+// Pipeline is a graph of sources, stages and sinks. Build it with From, Via,
+// Merge and To, then Run or Mount it, once. Building is not safe for concurrent
+// use; Stats is.
+type Pipeline struct {
+	name   string
+	config Config
+	nodes  []*node
+	faults []error
+
+	mu     sync.Mutex
+	engine *engine.Engine
+}
+
+// node is one place of the graph with the value the user gave for it.
+type node struct {
+	engine *engine.Node
+	impl   any
+}
+
+// New starts a pipeline. The name keys positions, metrics and the state folder:
+// it must be stable. New does no I/O and can't fail; Check tells what is wrong.
+func New(name string, c Config) *Pipeline { return &Pipeline{name: name, config: c} }
+
+// Name is the name given to New.
+func (p *Pipeline) Name() string { return p.name }
+
+func (p *Pipeline) add(kind engine.Kind, name string, in ...*node) *node {
+	n := &node{engine: &engine.Node{Name: name, Kind: kind}}
+	for _, i := range in {
+		n.engine.In = append(n.engine.In, i.engine)
+	}
+	p.nodes = append(p.nodes, n)
+	return n
+}
+
+// StateDir is the folder in which the pipeline keeps its state.
+func (p *Pipeline) StateDir() string {
+	if p.config.StateDir != "" {
+		return p.config.StateDir
+	}
+	return filepath.Join("leat-state", p.name)
+}
+
+// Check reports every fault of the pipeline, joined, and opens nothing.
+func (p *Pipeline) Check() error {
+	faults := append([]error(nil), p.faults...)
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+
+	if p.name == "" {
+		fault("the pipeline has no name")
+	} else if strings.ContainsAny(p.name, "/\\\x00") || p.name == "." || p.name == ".." {
+		fault("pipeline name %q: it names a folder, so it can't hold / or \\, or be . or ..", p.name)
+	}
+	c := p.config
+	if c.CheckpointEvery < 0 || c.DrainTimeout < 0 || c.BudgetBytes < 0 || c.BudgetBatches < 0 ||
+		c.Retry.First < 0 || c.Retry.Max < 0 || c.Retry.Attempts < 0 {
+		fault("Config: times, budgets and attempts can't be negative")
+	}
+	if c.Breaker.Share > 1 || (c.Breaker.Share < 0 && c.Breaker.Share != -1) {
+		fault("Config.Breaker.Share %v: it is a share from 0 to 1, or -1 for off", c.Breaker.Share)
+	}
+
+	names := map[string]int{}
+	used := map[*engine.Node]bool{}
+	sources := 0
+	for _, n := range p.nodes {
+		names[n.engine.Name]++
+		for _, in := range n.engine.In {
+			used[in] = true
+		}
+		if n.engine.Kind == engine.KindSource {
+			sources++
+		}
+		if n.engine.Kind == engine.KindStage && (n.engine.Name == "" || strings.HasPrefix(n.engine.Name, "@")) {
+			fault("stage name %q: it must not be empty or begin with @", n.engine.Name)
+		}
+		if v, ok := n.impl.(Validator); ok {
+			if err := v.Validate(); err != nil {
+				fault("%s: %w", n.engine.Name, err)
+			}
+		}
+	}
+	if sources == 0 {
+		fault("the pipeline has no source: use From")
+	}
+	for _, n := range p.nodes {
+		name := n.engine.Name
+		if names[name] > 1 {
+			fault("two nodes are named %q: names key positions and metrics; set Name in one Config", name)
+			names[name] = 0
+		}
+		if n.engine.Kind != engine.KindSink && !used[n.engine] {
+			fault("nothing reads %q: end the flow with To", name)
+		}
+	}
+	faults = append(faults, p.checkPaths()...)
+	if len(faults) == 0 {
+		return nil
+	}
+	return fmt.Errorf("pipeline %s: %w", p.name, errors.Join(faults...))
+}
+
+// Path is one way from a source to a sink and what it guarantees (rule E5).
+type Path struct {
+	Source, Sink string
+	Guarantee    Guarantee
+}
+
+// Guarantees computes what each path from a source to a sink gives.
+func (p *Pipeline) Guarantees() []Path {
+	var paths []Path
+	for _, n := range p.nodes {
+		if n.engine.Kind != engine.KindSink {
+			continue
+		}
+		g := AtLeastOnce
+		if d, ok := n.impl.(Guaranteed); ok {
+			g = d.Guarantee()
+		}
+		for _, src := range upstream(n.engine, engine.KindSource) {
+			pg := g
+			// Rule A2-2: skipping what a sink holds needs the same offsets again.
+			if pg == ExactlyOnce && src.Source != nil && src.Source.Replay != engine.ReplayExact {
+				pg = AtLeastOnce
+			}
+			paths = append(paths, Path{src.Name, n.engine.Name, pg})
+		}
+	}
+	return paths
+}
+
+func (p *Pipeline) checkPaths() (faults []error) {
+	for _, path := range p.Guarantees() {
+		if path.Guarantee < p.config.Require {
+			faults = append(faults, fmt.Errorf("rule E5: %s → %s gives %q, but Config.Require asks for %q",
+				path.Source, path.Sink, path.Guarantee, p.config.Require))
+		}
+	}
+	for _, n := range p.nodes {
+		if n.engine.Kind != engine.KindStage || n.engine.Stage == nil || n.engine.Stage.State == nil {
+			continue
+		}
+		for _, src := range upstream(n.engine, engine.KindSource) {
+			if src.Source != nil && src.Source.Replay == engine.ReplayNone {
+				faults = append(faults, fmt.Errorf("rule A2-2: stage %s keeps state, but source %s can't be read again", n.engine.Name, src.Name))
+			}
+		}
+	}
+	return faults
+}
+
+// upstream lists the nodes of a kind from which n can be reached, once each.
+func upstream(n *engine.Node, kind engine.Kind) []*engine.Node {
+	var out []*engine.Node
+	seen := map[*engine.Node]bool{}
+	var walk func(*engine.Node)
+	walk = func(n *engine.Node) {
+		for _, in := range n.In {
+			if !seen[in] {
+				seen[in] = true
+				if in.Kind == kind {
+					out = append(out, in)
+				}
+				walk(in)
+			}
+		}
+	}
+	walk(n)
+	return out
+}
+
+// Run checks the pipeline and runs it on a Watermill router of its own until
+// the input ends, ctx ends or it fails. It returns nil at the end of the input
+// and after a clean drain on cancel; otherwise *Error, a fault of Check, or
+// both. A Pipeline can be run once.
+func (p *Pipeline) Run(ctx context.Context) error { return Run(ctx, p) }
+
+// Run runs several pipelines on one router until all have ended. When one
+// fails the others are drained and stopped.
+func Run(ctx context.Context, pipelines ...*Pipeline) error {
+	var errs []error
+	for _, p := range pipelines {
+		errs = append(errs, p.Check())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	router := engine.NewRouter()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	handles := make([]*Handle, 0, len(pipelines))
+	for _, p := range pipelines {
+		h, err := p.mount(ctx, router)
+		if err != nil {
+			return err
+		}
+		handles = append(handles, h)
+	}
+	errs = make([]error, len(handles)+1)
+	var wg sync.WaitGroup
+	for i, h := range handles {
+		wg.Go(func() {
+			if errs[i] = h.Wait(); errs[i] != nil {
+				cancel() // one failed: drain the others
+			}
+		})
+	}
+	// The router gets a context that never ends: it would cancel what is in
+	// flight, while a pipeline has to drain first (rule A7).
+	if err := router.Run(context.WithoutCancel(ctx)); err != nil {
+		cancel()
+		errs[len(handles)] = err
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Mount adds the pipeline to a router that the program already has. It starts
+// when the router runs; a router that closes first drains it.
+func (p *Pipeline) Mount(router *message.Router) (*Handle, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
+	return p.mount(context.Background(), router)
+}
+
+// Handle is a mounted pipeline.
+type Handle struct {
+	p *Pipeline
+	e *engine.Engine
+}
+
+// Wait blocks until the pipeline has ended and returns what Run would have
+// returned.
+func (h *Handle) Wait() error { return h.p.publicError(h.e.Wait()) }
+
+// Stop drains the pipeline and ends it; it does not wait.
+func (h *Handle) Stop() { h.e.Stop() }
+
+func (p *Pipeline) mount(ctx context.Context, router *message.Router) (*Handle, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.engine != nil {
+		return nil, fmt.Errorf("pipeline %s: it was run before; build a new one", p.name)
+	}
+	p.engine = engine.New(ctx, p.plan())
+	if err := p.engine.Attach(router); err != nil {
+		return nil, err
+	}
+	return &Handle{p, p.engine}, nil
+}
+
+func (p *Pipeline) plan() *engine.Plan {
+	c := p.config
+	plan := &engine.Plan{Pipeline: p.name, Version: c.Version}
+	for _, n := range p.nodes {
+		plan.Nodes = append(plan.Nodes, n.engine)
+	}
+	logger := c.Logger
+	if logger == nil {
+		logger = slog.Default()
+	}
+	letters := c.DeadLetters
+	if letters == nil {
+		letters = DeadLetterFile(filepath.Join(p.StateDir(), "dead-letters.jsonl"))
+	}
+	plan.Config = engine.Config{
+		StateDir:        p.StateDir(),
+		CheckpointEvery: or(c.CheckpointEvery, time.Second),
+		BudgetBytes:     or(c.BudgetBytes, 64<<20),
+		BudgetBatches:   or(c.BudgetBatches, 1024),
+		DrainTimeout:    or(c.DrainTimeout, 30*time.Second),
+		Retry: engine.Retry{
+			First:    or(c.Retry.First, time.Second),
+			Max:      or(c.Retry.Max, 30*time.Second),
+			Attempts: c.Retry.Attempts,
+		},
+		BreakerShare:  or(c.Breaker.Share, 0.5),
+		BreakerWindow: or(c.Breaker.Window, 1000),
+		BreakerMin:    or(c.Breaker.Min, 100),
+		Policy:        func(class engine.Class) engine.Policy { return engine.Policy(c.OnReject[Class(class)]) },
+		Letters:       erasedLetters{letters},
+		Middleware:    c.Middleware,
+		Logger:        logger.With("pipeline", p.name),
+	}
+	if c.Observe != nil {
+		plan.Config.Observe = func(e engine.Event) { c.Observe(Event(e)) }
+	}
+	return plan
+}
+
+// or is v, or the default when v is zero.
+func or[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+func (p *Pipeline) publicError(err error) error {
+	if err == nil {
+		return nil
+	}
+	out := &Error{Pipeline: p.name, Offset: -1, Err: err}
+	if e, ok := errorsAs[*engine.Error](err); ok {
+		out.Node, out.Partition, out.Offset, out.Class = e.Node, e.Partition, e.Offset, Class(e.Class)
+		if err == error(e) {
+			out.Err = e.Err
+		}
+	}
+	return out
+}

@@ -1,0 +1,177 @@
+package leat
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/leatgo/leat/internal/engine"
+)
+
+// Source reads records and pushes them, in chunks, to an Intake.
+//
+// A source may be run several times in one process: after trouble the engine
+// rewinds (rule E8), which ends Run and calls it again.
+//
+// A source may also implement Named, Validator, Replayer and io.Closer. Close
+// is called once, after the last Commit, also when Run was never called or
+// failed.
+type Source[T any] interface {
+	// Run reads from where in.Assign says and calls in.Send until the input
+	// ends (return nil), ctx ends (return nil or the context's error), Send
+	// fails (return its error) or reading fails. Run is called from one
+	// goroutine, never twice at once.
+	//
+	// An error marked with Transient makes the engine rewind and run the source
+	// again, with backoff. Any other error ends the pipeline: what was sent is
+	// processed and committed first, then Pipeline.Run returns it.
+	Run(ctx context.Context, in Intake[T]) error
+
+	// Commit hears of a checkpoint that is durable in every sink and in the
+	// engine's store: never of an open one, and in order; some may be skipped
+	// (rule A3). cp holds this source's own partitions, without its name.
+	//
+	// Commit is called from one goroutine, but concurrently with Run, and once
+	// more after Run has returned. It must be safe to repeat: after a crash
+	// between the checkpoint and Commit the next start may not hear of that
+	// checkpoint again. An error marked with Transient is retried; any other
+	// ends the pipeline.
+	Commit(ctx context.Context, cp Checkpoint) error
+}
+
+// Chunk is a run of records as a source hands them in: read, cut at record
+// boundaries, not yet decoded.
+type Chunk[T any] struct {
+	Partition string // without the source's name; "" is fine for a source of one partition
+	First     Offset // of the first record
+	Next      Offset // greater than the offset of every record: where the next chunk starts
+	Resume    string // what Assign gives back for seeking to Next
+	Bytes     int64  // estimate of the raw and the decoded bytes, for the budget
+
+	// Decode fills out with the chunk's records in order (Append, Reject). It
+	// runs later, on another goroutine, concurrently with the Decode of other
+	// chunks, and may run more than once: it must give the same rows each time.
+	// A bad record is rejected; an error means that the whole chunk can't be
+	// decoded: retried when marked with Transient, else it ends the pipeline.
+	Decode func(ctx context.Context, out *Batch[T]) error
+
+	// Locate finds where records (numbers as in Decode, ascending, may repeat)
+	// came from. Called rarely: for rejected rows and after a restart. It may
+	// run concurrently with Decode, Locate and itself.
+	Locate func(records []int) []Origin
+
+	// Release, if set, is called once when nothing will read the chunk again,
+	// so that its buffers can be reused. Strings of decoded rows must not
+	// point into memory that is reused.
+	Release func()
+}
+
+// Partition is a partition that a source wants to read.
+type Partition struct {
+	Name string // "" is fine for a source of one partition
+	Log  string // id of the offset space; see Position
+}
+
+// Intake is the engine as a source sees it. All methods are safe for concurrent
+// use, but the chunks of one partition must be sent by one goroutine.
+type Intake[T any] struct{ in *engine.Intake }
+
+// Env tells the source its names, its state folder and the logger.
+func (in Intake[T]) Env() Env { return Env(in.in.Env()) }
+
+// Assign takes over partitions and returns, by name, where to start reading
+// each. A zero Position means that nothing is known: the source starts by its
+// own policy. Partitions that another process has taken (rule E3) are missing
+// from the result; when none is left the error is ErrFenced.
+//
+// A position of another Log is an error that says how to reset it (rule A2-1);
+// a Next beyond the log's end is for the source to find and refuse. Call Assign
+// once for each partition of a Run, before its first Send.
+func (in Intake[T]) Assign(partitions ...Partition) (map[string]Position, error) {
+	ps := make([]engine.Partition, len(partitions))
+	for i, p := range partitions {
+		ps[i] = engine.Partition(p)
+	}
+	at, err := in.in.Assign(ps)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]Position, len(at))
+	for name, p := range at {
+		out[name] = Position(p)
+	}
+	return out, nil
+}
+
+// Send hands a chunk in and blocks while the pipeline's budget is used up
+// (rule A5). After an error the source must stop: the context has ended or the
+// pipeline has failed. The engine owns the chunk's memory until Release.
+func (in Intake[T]) Send(c Chunk[T]) error {
+	ec := &engine.Chunk{
+		Partition: c.Partition, First: c.First, Next: c.Next, Resume: c.Resume,
+		Bytes: c.Bytes, Release: c.Release,
+	}
+	ec.Locate = func(records []int) []engine.Origin {
+		found := c.Locate(records)
+		out := make([]engine.Origin, len(found))
+		for i, o := range found {
+			out[i] = engine.Origin(o)
+		}
+		return out
+	}
+	ec.Decode = func(ctx context.Context) (engine.Batch, error) {
+		out := &Batch[T]{}
+		out.trace.Chunk = ec
+		if err := c.Decode(ctx, out); err != nil {
+			return nil, err
+		}
+		return (*erased[T])(out), nil
+	}
+	return in.in.Send(ec)
+}
+
+// Held tells whether the engine wants no more of this partition for now: it is
+// being retried, or has more than a quarter of the budget waiting. A source of
+// many partitions should pause its fetch and keep what it has (rule A5-1); one
+// with a single partition may ignore it.
+func (in Intake[T]) Held(partition string) bool { return in.in.Held(partition) }
+
+// CaughtUp says that everything there is has been sent. The engine takes a
+// checkpoint as soon as that has drained, instead of waiting for the timer
+// (rule A6).
+func (in Intake[T]) CaughtUp() { in.in.CaughtUp() }
+
+// Env is what a source or sink gets to know about its surroundings.
+type Env struct {
+	Pipeline string       // the pipeline's name
+	Node     string       // the source's or sink's own name
+	StateDir string       // the pipeline's state folder; it exists
+	Logger   *slog.Logger // never nil
+}
+
+// Named is a small optional interface of sources and sinks: their default name.
+type Named interface {
+	// Name keys positions, metrics and dead letters, so it must be stable.
+	Name() string
+}
+
+// Validator is a small optional interface of sources, stages and sinks.
+type Validator interface {
+	// Validate reports all faults of the configuration, joined. It does no I/O.
+	Validate() error
+}
+
+// Replay says how faithfully a source reads a partition again (rule A2-2).
+type Replay uint8
+
+// The kinds of replay, weakest first.
+const (
+	ReplayNone    Replay = iota // no second reading: HTTP, foreign messages
+	ReplaySimilar               // the same rows more or less, at other offsets: an SQL cursor
+	ReplayExact                 // the same rows at the same offsets: files, Kafka
+)
+
+// Replayer is a small optional interface of sources; without it ReplayNone is
+// assumed.
+type Replayer interface {
+	Replay() Replay
+}
