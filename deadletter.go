@@ -44,6 +44,10 @@ type DeadLetter struct {
 
 // DeadLetterLog is an append log of dead letters. It takes no barriers and is
 // outside the checkpoints (rule B3-1). All methods are called one at a time.
+//
+// A log may also have a method Has(id string) bool. The engine then asks it
+// whether a row that a sink holds since an earlier life was refused by that
+// sink, so that the counters stay exact over a crash.
 type DeadLetterLog interface {
 	// Open is called before anything else, and again after a Close.
 	Open(ctx context.Context, env Env) error
@@ -112,7 +116,8 @@ func (f *letterFile) load(name string, into map[string]struct{}) error {
 	return err
 }
 
-func (f *letterFile) has(id string) bool {
+// Has tells whether the letter is in the last two files.
+func (f *letterFile) Has(id string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.seen(id)
@@ -214,8 +219,8 @@ func (e erasedLetters) Close() error                   { return e.log.Close() }
 // Has lets the engine count a row that a sink refused in an earlier life; a log
 // of another kind need not know.
 func (e erasedLetters) Has(id string) bool {
-	h, ok := e.log.(interface{ has(id string) bool })
-	return ok && h.has(id)
+	h, ok := e.log.(interface{ Has(id string) bool })
+	return ok && h.Has(id)
 }
 
 func (e erasedLetters) Append(ctx context.Context, letters []engine.Letter) error {

@@ -2,10 +2,8 @@ package csvtext
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"slices"
 )
 
 // Piece is a run of whole records, with the lines to pass over between them.
@@ -42,8 +40,8 @@ type Cutter struct {
 	err   error // what reading ended with; io.EOF included
 }
 
-// NewCutter reads from the start of a text. Pieces get about chunk bytes; only a
-// longer record makes a longer piece.
+// NewCutter makes a Cutter; Reset gives it a text. Pieces get about chunk bytes;
+// only a longer record makes a longer piece.
 func NewCutter(d Dialect, chunk int) *Cutter { return &Cutter{d: d, chunk: chunk} }
 
 // Reset begins another text, keeping the buffer.
@@ -61,65 +59,72 @@ func (c *Cutter) Offset() int64 { return c.off }
 // Line is the line at Offset.
 func (c *Cutter) Line() int64 { return c.line }
 
-// Stop makes the text end at off, a record boundary, as far as pieces are
-// concerned; -1 lifts it again.
-func (c *Cutter) Stop(off int64) {
-	c.stop = off
-	if c.err == errStop {
-		c.err = nil
+// Stop makes the text end at off, a record boundary not before Offset, as far as
+// pieces are concerned; -1 lifts it again.
+func (c *Cutter) Stop(off int64) { c.stop = off }
+
+// Rest is how many bytes were read that belong to no whole record; to be asked
+// after Next has failed.
+func (c *Cutter) Rest() int { return c.hi - c.lo }
+
+// window is what has been read and may be given out, and whether the text ends
+// there.
+func (c *Cutter) window() (data []byte, eof bool) {
+	data = c.buf[c.lo:c.hi]
+	if c.stop >= 0 && c.off+int64(len(data)) >= c.stop {
+		return data[:c.stop-c.off], true
 	}
+	return data, c.err == io.EOF
 }
 
-var errStop = errors.New("stopped")
+// FormatError says that a header line is none. Any other error is one of reading.
+type FormatError string
+
+func (e FormatError) Error() string { return string(e) }
 
 // Header reads the first record, without a byte order mark before it. io.EOF
 // means that there is none.
 func (c *Cutter) Header() (raw []byte, fields []string, err error) {
 	for c.hi-c.lo < len(bom) && c.err == nil {
-		c.fill(c.chunk)
+		c.fill(4 << 10)
 	}
 	if bytes.HasPrefix(c.buf[c.lo:c.hi], bom) {
 		c.advance(len(bom))
 	}
-	size := 4 << 10
 	for {
-		data := c.buf[c.lo:c.hi]
-		for len(data) > 0 {
-			s, ok := c.d.Scan(data, c.err == io.EOF || c.err == errStop)
-			switch {
-			case !ok:
-			case s.Fault == FaultLong && s.Record:
-				return nil, nil, fmt.Errorf("the header line is longer than %d bytes", c.d.MaxRecord)
-			case s.Fault == FaultLong:
-				if err := c.skipLine(); err != nil && !c.ended() {
-					return nil, nil, err
-				}
-				data = c.buf[c.lo:c.hi]
-				continue
-			case !s.Record:
-				c.advance(s.Len)
-				data = c.buf[c.lo:c.hi]
-				continue
-			default:
-				raw = bytes.Clone(data[:s.Len])
-				c.advance(s.Len)
-				if s.Fault != Fine {
-					return TrimEnd(raw), nil, fmt.Errorf("the header line %q has a misplaced quote", cutText(TrimEnd(raw)))
-				}
-				r := NewRecords(&c.d, raw, 1, len(raw))
-				r.Next()
-				return TrimEnd(raw), r.Fields, nil
-			}
-			break
+		data, eof := c.window()
+		if len(data) == 0 && eof {
+			return nil, nil, io.EOF
 		}
-		if c.err != nil {
-			if c.ended() {
-				return nil, nil, io.EOF
-			}
+		var s Span
+		ok := false
+		if len(data) > 0 {
+			s, ok = c.d.Scan(data, eof)
+		}
+		switch {
+		case !ok && c.err != nil:
 			return nil, nil, c.err
+		case !ok:
+			c.fill(min(max(4<<10, 2*len(data)), c.d.MaxRecord+1))
+		case s.Fault == FaultLong && s.Record:
+			return nil, nil, FormatError(fmt.Sprintf("the header line is longer than %d bytes", c.d.MaxRecord))
+		case s.Fault == FaultLong:
+			if err := c.skipLine(); err != nil && err != io.EOF {
+				return nil, nil, err
+			}
+		case !s.Record:
+			c.advance(s.Len)
+		default:
+			whole := bytes.Clone(data[:s.Len])
+			raw = TrimEnd(whole)
+			if s.Fault != Fine {
+				return raw, nil, FormatError(fmt.Sprintf("the header line %q has a misplaced or missing quote", cutText(raw)))
+			}
+			c.advance(s.Len)
+			r := NewRecords(&c.d, whole, 1, len(whole))
+			r.Next()
+			return raw, r.Fields, nil
 		}
-		size = max(size, 2*(c.hi-c.lo))
-		c.fill(min(size, c.d.MaxRecord+1))
 	}
 }
 
@@ -132,10 +137,11 @@ func cutText(b []byte) []byte {
 	return b
 }
 
-// Seek goes forward to off, a record boundary that is known to be on the given
-// line. With line 0 the lines are counted on the way. If the text is an
-// io.Seeker, nothing in between is read.
-func (c *Cutter) Seek(off, line int64) error {
+// SkipTo goes forward to off, a record boundary, which is known to be on the given
+// line. With line 0 the lines are counted on the way. If line is known and the
+// text is an io.Seeker, nothing in between is read. io.ErrUnexpectedEOF means that
+// the text ends before off.
+func (c *Cutter) SkipTo(off, line int64) error {
 	if s, ok := c.r.(io.Seeker); ok && line > 0 && off > c.off+int64(c.hi-c.lo) {
 		if _, err := s.Seek(off, io.SeekStart); err != nil {
 			return err
@@ -144,14 +150,16 @@ func (c *Cutter) Seek(off, line int64) error {
 		return nil
 	}
 	for c.off < off {
-		if c.lo == c.hi {
-			if c.err != nil {
-				return c.err
-			}
+		switch {
+		case c.lo < c.hi:
+			c.advance(int(min(off-c.off, int64(c.hi-c.lo))))
+		case c.err == io.EOF:
+			return io.ErrUnexpectedEOF
+		case c.err != nil:
+			return c.err
+		default:
 			c.fill(c.chunk)
-			continue
 		}
-		c.advance(int(min(off-c.off, int64(c.hi-c.lo))))
 	}
 	if line > 0 {
 		c.line = line
@@ -165,51 +173,41 @@ func (c *Cutter) Seek(off, line int64) error {
 func (c *Cutter) Next() (Piece, error) {
 	want := c.chunk
 	for {
-		if c.hi-c.lo < want && c.err == nil {
+		data, eof := c.window()
+		if len(data) < want && !eof && c.err == nil {
 			c.fill(want)
 			continue
 		}
-		data := c.buf[c.lo:c.hi]
-		if lead := c.lead(data); lead > 0 { // comments and blank lines
+		if lead := c.lead(data, eof); lead > 0 {
 			c.advance(lead)
 			continue
 		}
-		if len(data) == 0 {
-			if c.ended() {
-				return Piece{}, io.EOF
-			}
-			return Piece{}, c.err
+		if len(data) == 0 && eof {
+			return Piece{}, io.EOF
 		}
-		n, long, comment := c.whole(data)
+		n, long, comment := c.whole(data, eof)
 		switch {
 		case n > 0:
 			return c.give(n), nil
 		case long && comment:
-			if err := c.skipLine(); err != nil && !c.ended() {
+			if err := c.skipLine(); err != nil && err != io.EOF {
 				return Piece{}, err
 			}
 		case long:
 			return c.giveLong()
-		case c.err != nil: // a piece of a record before the damage
+		case c.err != nil: // a part of a record before the damage, or nothing
 			return Piece{}, c.err
 		default:
-			want = min(2*max(want, len(data)), c.d.MaxRecord+1)
-			want = max(want, len(data)+1)
+			want = max(min(2*max(want, len(data)), c.d.MaxRecord+1), len(data)+1)
 		}
 	}
 }
 
-// Rest is how many bytes were read and belong to no whole record; after Next has
-// failed.
-func (c *Cutter) Rest() int { return c.hi - c.lo }
-
-func (c *Cutter) ended() bool { return c.err == io.EOF || c.err == errStop }
-
-// lead is the length of what is to be passed over at the start of data.
-func (c *Cutter) lead(data []byte) int {
+// lead is the length of the blank lines and comments at the start of data.
+func (c *Cutter) lead(data []byte, eof bool) int {
 	n := 0
 	for n < len(data) {
-		s, ok := c.d.Scan(data[n:], c.ended())
+		s, ok := c.d.Scan(data[n:], eof)
 		if !ok || s.Record || s.Len == 0 {
 			break
 		}
@@ -220,17 +218,16 @@ func (c *Cutter) lead(data []byte) int {
 
 // whole is the length of the whole records (and lines to pass over) that data
 // begins with, up to a boundary near the chunk size. If it is 0 and long is set,
-// data begins with a record, or comment, longer than MaxRecord.
-func (c *Cutter) whole(data []byte) (n int, long, comment bool) {
-	eof := c.ended()
+// data begins with a record, or a comment, longer than MaxRecord.
+func (c *Cutter) whole(data []byte, eof bool) (n int, long, comment bool) {
 	if len(data) > c.d.MaxRecord { // something may be too long: look at each line
 		for n < len(data) && n < c.chunk {
 			s, ok := c.d.Scan(data[n:], eof)
 			if !ok {
-				return n, false, false
+				break
 			}
 			if s.Fault == FaultLong {
-				return n, n == 0, n == 0 && !s.Record
+				return n, true, !s.Record
 			}
 			n += s.Len
 		}
@@ -247,12 +244,11 @@ func (c *Cutter) whole(data []byte) (n int, long, comment bool) {
 				}
 			}
 		}
-		limit := min(quote, max(c.chunk, n))
-		if nl := bytes.LastIndexByte(data[n:limit], '\n'); nl >= 0 {
+		if nl := bytes.LastIndexByte(data[n:min(quote, max(c.chunk, n))], '\n'); nl >= 0 {
 			n += nl + 1
 			continue
 		}
-		// One physical line, with a quote or longer than what is left of the chunk.
+		// One physical line, with a quote or reaching beyond the chunk.
 		s, ok := c.d.Scan(data[n:], eof)
 		if !ok {
 			break
@@ -263,10 +259,9 @@ func (c *Cutter) whole(data []byte) (n int, long, comment bool) {
 }
 
 func (c *Cutter) give(n int) Piece {
-	p := Piece{Data: slices.Clip(bytes.Clone(c.buf[c.lo : c.lo+n])), Start: c.off, Line: c.line}
+	p := Piece{Data: bytes.Clone(c.buf[c.lo : c.lo+n]), Start: c.off, Line: c.line}
 	c.advance(n)
-	p.End, p.EndLine = c.off, c.line
-	p.Last = c.lo == c.hi && c.ended()
+	c.finish(&p)
 	return p
 }
 
@@ -277,15 +272,21 @@ func (c *Cutter) giveLong() (Piece, error) {
 		Data:  bytes.Clone(c.buf[c.lo : c.lo+min(KeepOfLong, c.d.MaxRecord)]),
 		Start: c.off, Line: c.line, Long: true,
 	}
-	if err := c.skipLine(); err != nil && !c.ended() {
+	if err := c.skipLine(); err != nil && err != io.EOF {
 		return Piece{}, err // its end is not known, so it is not whole
 	}
-	p.End, p.EndLine = c.off, c.line
-	p.Last = c.lo == c.hi && c.ended()
+	c.finish(&p)
 	return p, nil
 }
 
-// skipLine passes over MaxRecord bytes and then to the next line end.
+func (c *Cutter) finish(p *Piece) {
+	p.End, p.EndLine = c.off, c.line
+	data, eof := c.window()
+	p.Last = eof && len(data) == 0
+}
+
+// skipLine passes over MaxRecord bytes, which have been read, and then to the
+// next line end.
 func (c *Cutter) skipLine() error {
 	c.advance(c.d.MaxRecord)
 	for {
@@ -313,34 +314,20 @@ func (c *Cutter) fill(want int) {
 		c.lo, c.hi = 0, 0
 	}
 	if c.lo+want > len(c.buf) {
-		n := copy(c.buf, c.buf[c.lo:c.hi])
-		c.lo, c.hi = 0, n
+		data := c.buf[c.lo:c.hi]
 		if want > len(c.buf) {
-			grown := make([]byte, want)
-			copy(grown, c.buf[:n])
-			c.buf = grown
+			c.buf = make([]byte, want)
 		}
+		c.lo, c.hi = 0, copy(c.buf, data)
 	}
-	idle := 0
-	for c.hi-c.lo < want && c.err == nil {
-		room := c.buf[c.hi : c.lo+want]
-		if c.stop >= 0 {
-			left := c.stop - c.off - int64(c.hi-c.lo)
-			if left <= 0 {
-				c.err = errStop
-				return
-			}
-			room = room[:min(int64(len(room)), left)]
-		}
-		n, err := c.r.Read(room)
+	for idle := 0; c.hi-c.lo < want && c.err == nil; {
+		n, err := c.r.Read(c.buf[c.hi : c.lo+want])
 		c.hi += n
 		c.err = err
-		if n == 0 && err == nil {
-			if idle++; idle > 100 {
-				c.err = io.ErrNoProgress
-			}
-		} else {
+		if n > 0 {
 			idle = 0
+		} else if idle++; idle > 100 && err == nil {
+			c.err = io.ErrNoProgress
 		}
 	}
 }

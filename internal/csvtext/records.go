@@ -67,17 +67,14 @@ func (r *Records) Next() bool {
 		r.Start, r.Line = start, r.next
 		// Nearly all records are one line without a quote.
 		nl := bytes.IndexByte(r.data[start:], '\n')
-		end := len(r.data)
+		end, last := len(r.data), len(r.data)
 		if nl >= 0 {
-			end = start + nl + 1
+			last = start + nl
+			end = last + 1
 		}
 		if r.quote >= end && end-start <= d.MaxRecord {
 			r.End = end
-			r.next++
-			last := end
-			if nl >= 0 {
-				last--
-			}
+			r.next += int64(end - last)
 			if last > start && r.data[last-1] == '\r' {
 				last--
 			}

@@ -49,18 +49,21 @@ func reason(r Reject) string {
 
 func (c counters) reject(n *Node, rows []Reject) {
 	for _, r := range rows {
-		c.reasons[n.Name+"\x00"+reason(r)]++
+		c.reasons[n.name(reason(r))]++
 	}
 }
+
+// name is the key of one of n's counters.
+func (n *Node) name(counter string) string { return n.Name + "\x00" + counter }
 
 // In the store a counter is named node\x00count; reasons are node\x00?reason.
 func (e *Engine) storeCounters(c counters) map[string]int64 {
 	out := map[string]int64{}
 	for i, t := range c.nodes {
-		name := e.plan.Nodes[i].Name
+		n := e.plan.Nodes[i]
 		for k, v := range map[string]int64{"in": t.In, "out": t.Out, "rejected": t.Rejected, "filtered": t.Filtered, "added": t.Added} {
 			if v != 0 {
-				out[name+"\x00"+k] = v
+				out[n.name(k)] = v
 			}
 		}
 	}

@@ -55,7 +55,7 @@ func New(ctx context.Context, plan *Plan) *Engine {
 		base:   newCounters(len(plan.Nodes)),
 	}
 	e.ctx, e.stop = context.WithCancel(ctx)
-	e.letters = &letters{e: e}
+	e.letters = &letters{e: e, turn: make(chan struct{}, 1)}
 	return e
 }
 
@@ -87,7 +87,7 @@ func (e *Engine) run() (err error) {
 	defer func() {
 		// Last defence: a panic of ours must not take the program down.
 		if r := recover(); r != nil {
-			err = errors.Join(err, &PanicError{Value: r, Stack: debug.Stack()})
+			err = join(err, &PanicError{Value: r, Stack: debug.Stack()})
 		}
 	}()
 	if err := os.MkdirAll(e.cfg.StateDir, 0o700); err != nil {
@@ -102,7 +102,7 @@ func (e *Engine) run() (err error) {
 		}
 		return err
 	}
-	defer func() { err = errors.Join(err, e.store.Close()) }()
+	defer func() { err = join(err, e.store.Close()) }()
 	if e.saved, err = e.store.Load(); err != nil {
 		return err
 	}
@@ -113,11 +113,11 @@ func (e *Engine) run() (err error) {
 	if err := e.cfg.Letters.Open(e.ctx, e.env("dead letters")); err != nil {
 		return fmt.Errorf("dead letters: %w", err)
 	}
-	defer func() { err = errors.Join(err, e.cfg.Letters.Close()) }()
+	defer func() { err = join(err, e.cfg.Letters.Close()) }()
 	defer func() {
 		for _, n := range e.plan.Nodes {
 			if n.Kind == KindSource && n.Source.Close != nil {
-				err = errors.Join(err, wrap(n, "", guard(n.Source.Close)))
+				err = join(err, wrap(n, "", guard(n.Source.Close)))
 			}
 		}
 	}()

@@ -48,7 +48,12 @@ type Error struct {
 	Err       error
 }
 
-func (e *Error) Error() string { return e.Node + ": " + e.Err.Error() }
+func (e *Error) Error() string {
+	if e.Node == "" {
+		return e.Err.Error()
+	}
+	return e.Node + ": " + e.Err.Error()
+}
 func (e *Error) Unwrap() error { return e.Err }
 
 // fault gives err a place, unless it has one.
@@ -72,4 +77,15 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 type FieldError interface {
 	error
 	Field() (column, rule string)
+}
+
+// join is errors.Join that leaves a lone error as it is.
+func join(a, b error) error {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return errors.Join(a, b)
 }

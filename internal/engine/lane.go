@@ -122,11 +122,10 @@ func (g *generation) deliver(p *passage) error {
 		if b == nil {
 			continue
 		}
-		b = g.unheld(p, w, b)
-		if b.Len() > 0 {
-			to = append(to, item{batch: b, p: p})
-			who = append(who, w)
-		}
+		it := item{p: p}
+		it.batch, it.held = g.unheld(p, w, b)
+		to = append(to, it)
+		who = append(who, w)
 	}
 	g.e.observe(Event{Kind: EventBatch, Node: p.lane.source.Name, Partition: p.lane.name, Rows: p.records, Rejected: len(bad), Bytes: p.charge.Load()})
 	if len(to) == 0 {
@@ -142,10 +141,10 @@ func (g *generation) deliver(p *passage) error {
 
 // unheld drops the rows that a sink holds from an earlier life (rule E7). They
 // count as delivered, or as rejected when the letters say so.
-func (g *generation) unheld(p *passage, w *worker, b Batch) Batch {
+func (g *generation) unheld(p *passage, w *worker, b Batch) (Batch, Tally) {
 	held := p.lane.held[w.node.id]
 	if !held.Known() || p.chunk.First >= held.Next {
-		return b
+		return b, Tally{}
 	}
 	records := make([]int, b.Len())
 	for i := range records {
@@ -158,14 +157,13 @@ func (g *generation) unheld(p *passage, w *worker, b Batch) Batch {
 			break // offsets grow
 		}
 		drop++
-		if g.e.letters.has(g.e.letterID(w.node, p.lane.name, o.Offset, b.Trace().Ordinal(i))) {
+		if g.e.letters.has(g.ctx, g.e.letterID(w.node, p.lane.name, o.Offset, b.Trace().Ordinal(i))) {
 			t.Rejected++
 		} else {
 			t.Out++
 		}
 	}
-	p.tally[w.node.id].add(t) // counted with the batch, so that a cut has both or none
-	return b.Slice(drop, b.Len())
+	return b.Slice(drop, b.Len()), t
 }
 
 // stateful runs a stage that remembers. It can't be asked twice within one

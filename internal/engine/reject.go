@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -43,9 +42,20 @@ type Letter struct {
 
 // letters calls the log for several lanes and sink workers, one at a time.
 type letters struct {
-	e    *Engine
-	mu   sync.Mutex
-	sunk bool // a sink has refused rows, or may have in an earlier life
+	e *Engine
+	// turn is a lock that a waiter leaves when its context ends, since the log is
+	// user code and may take its time (rule E10).
+	turn chan struct{}
+}
+
+func (l *letters) call(ctx context.Context, f func() error) error {
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-l.turn }()
+	return guard(f)
 }
 
 // refuse writes the letters of what node n refused of a chunk, by policy (rule
@@ -86,9 +96,7 @@ func (l *letters) refuse(ctx context.Context, c *Chunk, n *Node, rows []Reject) 
 	}
 	// Rule B3: when it can't be written the partition goes no further.
 	err := l.e.retry(ctx, "dead letters", c.Qualified(), nil, func() error {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return guard(func() error { return l.e.cfg.Letters.Append(ctx, out) })
+		return l.call(ctx, func() error { return l.e.cfg.Letters.Append(ctx, out) })
 	})
 	if err != nil {
 		return &Error{Node: n.Name, Partition: c.Qualified(), Offset: c.First, Err: fmt.Errorf("dead letters can't be written, and no position moves past a rejected row before they are (rule B3): %w", err)}
@@ -99,9 +107,7 @@ func (l *letters) refuse(ctx context.Context, c *Chunk, n *Node, rows []Reject) 
 // sync makes all letters durable (rule B3-1).
 func (l *letters) sync(ctx context.Context) error {
 	err := l.e.retry(ctx, "dead letters", "", nil, func() error {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return guard(func() error { return l.e.cfg.Letters.Sync(ctx) })
+		return l.call(ctx, func() error { return l.e.cfg.Letters.Sync(ctx) })
 	})
 	if err != nil {
 		return &Error{Node: "dead letters", Offset: -1, Err: fmt.Errorf("dead letters can't be made durable, and no position moves past a rejected row before they are (rule B3): %w", err)}
@@ -109,10 +115,12 @@ func (l *letters) sync(ctx context.Context) error {
 	return nil
 }
 
-func (l *letters) has(id string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.e.cfg.Letters.Has(id)
+func (l *letters) has(ctx context.Context, id string) (known bool) {
+	_ = l.call(ctx, func() error {
+		known = l.e.cfg.Letters.Has(id)
+		return nil
+	})
+	return known
 }
 
 // letterID is the same for the same row refused by the same node (rule B3-2).

@@ -30,6 +30,7 @@ type worker struct {
 type item struct {
 	batch Batch // rows to write, of passage p
 	p     *passage
+	held  Tally                     // rows of p that the sink held before (rule E7)
 	cut   *cut                      // or a barrier
 	call  func(ctx context.Context) // or something else to do between writes
 }
@@ -53,6 +54,7 @@ func (w *worker) run() {
 		case it.cut != nil:
 			err = w.barrier(it.cut)
 		default:
+			w.holds(it)
 			if err = w.write(it.p, it.batch, true); err == nil && it.p.refs.Add(-1) == 0 {
 				w.g.release(it.p)
 			}
@@ -149,6 +151,20 @@ func (w *worker) write(p *passage, b Batch, whole bool) error {
 		}
 	}
 	return nil
+}
+
+// holds counts the rows that need no writing. It is done here and not when the
+// batch is handed over, so that each barrier has the counts of what is before it.
+func (w *worker) holds(it item) {
+	if it.held == (Tally{}) {
+		return
+	}
+	w.g.mu.Lock()
+	w.g.count.nodes[w.node.id].add(it.held)
+	if it.held.Rejected > 0 { // why is in their letters
+		w.g.count.reasons[w.node.name("SinkReject/-/-")] += it.held.Rejected
+	}
+	w.g.mu.Unlock()
 }
 
 // wrote counts rows that the sink took (rule B6: rejects never count here).

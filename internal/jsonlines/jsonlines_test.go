@@ -237,8 +237,10 @@ func TestFailedWrite(t *testing.T) {
 		require.Len(t, read(t, path), 10)
 		require.ErrorIs(t, l.Sync(), full, "a Sync does not pass over it")
 		f.truncate = nil
+		syncs := f.syncs
 		require.NoError(t, l.Sync())
 		require.Empty(t, read(t, path))
+		require.Equal(t, syncs+1, f.syncs, "the cut is durable too")
 		f.write = nil
 		require.NoError(t, l.Append([]byte("1\n")))
 		require.NoError(t, l.Close())

@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"sort"
 	"strings"
 	"unicode/utf8"
+
+	"go.etcd.io/bbolt"
 )
 
 // A record is what every value in the file looks like:
@@ -191,12 +194,78 @@ func (t *text) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// blobKey names piece n of a state. The lengths keep ("ab","c") apart from ("a","bc"); big endian keeps pieces in order.
-func blobKey(k stateKey, n uint64) []byte {
-	b := make([]byte, 0, len(k.stage)+len(k.partition)+2*binary.MaxVarintLen32+8)
+// A piece of state is stored in parts of at most partSize bytes. bbolt keeps neighbours together on one page, of which it
+// writes all when one of them changes: without parts, a delta of a few bytes could cost the snapshot beside it.
+const partSize = 16 << 10
+
+// partKey names a part of piece n of a state. The lengths keep ("ab","c") apart from ("a","bc"); big endian keeps order.
+func partKey(k stateKey, n uint64, part uint32) []byte {
+	b := make([]byte, 0, len(k.stage)+len(k.partition)+2*binary.MaxVarintLen32+12)
 	b = binary.AppendUvarint(b, uint64(len(k.stage)))
 	b = append(b, k.stage...)
 	b = binary.AppendUvarint(b, uint64(len(k.partition)))
 	b = append(b, k.partition...)
-	return binary.BigEndian.AppendUint64(b, n)
+	b = binary.BigEndian.AppendUint64(b, n)
+	return binary.BigEndian.AppendUint32(b, part)
+}
+
+// putPiece stores a piece: its first part says how long the whole is.
+func putPiece(state *bbolt.Bucket, k stateKey, n uint64, blob []byte) error {
+	length := uint64(len(blob))
+	for part := uint32(0); ; part++ {
+		payload := blob[:min(len(blob), partSize)]
+		blob = blob[len(payload):]
+		if part == 0 {
+			payload = append(binary.AppendUvarint(nil, length), payload...)
+		}
+		key := partKey(k, n, part)
+		if err := state.Put(key, encodeRecord(stateBucket, key, payload)); err != nil {
+			return err
+		}
+		if len(blob) == 0 {
+			return nil
+		}
+	}
+}
+
+// getPiece returns a copy of a piece.
+func getPiece(tx *bbolt.Tx, k stateKey, n uint64) ([]byte, error) {
+	payload, err := get(tx, stateBucket, partKey(k, n, 0))
+	if err != nil {
+		return nil, err
+	}
+	length, head := binary.Uvarint(payload)
+	if head <= 0 || length > math.MaxInt {
+		return nil, errors.New("the length of the piece is missing")
+	}
+	blob := append(make([]byte, 0, length), payload[head:]...)
+	for part := uint32(1); uint64(len(blob)) < length; part++ {
+		payload, err := get(tx, stateBucket, partKey(k, n, part))
+		if err == nil && len(payload) == 0 {
+			err = errors.New("the part is empty")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("part %d: %w", part, err)
+		}
+		blob = append(blob, payload...)
+	}
+	if uint64(len(blob)) != length {
+		return nil, fmt.Errorf("the piece has %d bytes and should have %d", len(blob), length)
+	}
+	return blob, nil
+}
+
+// removePieces removes the pieces of an extent, whatever they look like.
+func removePieces(state *bbolt.Bucket, k stateKey, e extent) error {
+	var keys [][]byte
+	c, end := state.Cursor(), partKey(k, e.Next, 0)
+	for key, _ := c.Seek(partKey(k, e.First, 0)); key != nil && bytes.Compare(key, end) < 0; key, _ = c.Next() {
+		keys = append(keys, bytes.Clone(key)) // a cursor does not survive changes
+	}
+	for _, key := range keys {
+		if err := state.Delete(key); err != nil {
+			return err
+		}
+	}
+	return nil
 }

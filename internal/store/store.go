@@ -9,7 +9,7 @@
 //
 //	bucket "meta"        key "format"     {"format":1}: the version of all that follows (rule H6)
 //	bucket "checkpoint"  key "last"       the head, as JSON: seq, positions, counters, and which pieces of state there are
-//	bucket "state"       stage, partition, number → one piece, as the stage gave it
+//	bucket "state"       stage, partition, number, part → (a part of) one piece, as the stage gave it
 //
 // Every value is a record with a version and a CRC-32C over its place and content. The head names all the rest, and the
 // structure of the file is verified when it is opened; so damage of any kind is an error ([ErrCorrupt]) and never a start
@@ -296,11 +296,11 @@ func (s *Store) State(stage, partition string) (blobs [][]byte, err error) {
 	err = s.guard(where, func() error {
 		return s.db.View(func(tx *bbolt.Tx) error {
 			for n := e.First; n < e.Next; n++ {
-				b, err := get(tx, stateBucket, blobKey(k, n))
+				b, err := getPiece(tx, k, n)
 				if err != nil {
 					return corrupt(s.path, fmt.Sprintf("%s/%d", where, n), err)
 				}
-				blobs = append(blobs, slices.Clone(b))
+				blobs = append(blobs, b)
 			}
 			return nil
 		})
@@ -350,12 +350,11 @@ func (s *Store) Commit(cp Checkpoint) error {
 		for _, d := range cp.Deltas {
 			k := stateKey{d.Stage, d.Partition}
 			e := next.State[k]
-			key := blobKey(k, e.Next)
-			if err := state.Put(key, encodeRecord(stateBucket, key, d.Blob)); err != nil {
+			if err := putPiece(state, k, e.Next, d.Blob); err != nil {
 				return err
 			}
 			if d.Full {
-				if err := remove(state, k, e); err != nil {
+				if err := removePieces(state, k, e); err != nil {
 					return err
 				}
 				e.First = e.Next
@@ -392,7 +391,7 @@ func (s *Store) Forget(partitions ...string) error {
 	}
 	return s.update(next, func(state *bbolt.Bucket) error {
 		for k, e := range gone {
-			if err := remove(state, k, e); err != nil {
+			if err := removePieces(state, k, e); err != nil {
 				return err
 			}
 		}
@@ -487,13 +486,9 @@ func (cp *Checkpoint) check(last uint64) error {
 		return fmt.Errorf("checkpoint %d comes after %d: Seq must grow", cp.Seq, last)
 	}
 	for _, d := range cp.Deltas {
-		if n := len(blobKey(stateKey{d.Stage, d.Partition}, 0)); n > bbolt.MaxKeySize {
+		if n := len(partKey(stateKey{d.Stage, d.Partition}, 0, 0)); n > bbolt.MaxKeySize {
 			return fmt.Errorf("state of stage %.40q, partition %.40q: the names have %d bytes, at most %d are possible",
 				d.Stage, d.Partition, n, bbolt.MaxKeySize)
-		}
-		if len(d.Blob) > bbolt.MaxValueSize-recordHeader {
-			return fmt.Errorf("state of stage %q, partition %q: one piece has %d bytes, at most %d are possible",
-				d.Stage, d.Partition, len(d.Blob), bbolt.MaxValueSize-recordHeader)
 		}
 	}
 	return nil
@@ -526,15 +521,6 @@ func putHead(tx *bbolt.Tx, h *head) error {
 		return err
 	}
 	return put(tx, checkpointBucket, lastKey, payload)
-}
-
-func remove(state *bbolt.Bucket, k stateKey, e extent) error {
-	for n := e.First; n < e.Next; n++ {
-		if err := state.Delete(blobKey(k, n)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // corrupt says what is damaged, where, and what a person can do about it.

@@ -179,6 +179,17 @@ func TestCommit(t *testing.T) {
 			state:   map[string][]string{"s/p": {strings.Repeat("x", 1<<20)}},
 		},
 		{
+			name: "pieces around the size of a part",
+			commits: []Checkpoint{{Seq: 1, Deltas: []Delta{
+				delta("s", "p", strings.Repeat("a", partSize-1), false), delta("s", "p", strings.Repeat("b", partSize), false),
+				delta("s", "p", strings.Repeat("c", partSize+1), false), delta("s", "p", strings.Repeat("d", 2*partSize), false),
+			}}},
+			want: Saved{Seq: 1},
+			state: map[string][]string{"s/p": {
+				strings.Repeat("a", partSize-1), strings.Repeat("b", partSize), strings.Repeat("c", partSize+1), strings.Repeat("d", 2*partSize),
+			}},
+		},
+		{
 			name: "forget removes position and state of a partition, in all stages",
 			commits: []Checkpoint{{
 				Seq: 4, Positions: positions("p", 1, "q", 1), Counters: map[string]int64{"in": 1},
@@ -414,7 +425,7 @@ func rewrite(t *testing.T, path string, f func(tx *bbolt.Tx) error) {
 
 func TestDamagedContent(t *testing.T) {
 	t.Parallel()
-	key := blobKey(stateKey{"s", "p"}, 1)
+	key := partKey(stateKey{"s", "p"}, 1, 0)
 	flip := func(bucket, key []byte, at int) func(tx *bbolt.Tx) error {
 		return func(tx *bbolt.Tx) error {
 			rec := slices.Clone(tx.Bucket(bucket).Get(key))
@@ -440,7 +451,13 @@ func TestDamagedContent(t *testing.T) {
 		{"piece of state missing", `state/"s"/"p"/1`, "missing", func(tx *bbolt.Tx) error { return tx.Bucket(stateBucket).Delete(key) }},
 		{"piece of state in another's place", `state/"s"/"p"/1`, "checksum", func(tx *bbolt.Tx) error {
 			b := tx.Bucket(stateBucket)
-			return b.Put(key, slices.Clone(b.Get(blobKey(stateKey{"s", "p"}, 0))))
+			return b.Put(key, slices.Clone(b.Get(partKey(stateKey{"s", "p"}, 0, 0))))
+		}},
+		{"part of a piece missing", `state/"s"/"p"/2`, "part 1", func(tx *bbolt.Tx) error {
+			return tx.Bucket(stateBucket).Delete(partKey(stateKey{"s", "p"}, 2, 1))
+		}},
+		{"piece with another length", `state/"s"/"p"/1`, "should have 3", func(tx *bbolt.Tx) error {
+			return put(tx, stateBucket, key, []byte("\x03bbbb"))
 		}},
 		{"record of an unknown version", "checkpoint/last", "version 9", func(tx *bbolt.Tx) error {
 			rec := encodeRecord(checkpointBucket, lastKey, []byte("{}"))
@@ -462,6 +479,7 @@ func TestDamagedContent(t *testing.T) {
 			s := mustOpen(t, path)
 			require.NoError(t, s.Commit(Checkpoint{Seq: 1, Positions: positions("p", 1), Deltas: []Delta{
 				{Stage: "s", Partition: "p", Blob: []byte("aaaa")}, {Stage: "s", Partition: "p", Blob: []byte("bbbb")},
+				{Stage: "s", Partition: "p", Blob: make([]byte, 3*partSize)},
 			}}))
 			require.NoError(t, s.Close())
 			rewrite(t, path, tc.damage)
@@ -567,6 +585,28 @@ func TestEveryFlippedBit(t *testing.T) {
 		}
 	}
 	t.Logf("%d bytes in live pages, %d flips, %d of them in unused places", len(bits)/8, flips, clean)
+}
+
+// bbolt would step back to the checkpoint before when a meta page is damaged; here any of its bits is an error.
+func TestEveryFlippedMetaBit(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := mustOpen(t, path)
+	require.NoError(t, s.Commit(Checkpoint{Seq: 1}))
+	require.NoError(t, s.Close())
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for _, start := range []int{0, os.Getpagesize()} {
+		for i := range (pageHeader + metaSize) * 8 {
+			if i/8 >= 10 && i/8 < pageHeader {
+				continue // count and overflow mean nothing here
+			}
+			b[start+i/8] ^= 1 << (i % 8)
+			require.Error(t, verify(bytes.NewReader(b), int64(len(b))), "bit %d of the page at %d", i, start)
+			b[start+i/8] ^= 1 << (i % 8)
+		}
+	}
+	require.NoError(t, verify(bytes.NewReader(b), int64(len(b))))
 }
 
 // Faults in mapped memory end a Go process unless they are turned into panics.
@@ -697,7 +737,7 @@ func TestFileStaysSoundAndBounded(t *testing.T) {
 		for range rng.IntN(5) {
 			stage, partition := fmt.Sprint("s", rng.IntN(3)), fmt.Sprint("p", rng.IntN(20))
 			cp.Deltas = append(cp.Deltas, Delta{
-				Stage: stage, Partition: partition, Blob: make([]byte, rng.IntN(20_000)), Full: s.Blobs(stage, partition) > 5,
+				Stage: stage, Partition: partition, Blob: make([]byte, rng.IntN(60_000)), Full: s.Blobs(stage, partition) > 5,
 			})
 		}
 		require.NoError(t, s.Commit(cp))
@@ -711,6 +751,17 @@ func TestFileStaysSoundAndBounded(t *testing.T) {
 		}
 	}
 	require.NoError(t, s.db.View(func(tx *bbolt.Tx) error {
+		// Nothing is left behind in the file that the head does not name.
+		parts, named := 0, 0
+		require.NoError(t, tx.Bucket(stateBucket).ForEach(func(_, _ []byte) error { parts++; return nil }))
+		for k, e := range s.head.Load().State {
+			for n := e.First; n < e.Next; n++ {
+				blob, err := getPiece(tx, k, n)
+				require.NoError(t, err)
+				named += max(1, (len(blob)+partSize-1)/partSize)
+			}
+		}
+		require.Equal(t, named, parts)
 		for err := range tx.Check() {
 			t.Error(err)
 		}
@@ -930,5 +981,29 @@ func BenchmarkOpen(b *testing.B) {
 				_ = s.Close()
 			}
 		})
+	}
+}
+
+// A small delta beside large snapshots of the same and of other partitions costs what it is, not what they are.
+func BenchmarkCommitBesideSnapshots(b *testing.B) {
+	s, err := Open(context.Background(), filepath.Join(b.TempDir(), "x.db"), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	cp := Checkpoint{Seq: 1}
+	for i := range 4 {
+		cp.Deltas = append(cp.Deltas, Delta{Stage: "s", Partition: fmt.Sprint("p", i), Blob: make([]byte, 16<<20), Full: true})
+	}
+	if err := s.Commit(cp); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		cp.Seq++
+		cp.Deltas = cp.Deltas[:1]
+		cp.Deltas[0] = Delta{Stage: "s", Partition: fmt.Sprint("p", cp.Seq%4), Blob: make([]byte, 100)}
+		if err := s.Commit(cp); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

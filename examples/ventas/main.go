@@ -1,0 +1,112 @@
+// Command ventas loads a folder of sales files into SQLite, exactly once, and
+// says what became of every row. Without flags it makes its own data below
+// ./ventas-data.
+//
+//	go run ./examples/ventas
+//
+// Where to look: ventas.go has the pipeline, this file wires it to its ends,
+// por_archivo.go is a sink of our own, the other files read flags, make data and print.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/sink/sqlitesink"
+	"github.com/leatgo/leat/source/csvsource"
+)
+
+// sourceName keys the ledger. It must be stable, and a folder may be renamed.
+const sourceName = "archivos"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the first signal drains, a second one kills
+	os.Exit(program(ctx, os.Args[1:], os.Stdout, os.Stderr, tuning{}))
+}
+
+// tuning is what tests make small. The zero value means the defaults.
+type tuning struct {
+	leat.Config
+	chunkBytes int
+}
+
+// program is main with its surroundings as parameters. It returns the exit code:
+// 0 done (rejected rows and refused files included), 1 stopped, 2 wrong flags.
+func program(ctx context.Context, args []string, stdout, stderr *os.File, c tuning) int {
+	o, err := parse(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		return 2
+	}
+	if err := run(ctx, o, stdout, stderr, c); err != nil {
+		fmt.Fprintln(stderr, "ventas: stopped:", err)
+		return 1
+	}
+	return 0
+}
+
+// run makes the folders and the data, runs the pipeline and prints its result.
+func run(ctx context.Context, o options, stdout, stderr *os.File, c tuning) error {
+	for _, dir := range append(o.all(), o.out) {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	line := newProgress(stderr)
+	var logs io.Writer = line
+	if o.log != "" {
+		f, err := os.OpenFile(o.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		logs = io.MultiWriter(line, f)
+	}
+	c.Logger = slog.New(slog.NewTextHandler(logs, nil))
+
+	made, err := generate(ctx, o.folders, o.generate, o.rows)
+	if err != nil && ctx.Err() == nil { // after a signal Run has nothing to do, and says so
+		return err
+	}
+	if made > 0 {
+		c.Logger.Info("data generated", "files", made, "rows_per_file", o.rows, "folder", o.incoming)
+	}
+
+	c.StateDir = o.state()
+	c.DeadLetters = leat.DeadLetterFile(o.deadLetters())
+	c.Require = leat.ExactlyOnce
+	p := ventas(c.Config,
+		csvsource.New(csvsource.Config[Venta]{Name: sourceName, Dir: o.incoming, After: csvsource.Move, ChunkBytes: c.chunkBytes}),
+		sqlitesink.New(sqlitesink.Config[Rica]{Path: o.database(), Table: "ventas"}),
+		&porArchivo{},
+	)
+	r := result{made: made, options: o}
+	if r.before, err = readLedger(c.StateDir); err != nil {
+		return err
+	}
+	start := time.Now()
+	stop := line.follow(p.Stats)
+	err = p.Run(ctx)
+	stop()
+	r.took, r.stats = time.Since(start), p.Stats()
+	if err != nil {
+		return err
+	}
+	if r.after, err = readLedger(c.StateDir); err != nil {
+		return err
+	}
+	r.interrupted = ctx.Err() != nil
+	return r.print(stdout)
+}

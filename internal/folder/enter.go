@@ -1,0 +1,240 @@
+package folder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+	"unicode/utf8"
+)
+
+// A group of files is entered with one sync: large enough that ten thousand small
+// files are quick, small enough that the first rows need not wait for the last
+// file's hash.
+const (
+	groupFiles = 1000
+	groupBytes = 64 << 20
+)
+
+// racy is how recently a file may have changed before its size and time stop
+// telling whether it changed since: file systems keep times as coarse as 2 s.
+const racy = 2 * time.Second
+
+// enterAll scans and enters, group by group. Each group is durable in the ledger
+// before give gets it (rule D6).
+func (f *Folder) enterAll(ctx context.Context, give func([]*Entry) error) error {
+	found, err := f.scan(ctx)
+	if err != nil {
+		return err
+	}
+	var group []*Entry
+	var moves []*Entry
+	var bytes int64
+	files := 0
+	flush := func() error {
+		f.mu.Lock()
+		err := f.led.sync()
+		f.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		f.moveAll(ctx, moves)
+		if len(group) > 0 {
+			if err := give(group); err != nil {
+				return err
+			}
+		}
+		group, moves, bytes, files = nil, nil, 0, 0
+		return nil
+	}
+	for _, c := range found {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		e, hashed, err := f.enter(ctx, c)
+		if err != nil {
+			return err
+		}
+		bytes += hashed
+		if e != nil {
+			files++
+			if e.Final() {
+				moves = append(moves, e)
+			} else {
+				group = append(group, e)
+			}
+		}
+		if files >= groupFiles || bytes >= groupBytes {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}
+
+// enter looks at one file. It returns the new entry, if it got one.
+func (f *Folder) enter(ctx context.Context, c candidate) (e *Entry, hashed int64, err error) {
+	x, err := f.examine(ctx, c)
+	if cerr := ctx.Err(); cerr != nil {
+		return nil, 0, cerr
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		f.log.Info("a file went away before it was entered", "file", c.name)
+		return nil, 0, nil
+	case err != nil:
+		return nil, 0, f.refuse(c.name, err)
+	}
+	ev := event{
+		Event: "file", Seq: int64(len(f.led.entries)) + 1, Name: c.name, Hash: x.hash, Size: x.size, ModTime: x.modTime,
+		Base: f.led.end(), Extent: x.extent, Status: Pending,
+	}
+	old := f.sameVersion(c.name, x.hash)
+	switch {
+	case old != nil && !old.Final():
+		return nil, x.hashed, nil // its own entry will read it
+	case old != nil && old.Unread():
+		// It was refused before. Only a reason that is gone makes a new entry, or the
+		// ledger would grow with each start.
+		if x.fault != nil && old.Moved == "" {
+			f.log.Warn("a file is still refused", "file", c.name, "reason", x.fault)
+			f.stats.Unchanged++
+			return nil, x.hashed, nil
+		}
+		ev.Attempt = old.Attempt
+	case old != nil && !(old.Status == Skipped && f.read(x.hash) == nil):
+		if !f.c.Move || old.Moved == "" {
+			// rule D2: same name, same content is skipped, and said so.
+			f.stats.Unchanged++
+			f.logUnchanged(c.name, old)
+			return nil, x.hashed, nil
+		}
+		ev.Status = Skipped
+		ev.Error = fmt.Sprintf("same name and content as file %d, entered %s", old.Seq, old.Entered.Format(time.RFC3339))
+	default:
+		if o := f.read(x.hash); o != nil && !f.c.ReadDuplicates {
+			// rule D2: same content under a new name.
+			ev.Status = Skipped
+			ev.Error = fmt.Sprintf("same content as %s (file %d)", o.Name, o.Seq)
+		}
+	}
+	if ev.Status == Pending && x.fault != nil {
+		ev.Status, ev.Error = Failed, x.fault.Error()
+	}
+	if ev.Extent < 0 || ev.Base+ev.Extent < ev.Base {
+		return nil, 0, fmt.Errorf("folder: the log of %s is full: %d + %d is beyond what an offset can count", f.c.Dir, ev.Base, ev.Extent)
+	}
+	if err := f.led.append(ev); err != nil {
+		return nil, 0, err
+	}
+	e = f.led.entries[len(f.led.entries)-1]
+	switch e.Status {
+	case Failed:
+		f.stats.Failed++
+		f.log.Error("a file is refused", "file", e.Name, "error", e.Error)
+	case Skipped:
+		f.stats.Skipped++
+		f.log.Info("a file is skipped", "file", e.Name, "reason", e.Error, "rule", "D2")
+	}
+	return e, x.hashed, nil
+}
+
+// sameVersion finds the latest entry with this name and content.
+func (f *Folder) sameVersion(name, hash string) *Entry {
+	same := f.led.byHash[hash]
+	for i := len(same) - 1; i >= 0; i-- {
+		if same[i].Name == name {
+			return same[i]
+		}
+	}
+	return nil
+}
+
+// read finds an entry by which this content was, or will be, read.
+func (f *Folder) read(hash string) *Entry {
+	for _, e := range f.led.byHash[hash] {
+		if e.Status != Skipped && !e.Unread() {
+			return e
+		}
+	}
+	return nil
+}
+
+// logUnchanged says the first few by name and leaves the rest to the sum at the end.
+func (f *Folder) logUnchanged(name string, old *Entry) {
+	const most = 10
+	if f.unchanged++; f.unchanged <= most {
+		f.log.Info("a file was read before and is skipped", "file", name, "status", old.Status, "rule", "D2")
+	}
+}
+
+// refuse notes a file that gets no place in the log, once for each reason (rule D5).
+func (f *Folder) refuse(name string, reason error) error {
+	f.stats.Refused++
+	msg := fmt.Sprintf("%s is refused: %v", printable(name), reason)
+	f.log.Error("a file is refused", "file", name, "error", reason, "rule", "D5")
+	if old := f.led.refused[printable(name)]; old != nil && old.Error == msg {
+		return nil
+	}
+	return f.led.append(event{Event: "refused", Name: printable(name), Error: msg})
+}
+
+func printable(name string) string {
+	if utf8.ValidString(name) {
+		return name
+	}
+	return fmt.Sprintf("%q", name)
+}
+
+// exam is what examine found out.
+type exam struct {
+	hash    string
+	size    int64
+	modTime time.Time
+	hashed  int64 // bytes read for the hash
+	extent  int64
+	fault   error // why the format can't read it
+}
+
+func (f *Folder) examine(ctx context.Context, c candidate) (x exam, err error) {
+	if c.refuse != nil {
+		return x, c.refuse
+	}
+	if !utf8.ValidString(c.name) {
+		return x, refusal("its name is not valid UTF-8")
+	}
+	file, info, err := f.open(c.name)
+	if err != nil {
+		return x, err
+	}
+	defer file.Close()
+	x.size, x.modTime = info.Size(), info.ModTime().UTC()
+
+	f.mu.Lock()
+	last := f.led.byName[c.name]
+	f.mu.Unlock()
+	if last != nil && last.Size == x.size && last.ModTime.Equal(x.modTime) && last.Entered.Sub(x.modTime) > racy {
+		x.hash = last.Hash // unchanged since it was hashed: as make and rsync see it
+		if last.Status == OK && !f.c.Move {
+			return x, nil
+		}
+	} else {
+		if x.hash, x.hashed, err = hashAll(ctx, file); err != nil {
+			return x, err
+		}
+		after, err := file.Stat()
+		if err != nil {
+			return x, err
+		}
+		if x.hashed != x.size || after.Size() != x.size || !after.ModTime().Equal(info.ModTime()) {
+			// rule D1: only complete files are read.
+			return x, refusal("it is still being written; put files into the folder by renaming them, or run again later")
+		}
+	}
+	x.extent, x.fault, err = f.c.Inspect(ctx, c.name, file, x.size)
+	return x, err
+}

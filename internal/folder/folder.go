@@ -1,0 +1,305 @@
+package folder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/leatgo/leat/internal/durable"
+)
+
+// Folder is an open folder: locked, with its ledger. Commit, Stats and the
+// methods of a Reading may be called concurrently; everything else by one
+// goroutine.
+type Folder struct {
+	c     Config
+	log   *slog.Logger
+	root  *os.Root // nil with Files
+	locks []io.Closer
+
+	moving sync.Mutex // held over the moves of one batch; taken before mu
+
+	mu        sync.Mutex
+	led       *ledger
+	known     bool       // of the position given to Start
+	start     int64      // that position's Next
+	committed int64      // a complete checkpoint covers everything before it; -1: nothing
+	sent      int64      // Next of the last chunk sent; -1: none
+	readings  []*Reading // in the order of the log, until final
+	toMove    []*Entry   // final, not yet moved
+	stats     Stats
+	unchanged int
+}
+
+// Stats counts files since Open.
+type Stats struct {
+	OK        int // read, and all rows durable
+	Failed    int // refused, or given up part way
+	Skipped   int // duplicates
+	Refused   int // not even entered: special files, links out of the folder, unreadable ones
+	Unchanged int // seen before, and left alone
+}
+
+// BeyondError is a position that the ledger knows nothing of (rule A2-1).
+type BeyondError struct {
+	Ledger    string
+	Next, End int64
+}
+
+func (e *BeyondError) Error() string {
+	return fmt.Sprintf("folder: rule A2-1: the pipeline stands at offset %d, but the ledger %s ends at %d: it is an older copy than the checkpoints. "+
+		"Put back the newest ledger, or remove the whole state folder together with what the sinks keep of this pipeline to read everything again",
+		e.Next, e.Ledger, e.End)
+}
+
+// Open locks the folder and reads its ledger. It waits while another process has
+// the lock (rule D5).
+func Open(ctx context.Context, c Config) (_ *Folder, err error) {
+	f := &Folder{c: c, log: c.Logger, committed: -1, sent: -1}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+		}
+	}()
+	if err := durable.MkdirAll(c.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("folder: %w", err)
+	}
+	lock, err := waitLock(ctx, f.log, c.StateDir, func() (io.Closer, error) { return tryLock(filepath.Join(c.StateDir, lockFile)) })
+	if err != nil {
+		return nil, err
+	}
+	f.locks = append(f.locks, lock)
+	if c.Dir != "" {
+		if f.root, err = os.OpenRoot(c.Dir); err != nil {
+			return nil, fmt.Errorf("folder: %w", err)
+		}
+		lock, err := waitLock(ctx, f.log, c.Dir, func() (io.Closer, error) { return tryLockDir(c.Dir, c.Move) })
+		if err != nil {
+			return nil, err
+		}
+		f.locks = append(f.locks, lock)
+	}
+	if c.Move { // better now than after the first file
+		for _, to := range []string{ToProcessed, ToFailed} {
+			if err := os.MkdirAll(c.moveDir(to), 0o755); err != nil {
+				return nil, fmt.Errorf("folder: %w", err)
+			}
+		}
+	}
+	f.led, err = openLedger(c.StateDir)
+	return f, err
+}
+
+// Close releases the locks.
+func (f *Folder) Close() error {
+	var errs []error
+	if f.led != nil {
+		errs = append(errs, f.led.close())
+	}
+	if f.root != nil {
+		errs = append(errs, f.root.Close())
+	}
+	for _, l := range f.locks {
+		errs = append(errs, l.Close())
+	}
+	f.led, f.root, f.locks = nil, nil, nil
+	return errors.Join(errs...)
+}
+
+// Log is the id of the space of offsets (rule A2-1).
+func (f *Folder) Log() string { return f.led.log }
+
+// Stats gives the counts so far.
+func (f *Folder) Stats() Stats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stats
+}
+
+// Start begins a life at a position; known is false when nothing is held. What an
+// earlier life did not finish moving is moved now (rule D3).
+func (f *Folder) Start(ctx context.Context, next int64, known bool) error {
+	f.mu.Lock()
+	if known && next > f.led.end() {
+		defer f.mu.Unlock()
+		return &BeyondError{Ledger: f.led.path, Next: next, End: f.led.end()}
+	}
+	f.known, f.start, f.readings, f.toMove, f.unchanged = known, next, nil, nil, 0
+	f.committed, f.sent = -1, -1
+	if known {
+		f.committed, f.sent = next, next
+	}
+	var moves []*Entry
+	for _, e := range f.led.entries {
+		if e.Final() && e.Moved == "" {
+			moves = append(moves, e)
+		}
+	}
+	f.mu.Unlock()
+	f.moveAll(ctx, moves)
+	return ctx.Err()
+}
+
+// Entries gives the files to read, in the order of the log: first those that the
+// ledger knows and whose rows are not all held, then what a scan of the folder
+// finds. Scanning and hashing run ahead of reading.
+func (f *Folder) Entries(ctx context.Context) iter.Seq2[*Entry, error] {
+	return func(yield func(*Entry, error) bool) {
+		f.mu.Lock()
+		var old []*Entry
+		for _, e := range f.led.entries {
+			if e.wanted(f.start, f.known) {
+				old = append(old, e)
+			}
+		}
+		f.mu.Unlock()
+
+		ctx, cancel := context.WithCancel(ctx)
+		groups := make(chan []*Entry, 1)
+		failed := make(chan error, 1)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			defer close(groups)
+			failed <- f.enterAll(ctx, func(g []*Entry) error {
+				select {
+				case groups <- g:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			})
+		})
+		defer wg.Wait()
+		defer cancel()
+
+		for _, e := range old {
+			if !yield(e, nil) {
+				return
+			}
+		}
+		for g := range groups {
+			for _, e := range g {
+				if !yield(e, nil) {
+					return
+				}
+			}
+		}
+		if err := <-failed; err != nil {
+			yield(nil, err)
+			return
+		}
+		f.mu.Lock()
+		n := f.unchanged
+		f.mu.Unlock()
+		if n > 0 {
+			f.log.Info("files that were read before are skipped", "files", n, "rule", "D2")
+		}
+	}
+}
+
+// Commit says that everything before next is durable everywhere (rule A3). It
+// writes the final status of the files that this covers (rule D3) and then moves
+// them. It may be repeated.
+func (f *Folder) Commit(ctx context.Context, next int64) error {
+	f.mu.Lock()
+	f.committed = max(f.committed, next)
+	err := f.finishLocked()
+	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	f.Settle(ctx)
+	return nil
+}
+
+// Settle moves files that became final without a Commit: those without rows.
+func (f *Folder) Settle(ctx context.Context) {
+	f.mu.Lock()
+	moves := f.toMove
+	f.toMove = nil
+	f.mu.Unlock()
+	f.moveAll(ctx, moves)
+}
+
+// finishLocked writes what the committed position makes final.
+func (f *Folder) finishLocked() error {
+	var events []event
+	var final []*Reading
+	for _, r := range f.readings {
+		r.cover(f.committed)
+		if !r.done || f.committed < r.doneAt {
+			if ev, ok := r.progressEvent(); ok {
+				events = append(events, ev)
+			}
+			break
+		}
+		final = append(final, r)
+		if r.replay {
+			continue
+		}
+		ev := event{Event: "status", Seq: r.Entry.Seq, Status: r.outcome, Error: r.fault, Rows: r.rows, Rejected: r.rejected}
+		ev.Next = max(r.last, r.Entry.Base)
+		if r.From > r.Entry.Base { // of an earlier life
+			ev.Next = max(ev.Next, r.From)
+		}
+		events = append(events, ev)
+	}
+	if len(events) == 0 {
+		f.readings = f.readings[len(final):]
+		return nil
+	}
+	if err := f.led.append(events...); err != nil {
+		return err
+	}
+	if len(final) > 0 {
+		// rule D3: done is durable before the file is moved.
+		if err := f.led.sync(); err != nil {
+			return err
+		}
+	}
+	f.readings = f.readings[len(final):]
+	for _, r := range final {
+		if r.replay {
+			continue
+		}
+		if r.outcome == OK {
+			f.stats.OK++
+			f.log.Debug("a file is done", "file", r.Entry.Name, "rows", r.rows, "rejected", r.rejected)
+		} else {
+			f.stats.Failed++
+		}
+		f.toMove = append(f.toMove, r.Entry)
+	}
+	return nil
+}
+
+// cover adds up the chunks before committed.
+func (r *Reading) cover(committed int64) {
+	n := 0
+	for _, m := range r.marks {
+		if m.next > committed {
+			break
+		}
+		r.rows += m.count.rows.Load()
+		r.rejected += m.count.rejected.Load()
+		r.covered, r.coveredLine = m.next, m.line
+		n++
+	}
+	r.marks = r.marks[n:]
+}
+
+// progressEvent keeps the count, so that a crash does not lose more than what is
+// read again anyway.
+func (r *Reading) progressEvent() (event, bool) {
+	if r.replay || r.covered <= r.noted {
+		return event{}, false
+	}
+	r.noted = r.covered
+	return event{Event: "progress", Seq: r.Entry.Seq, Next: r.covered, Line: r.coveredLine, Rows: r.rows, Rejected: r.rejected}, true
+}

@@ -1,0 +1,13 @@
+//go:build unix
+
+package jsonsink
+
+import (
+	"errors"
+	"syscall"
+)
+
+// full tells that there is no room, which may change.
+func full(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}

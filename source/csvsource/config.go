@@ -1,0 +1,204 @@
+package csvsource
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/leatgo/leat/internal/csvtext"
+	"github.com/leatgo/leat/internal/folder"
+	"github.com/leatgo/leat/internal/row"
+)
+
+// Config says which files to read, and how. T is a struct; its columns are found
+// in the header line by name (see package leat on tags), and each of them must be
+// there.
+type Config[T any] struct {
+	// Name keys positions, the ledger, metrics and dead letters, so it must be
+	// stable. Defaults to the last element of Dir, or "csv" for Files.
+	Name string
+
+	// Dir is the folder whose files are read. Either Dir or Files must be set.
+	Dir string
+
+	// Glob chooses files by their path relative to Dir, with slashes: elements as in
+	// path.Match, and ** for any number of folders. A name that begins with a dot is
+	// only found by a pattern that does too. Defaults to *.csv, *.csv.gz and
+	// *.csv.zst, in Dir itself only.
+	Glob string
+
+	// Files are read in this order. One that does not exist is an error, unless it
+	// was read before.
+	Files []string
+
+	// Delimiter separates fields. It is one ASCII character. Defaults to ','.
+	Delimiter rune
+
+	// Quote encloses fields that hold delimiters, quotes or line ends. It is one
+	// ASCII character; -1 means that nothing is quoted. Defaults to '"'.
+	Quote rune
+
+	// Comment, at the start of a record, makes a line a comment. It is one ASCII
+	// character. Defaults to none.
+	Comment rune
+
+	// MaxRecord is the longest record, in bytes; a longer one is rejected. Memory is
+	// bounded by it: deciding where an unclosed quoted field ends may need so much.
+	// Defaults to 16 MiB.
+	MaxRecord int
+
+	// ChunkBytes is about how much text is decoded at once, by one goroutine, and
+	// handed on as one batch. Rows and offsets do not depend on it. Defaults to 512 KiB.
+	ChunkBytes int
+
+	// After says what becomes of a file when all its rows are durable in every
+	// sink. Defaults to Keep.
+	After After
+
+	// ProcessedDir and FailedDir are where Move puts files; they are created. They
+	// must not lose their files as long as a sink may have to be filled again from
+	// the start. Default to folders "processed" and "failed" beside Dir; with Files
+	// they must be set.
+	ProcessedDir string
+	FailedDir    string
+
+	// Duplicates says what to do with a file that has another name but the same
+	// content as one that was read before. Defaults to SkipDuplicates.
+	Duplicates Duplicates
+}
+
+// After says what becomes of a finished file.
+type After uint8
+
+const (
+	// Keep leaves files where they are. The ledger remembers that they were read.
+	Keep After = iota
+	// Move moves files that were read, and skipped duplicates, to ProcessedDir and
+	// failed ones to FailedDir. A name that is taken becomes name.2.csv.
+	Move
+)
+
+// Duplicates is a policy for the same content under another name.
+type Duplicates uint8
+
+const (
+	// SkipDuplicates notes the file in the ledger and does not read it.
+	SkipDuplicates Duplicates = iota
+	// ReadDuplicates reads it like any other.
+	ReadDuplicates
+)
+
+const (
+	defaultMaxRecord  = 16 << 20
+	defaultChunkBytes = 512 << 10
+)
+
+func (c *Config[T]) name() string {
+	if c.Name != "" {
+		return c.Name
+	}
+	if c.Dir != "" {
+		switch base := filepath.Base(c.Dir); base {
+		case ".", "..", string(filepath.Separator):
+		default:
+			return base
+		}
+	}
+	return "csv"
+}
+
+func (c *Config[T]) dialect() csvtext.Dialect {
+	d := csvtext.Dialect{Delimiter: ',', Quote: '"', MaxRecord: c.MaxRecord}
+	if c.Delimiter != 0 {
+		d.Delimiter = byte(c.Delimiter)
+	}
+	switch c.Quote {
+	case 0:
+	case -1:
+		d.Quote = 0
+	default:
+		d.Quote = byte(c.Quote)
+	}
+	d.Comment = byte(c.Comment)
+	if d.MaxRecord == 0 {
+		d.MaxRecord = defaultMaxRecord
+	}
+	return d
+}
+
+func (c *Config[T]) chunkBytes() int {
+	if c.ChunkBytes == 0 {
+		return defaultChunkBytes
+	}
+	return c.ChunkBytes
+}
+
+func (c *Config[T]) folder() folder.Config {
+	globs := []string{"*.csv", "*.csv.gz", "*.csv.zst"}
+	if c.Glob != "" {
+		globs = []string{c.Glob}
+	}
+	return folder.Config{
+		Dir: c.Dir, Globs: globs, Files: c.Files,
+		Move: c.After == Move, ProcessedDir: c.ProcessedDir, FailedDir: c.FailedDir,
+		ReadDuplicates: c.Duplicates == ReadDuplicates,
+	}
+}
+
+func (c *Config[T]) faults() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	fc := c.folder()
+	faults = append(faults, fc.Faults()...)
+	if c.Glob != "" && len(c.Files) > 0 && c.Dir == "" {
+		fault("Glob chooses among the files of Dir; it has no effect on Files")
+	}
+	var used []rune
+	for _, f := range []struct {
+		name string
+		r    rune
+		def  rune
+		off  bool
+	}{{"Delimiter", c.Delimiter, ',', false}, {"Quote", c.Quote, '"', true}, {"Comment", c.Comment, 0, false}} {
+		r := f.r
+		if r == 0 {
+			r = f.def
+		}
+		switch {
+		case r == 0, r == -1 && f.off:
+		case r < 0 || r > 127 || r == '\n' || r == '\r':
+			fault("%s %q: it must be one ASCII character, and no line end", f.name, r)
+		case slices.Contains(used, r):
+			fault("%s %q: the character has another meaning already", f.name, r)
+		default:
+			used = append(used, r)
+		}
+	}
+	if c.MaxRecord < 0 {
+		fault("MaxRecord %d is negative", c.MaxRecord)
+	}
+	if c.ChunkBytes < 0 {
+		fault("ChunkBytes %d is negative", c.ChunkBytes)
+	}
+	if c.After > Move {
+		fault("After %d: there are Keep and Move", c.After)
+	}
+	if c.Duplicates > ReadDuplicates {
+		fault("Duplicates %d: there are SkipDuplicates and ReadDuplicates", c.Duplicates)
+	}
+	t, err := row.Of[T]()
+	switch {
+	case err != nil:
+		faults = append(faults, err)
+	case len(t.Columns) == 0:
+		fault("the row type %v has no columns", t)
+	default:
+		for i := range t.Columns {
+			if col := &t.Columns[i]; !col.CanParse() {
+				fault("column %s: a %v can't be read from text; give its type an UnmarshalText method, or leave the field out with `leat:\"-\"`", col.Name, col.Type)
+			}
+		}
+	}
+	return errors.Join(faults...)
+}

@@ -1,0 +1,60 @@
+// Package csvsource reads folders, or lists, of CSV files as rows.
+//
+//	src := csvsource.New(csvsource.Config[Venta]{Dir: "incoming"})
+//
+// A run reads the files that are there and ends. Rows are delivered exactly once
+// to sinks that can: every file gets a fixed range of offsets in a ledger before
+// its first row is sent, so a restart goes on in the middle of a file, with the
+// same rows at the same offsets.
+//
+// # Files
+//
+// A file is known by its name and its content (SHA-256). The same name with the
+// same content is not read again; the same name with new content is a new version
+// and is read whole; the same content under another name is skipped, unless
+// Duplicates says otherwise. A file whose size and modification time are as the
+// ledger has them is taken to be unchanged without hashing it again.
+//
+// Files must be complete when they appear: write them under a name that begins
+// with a dot, or elsewhere, and rename. A file that changes while it is hashed is
+// left for the next run; one that changes while it is read fails, and if the
+// pipeline was restarted in the middle of it, so that its rest is needed as it
+// was, Run ends with an error that says what to do.
+//
+// Refused without a place in the log, and said so: symbolic links that leave the
+// folder (or any, with Move), absolute ones, special files, unreadable files. A
+// folder is read by one process at a time; a second one waits. (On Windows this
+// holds for processes with the same state folder only.)
+//
+// Files named .gz and .zst are decompressed. A truncated or damaged one is failed
+// after the rows before the damage have been delivered; a mended copy has another
+// content, so it is read whole.
+//
+// Ledger gives the history of a source.
+//
+// # Records
+//
+// The first record is the header. A column of the row type is found by its name,
+// in any order; other columns are ignored. A file that misses one, or names one
+// twice, is refused whole.
+//
+// Fields are taken as they are: spaces count. An empty field, quoted or not, is
+// null for pointers and sql.Null, "" for strings, and a reject for all else. What
+// is quoted, and what happens to misplaced and forgotten quotes, is written down
+// exactly in internal/csvtext; in short, each costs one record. Unlike
+// encoding/csv, CR LF inside quotes stays CR LF; a byte order mark is passed over;
+// and a bad record does not end the reading. A line with nothing on it is no
+// record, also when there is only one column.
+//
+// A record that can't be decoded is rejected alone with class leat.Decode. Its
+// error is a *leat.FieldError; Rule is "fields" (more or fewer than in the header),
+// "quote", "size" (longer than MaxRecord; its first 64 KiB are kept), or "syntax",
+// "range", "empty" of one column.
+//
+// String fields of rows are parts of the chunk of text they came in, so that none
+// is allocated by itself. A program that keeps a few of them for long should copy
+// them (strings.Clone), or each keeps its whole chunk in memory.
+//
+// Fields tagged `leat:"@file"`, "@line" (the record's first, from 1), "@offset"
+// and "@timestamp" (the file's modification time) are filled in.
+package csvsource

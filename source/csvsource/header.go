@@ -1,0 +1,82 @@
+package csvsource
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/leatgo/leat/internal/csvtext"
+	"github.com/leatgo/leat/internal/row"
+)
+
+// header is a file's header line and what it means for the row type.
+type header struct {
+	raw     string
+	fields  int       // in every record
+	columns []binding // in the file's order
+	origins []*row.Column
+}
+
+// binding is a column and the field it is read from.
+type binding struct {
+	field  int
+	column *row.Column
+}
+
+// headerFault is why a file is refused whole: the same at each reading.
+type headerFault string
+
+func (f headerFault) Error() string { return string(f) }
+
+// readHeader reads the header line of a text and checks it against the contract:
+// each column of T must be there, once, in any order; other names are ignored. The
+// error is a headerFault or one of reading.
+func readHeader(c *csvtext.Cutter, t *row.Type) (*header, error) {
+	raw, names, err := c.Header()
+	if err == io.EOF {
+		return nil, headerFault("the file has no header line: it is empty")
+	}
+	var format csvtext.FormatError
+	if errors.As(err, &format) {
+		return nil, headerFault(format)
+	}
+	if err != nil {
+		return nil, err
+	}
+	h := &header{raw: string(raw), fields: len(names)}
+	var missing, twice []string
+	for i := range t.Columns {
+		col := &t.Columns[i]
+		at := slices.Index(names, col.Name)
+		switch {
+		case at < 0:
+			missing = append(missing, strconv.Quote(col.Name))
+		case slices.Contains(names[at+1:], col.Name):
+			twice = append(twice, strconv.Quote(col.Name))
+		default:
+			h.columns = append(h.columns, binding{at, col})
+		}
+	}
+	var faults []string
+	if len(missing) > 0 {
+		faults = append(faults, "it misses the columns "+strings.Join(missing, ", "))
+	}
+	if len(twice) > 0 {
+		faults = append(faults, "it names the columns "+strings.Join(twice, ", ")+" more than once")
+	}
+	if len(faults) > 0 {
+		seen := h.raw
+		if len(seen) > 500 {
+			seen = seen[:500] + "…"
+		}
+		return nil, headerFault(fmt.Sprintf("the header is refused: %s (header line: %q)", strings.Join(faults, "; "), seen))
+	}
+	slices.SortFunc(h.columns, func(a, b binding) int { return a.field - b.field })
+	for i := range t.Origins {
+		h.origins = append(h.origins, &t.Origins[i])
+	}
+	return h, nil
+}

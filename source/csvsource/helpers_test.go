@@ -1,0 +1,280 @@
+package csvsource
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/stretchr/testify/require"
+
+	"github.com/leatgo/leat"
+)
+
+// rec is a row that knows where it came from.
+type rec struct {
+	ID     int64
+	Text   string
+	File   string `leat:"@file"`
+	Line   int64  `leat:"@line"`
+	Offset int64  `leat:"@offset"`
+}
+
+// logBook is a logger whose text can be searched.
+type logBook struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// world is what outlives a process: folders, and what the sinks hold.
+type world struct {
+	t     *testing.T
+	dir   string // the folder that is read
+	state string
+	held  leat.Position
+	rows  []rec // durable
+	log   logBook
+	stats Stats // of the last life
+}
+
+func newWorld(t *testing.T) *world {
+	root := t.TempDir()
+	w := &world{t: t, dir: filepath.Join(root, "in"), state: filepath.Join(root, "state")}
+	require.NoError(t, os.Mkdir(w.dir, 0o755))
+	require.NoError(t, os.Mkdir(w.state, 0o755))
+	return w
+}
+
+// put writes a file into the folder, complete at once.
+func (w *world) put(name, text string) {
+	w.t.Helper()
+	path := filepath.Join(w.dir, filepath.FromSlash(name))
+	require.NoError(w.t, os.MkdirAll(filepath.Dir(path), 0o755))
+	require.NoError(w.t, os.WriteFile(path+".tmp", []byte(text), 0o644))
+	require.NoError(w.t, os.Rename(path+".tmp", path))
+}
+
+func (w *world) config() Config[rec] { return Config[rec]{Dir: w.dir, Name: "src"} }
+
+func (w *world) beside(name string) string { return filepath.Join(filepath.Dir(w.dir), name) }
+
+// ledger gives the history.
+func (w *world) ledger() []Entry {
+	w.t.Helper()
+	entries, err := Ledger(w.state, "src")
+	require.NoError(w.t, err)
+	return entries
+}
+
+func (w *world) ledgerPath() string { return filepath.Join(w.state, "src", "ledger.jsonl") }
+
+// statuses are name, status and error of each entry, short.
+func (w *world) statuses() []string {
+	w.t.Helper()
+	var out []string
+	for _, e := range w.ledger() {
+		s := e.Name + " " + e.Status
+		if e.MovedTo != "" {
+			s += " " + e.MovedTo
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// life is one process: how long it lives and what it gets done.
+type life struct {
+	stopAfter   int  // chunks; 0: to the end
+	commit      int  // chunks that become durable in the sinks, of those sent; -1: all
+	hear        bool // the source hears of it before the process ends
+	early       int  // after so many chunks, one checkpoint of everything so far
+	beforeChunk func(i int)
+}
+
+func whole() life { return life{commit: -1, hear: true} }
+
+var errKilled = errors.New("killed")
+
+// fake is an engine that decodes what it is sent at once.
+type fake struct {
+	w      *world
+	src    *Source[rec]
+	l      life
+	sent   []leat.Chunk[rec]
+	rows   [][]rec
+	caught bool
+	log    string
+}
+
+func (f *fake) Env() leat.Env {
+	return leat.Env{Pipeline: "p", Node: "src", StateDir: f.w.state, Logger: slog.New(slog.NewTextHandler(&f.w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+}
+
+func (f *fake) Assign(ps ...leat.Partition) (map[string]leat.Position, error) {
+	require.Len(f.w.t, ps, 1)
+	f.log = ps[0].Log
+	require.NotEmpty(f.w.t, f.log)
+	if f.w.held.Known() {
+		require.Equal(f.w.t, f.w.held.Log, f.log)
+	}
+	return map[string]leat.Position{"": f.w.held}, nil
+}
+
+func (f *fake) Send(c leat.Chunk[rec]) error {
+	t := f.w.t
+	if f.l.stopAfter > 0 && len(f.sent) == f.l.stopAfter {
+		return errKilled
+	}
+	if f.l.beforeChunk != nil {
+		f.l.beforeChunk(len(f.sent))
+	}
+	if n := len(f.sent); n > 0 {
+		require.GreaterOrEqual(t, c.First, f.sent[n-1].Next, "chunks in order")
+	}
+	out := new(leat.Batch[rec])
+	require.NoError(t, c.Decode(t.Context(), out))
+	again := new(leat.Batch[rec])
+	require.NoError(t, c.Decode(t.Context(), again))
+	require.Equal(t, out.Rows(), again.Rows(), "Decode may run more than once")
+	for _, r := range out.Rows() {
+		require.GreaterOrEqual(t, r.Offset, c.First)
+		require.Less(t, r.Offset, c.Next)
+	}
+	require.Equal(t, c.First, c.Locate([]int{0})[0].Offset, "First is the first record's")
+	f.sent = append(f.sent, c)
+	f.rows = append(f.rows, out.Rows())
+	if f.l.early == len(f.sent) {
+		require.NoError(t, f.commit(len(f.sent)))
+	}
+	return nil
+}
+
+func (f *fake) CaughtUp() { f.caught = true }
+
+// commit tells the source that the first n chunks are durable.
+func (f *fake) commit(n int) error {
+	return f.src.Commit(f.w.t.Context(), leat.Checkpoint{Positions: map[string]leat.Position{
+		"": {Next: f.sent[n-1].Next, Resume: f.sent[n-1].Resume, Log: f.log},
+	}})
+}
+
+// live runs one life and gives what Run returned.
+func (w *world) live(c Config[rec], l life) error {
+	w.t.Helper()
+	return w.liveCtx(w.t.Context(), c, l)
+}
+
+func (w *world) liveCtx(ctx context.Context, c Config[rec], l life) error {
+	w.t.Helper()
+	src := New(c)
+	require.NoError(w.t, src.Validate())
+	f := &fake{w: w, src: src, l: l}
+	err := src.run(ctx, f)
+	n := l.commit
+	if n < 0 || n > len(f.sent) {
+		n = len(f.sent)
+	}
+	if n > 0 {
+		last := f.sent[n-1]
+		for _, rows := range f.rows[:n] {
+			w.rows = append(w.rows, rows...)
+		}
+		w.held = leat.Position{Next: last.Next, Resume: last.Resume, Log: f.log}
+	}
+	if l.hear && n > 0 {
+		require.NoError(w.t, f.commit(n))
+		require.NoError(w.t, f.commit(n), "Commit may be repeated")
+	}
+	w.stats = src.Stats()
+	require.NoError(w.t, src.Close())
+	require.Equal(w.t, err == nil, f.caught)
+	return err
+}
+
+// must is a life without trouble.
+func (w *world) must(c Config[rec]) {
+	w.t.Helper()
+	require.NoError(w.t, w.live(c, whole()))
+}
+
+func (w *world) ids() []int64 {
+	out := []int64{}
+	for _, r := range w.rows {
+		out = append(out, r.ID)
+	}
+	return out
+}
+
+func gz(text string) string {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write([]byte(text))
+	_ = z.Close()
+	return b.String()
+}
+
+func zst(text string) string {
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		panic(err)
+	}
+	return string(z.EncodeAll([]byte(text), nil))
+}
+
+// randomCSV has good and bad records; every other cell is of several lines.
+func randomCSV(r *rand.Rand, first, rows int) string {
+	var b strings.Builder
+	b.WriteString([]string{"id,text\n", "\xef\xbb\xbftext,\"id\"\r\n", "x,text,id\n\n"}[first%3])
+	for i := range rows {
+		id := []byte(nil)
+		for n := first*1000 + i; ; n /= 10 {
+			id = append([]byte{byte('0' + n%10)}, id...)
+			if n < 10 {
+				break
+			}
+		}
+		cell := strings.Repeat("ab\n\"\"c,", r.IntN(4))
+		switch r.IntN(12) {
+		case 0:
+			id = append(id, 'x') // no number
+		case 1:
+			cell = "unclosed\n" // costs this line
+		}
+		cell = `"` + cell
+		if !strings.HasSuffix(cell, "d\n") {
+			cell += `"`
+		}
+		switch first % 3 {
+		case 0:
+			b.WriteString(string(id) + "," + cell)
+		case 1:
+			b.WriteString(cell + "," + string(id))
+		case 2:
+			b.WriteString(",\"" + strings.TrimPrefix(cell, `"`) + "," + string(id))
+		}
+		if !strings.HasSuffix(b.String(), "\n") {
+			b.WriteString("\n")
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,212 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/bits"
+	"runtime/debug"
+
+	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/engine"
+)
+
+// Map makes one row of each row. See the package comment for what f may do and
+// what becomes of its errors and panics.
+func Map[In, Out any](f func(In) (Out, error)) leat.Stage[In, Out] {
+	return &pure[In, Out]{name: "Map", missing: f == nil, grow: true, loop: func(rows []In, out *leat.Batch[Out], at *int) error {
+		for i := *at; i < len(rows); i++ {
+			*at = i
+			row, err := f(rows[i])
+			if err != nil {
+				if err := reject(out, i, leat.Transform, err); err != nil {
+					return err
+				}
+				continue
+			}
+			out.Append(row, i)
+		}
+		return nil
+	}}
+}
+
+// Filter keeps the rows for which keep returns true; the others are counted as
+// filtered. See the package comment for what keep may do and what becomes of
+// its panics.
+func Filter[T any](keep func(T) bool) leat.Stage[T, T] { return &filter[T]{keep} }
+
+// FilterMap makes one row of each row for which f returns true; the others are
+// counted as filtered, whatever row came with the false. It does the work of
+// Filter and Map where both need the same parsing. See the package comment for
+// what f may do and what becomes of its errors and panics.
+func FilterMap[In, Out any](f func(In) (Out, bool, error)) leat.Stage[In, Out] {
+	return &pure[In, Out]{name: "FilterMap", missing: f == nil, loop: func(rows []In, out *leat.Batch[Out], at *int) error {
+		for i := *at; i < len(rows); i++ {
+			*at = i
+			row, keep, err := f(rows[i])
+			switch {
+			case err != nil:
+				if err := reject(out, i, leat.Transform, err); err != nil {
+					return err
+				}
+			case keep:
+				out.Append(row, i)
+			}
+		}
+		return nil
+	}}
+}
+
+// FlatMap makes any number of rows of each row, in the order of the slice that f
+// returns. A row of which f makes none is counted as filtered; with an error the
+// slice is ignored. The rows are copied out of the slice before f is called
+// again, so f may return part of a table that it shares with other calls. See
+// the package comment for what else f may do and what becomes of its errors and
+// panics.
+//
+// FlatMap itself allocates per batch, not per row; a slice that f makes for each
+// row is f's own cost.
+func FlatMap[In, Out any](f func(In) ([]Out, error)) leat.Stage[In, Out] {
+	return &pure[In, Out]{name: "FlatMap", missing: f == nil, loop: func(rows []In, out *leat.Batch[Out], at *int) error {
+		for i := *at; i < len(rows); i++ {
+			*at = i
+			made, err := f(rows[i])
+			if err != nil {
+				if err := reject(out, i, leat.Transform, err); err != nil {
+					return err
+				}
+				continue
+			}
+			for _, row := range made {
+				out.Append(row, i)
+			}
+		}
+		return nil
+	}}
+}
+
+// Check lets a row pass unchanged when f returns nil; an error rejects it with
+// class [leat.Contract]. Return a [*leat.FieldError] to have rejected rows
+// counted by column and rule. See the package comment for what f may do; a panic
+// of f is no verdict on the data and has class [leat.Transform].
+func Check[T any](f func(T) error) leat.Stage[T, T] {
+	return &pure[T, T]{name: "Check", missing: f == nil, grow: true, loop: func(rows []T, out *leat.Batch[T], at *int) error {
+		for i := *at; i < len(rows); i++ {
+			*at = i
+			if err := f(rows[i]); err != nil {
+				if err := reject(out, i, leat.Contract, err); err != nil {
+					return err
+				}
+				continue
+			}
+			out.Append(rows[i], i)
+		}
+		return nil
+	}}
+}
+
+// pure is a stage whose loop calls the user's function row by row.
+type pure[In, Out any] struct {
+	name    string
+	missing bool // the user's function is nil
+
+	// grow: about as many rows come out as go in. Where nobody knows, out grows
+	// as it must: it stays in memory until the slowest sink has written it.
+	grow bool
+
+	// loop works on rows from *at on and keeps *at at the row that it is in, for
+	// whoever recovers from a panic. A row's output is appended in one go after
+	// the user's function has returned: a panic leaves nothing half done.
+	loop func(rows []In, out *leat.Batch[Out], at *int) error
+}
+
+// Process implements leat.Stage.
+func (s *pure[In, Out]) Process(_ context.Context, in *leat.Batch[In], out *leat.Batch[Out]) error {
+	rows := in.Rows()
+	if s.grow {
+		out.Grow(len(rows))
+	}
+	return eachRow(len(rows), out, func(at *int) error { return s.loop(rows, out, at) })
+}
+
+// Validate implements leat.Validator.
+func (s *pure[In, Out]) Validate() error { return needFunc(s.name, s.missing) }
+
+type filter[T any] struct{ keep func(T) bool }
+
+// Process implements leat.Stage. It first asks, then copies: out gets exactly
+// the room it needs, however few the rows are.
+func (s *filter[T]) Process(_ context.Context, in *leat.Batch[T], out *leat.Batch[T]) error {
+	rows := in.Rows()
+	kept := make([]uint64, (len(rows)+63)/64)
+	n := 0
+	err := eachRow(len(rows), out, func(at *int) error {
+		for i := *at; i < len(rows); i++ {
+			*at = i
+			if s.keep(rows[i]) {
+				kept[i/64] |= 1 << (i % 64)
+				n++
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	out.Grow(n)
+	for w, word := range kept {
+		for ; word != 0; word &= word - 1 {
+			i := 64*w + bits.TrailingZeros64(word)
+			out.Append(rows[i], i)
+		}
+	}
+	return nil
+}
+
+// Validate implements leat.Validator.
+func (s *filter[T]) Validate() error { return needFunc("Filter", s.keep == nil) }
+
+// eachRow runs loop over n rows. When it panics, the row at *at is rejected and
+// loop is entered again at the next one (rule A9): one defer per panic and batch,
+// not per row.
+func eachRow[Out any](n int, out *leat.Batch[Out], loop func(at *int) error) error {
+	for at := 0; at < n; at++ {
+		err := attempt(func() error { return loop(&at) })
+		panicked, ok := err.(*engine.PanicError)
+		if !ok {
+			return err
+		}
+		out.Reject(at, leat.Transform, panicked)
+	}
+	return nil
+}
+
+// attempt makes an error of a panic. The type of the error is exactly
+// *engine.PanicError: Reject looks for the stack there.
+func attempt(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &engine.PanicError{Value: r, Stack: debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+// reject refuses row i, unless err may go away: then it is the batch's error
+// (rule B8: a transient error never dead-letters a row).
+func reject[Out any](out *leat.Batch[Out], i int, class leat.Class, err error) error {
+	if leat.IsTransient(err) {
+		return err
+	}
+	out.Reject(i, class, err)
+	return nil
+}
+
+func needFunc(name string, missing bool) error {
+	if missing {
+		return fmt.Errorf("stage.%s: %w", name, errNoFunc)
+	}
+	return nil
+}
+
+var errNoFunc = errors.New("the function is nil")
