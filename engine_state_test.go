@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -96,4 +97,152 @@ func requireCounted(t *testing.T, sink *leattest.Collector[string]) {
 		got, _, _ := strings.Cut(rows[i], ":")
 		require.Equal(t, fmt.Sprint(n[at.Partition]), got, "rule G12: state and positions are one cut (row %q of %s)", rows[i], at.Partition)
 	}
+}
+
+func TestStateEqualsReplay(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := config(t)
+		src := leattest.Rows(ints(4000)...).Partitions(2)
+		for range 2 {
+			src.FailAt(1500, leat.Transient(errDisk))
+		}
+		st := newCounting()
+		sink := leattest.Collect[string]().FailCommit(2, leat.ErrAborted).FailWrite(20, leat.ErrAborted).FailCommit(6, errDisk)
+		build := func() *leat.Pipeline {
+			p := leat.New("state", c)
+			leat.To(leat.Via(wait(leat.From(p, src), "pace", paced(100, 200*time.Millisecond)), "count", leat.Stage[int, string](st)), sink)
+			return p
+		}
+		require.ErrorIs(t, run(t, build()), errDisk)
+		st = newCounting()
+		p := build()
+		require.NoError(t, run(t, p))
+		requireSequential(t, sink, 2000)
+		requireCounted(t, sink)
+		require.Len(t, sink.Committed(), 4000)
+		requireBalance(t, p.Stats())
+	})
+}
+
+func TestSnapshotAfterManyDeltas(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := config(t)
+		st := newCounting()
+		sink := leattest.Collect[string]()
+		build := func(rows int) *leat.Pipeline {
+			p := leat.New("state", c)
+			leat.To(leat.Via(wait(leat.From(p, leattest.Rows(ints(rows)...)), "pace", paced(100, 2*time.Second)), "count", leat.Stage[int, string](st)), sink)
+			return p
+		}
+		require.NoError(t, run(t, build(20000))) // 200 checkpoints
+		require.Positive(t, st.snapshots, "pieces of state are merged")
+		require.Less(t, st.snapshots, 10)
+		st = newCounting()
+		require.NoError(t, run(t, build(20100)))
+		require.Len(t, st.restored, 1)
+		require.LessOrEqual(t, len(st.restored[0]), 66, "the pieces stay few")
+		require.Equal(t, 20000, st.restored[0][len(st.restored[0])-1], "rule G12: the state is that of the position")
+		requireCounted(t, sink)
+	})
+}
+
+func TestSinkBelowTheStateIsRefused(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := config(t)
+		build := func(sinks ...leat.Sink[string]) *leat.Pipeline {
+			p := leat.New("state", c)
+			leat.To(leat.Via(leat.From(p, leattest.Rows(ints(1000)...)), "count", leat.Stage[int, string](newCounting())), sinks...)
+			return p
+		}
+		old := leattest.Collect[string]().Named("old")
+		require.NoError(t, run(t, build(old)))
+		err := run(t, build(old, leattest.Collect[string]().Named("new")))
+		require.ErrorContains(t, err, "rule E7-4")
+		require.Len(t, old.Committed(), 1000)
+	})
+}
+
+func TestPanicInAStageWithState(t *testing.T) {
+	for name, breakIt := range map[string]func(st *counting){
+		"panic": func(st *counting) {
+			st.process = func(r int) {
+				if r == 123 || r == 124 || r == 777 {
+					panic("boom")
+				}
+			}
+		},
+		"error": func(st *counting) {
+			st.err = func(r int) error {
+				if r == 123 || r == 124 || r == 777 {
+					return errDisk
+				}
+				return nil
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				c := config(t)
+				letters := &memLetters{}
+				c.DeadLetters = letters
+				st := newCounting()
+				breakIt(st)
+				sink := leattest.Collect[string]()
+				p := leat.New("state", c)
+				leat.To(leat.Via(wait(leat.From(p, leattest.Rows(ints(1000)...)), "pace", paced(100, 500*time.Millisecond)), "count", leat.Stage[int, string](st)), sink)
+				require.NoError(t, run(t, p))
+				require.Equal(t, []int64{123, 124, 777}, letters.offsets(), "rule A9: a panic is one bad row")
+				require.Len(t, sink.Committed(), 997)
+				requireCounted(t, sink)
+				requireBalance(t, p.Stats())
+				require.Equal(t, int64(3), node(t, p.Stats(), "count").Rejected)
+				if name == "panic" {
+					require.Contains(t, letters.all()[0].Stack, "engine_state_test.go")
+				}
+			})
+		})
+	}
+}
+
+func TestTransientErrorInAStageWithState(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := 0
+		st := newCounting()
+		st.err = func(r int) error {
+			if r == 555 {
+				if n++; n <= 2 {
+					return leat.Transient(errDisk)
+				}
+			}
+			return nil
+		}
+		sink := leattest.Collect[string]()
+		p := leat.New("state", config(t))
+		leat.To(leat.Via(leat.From(p, leattest.Rows(ints(1000)...)), "count", leat.Stage[int, string](st)), sink)
+		require.NoError(t, run(t, p))
+		requireCounted(t, sink)
+		require.Len(t, sink.Committed(), 1000)
+		require.Equal(t, 2, p.Stats().Run.Rewinds)
+	})
+}
+
+// A sink that defers for long must not let the state's pieces grow without bound.
+func TestStateBehindASinkThatDefers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := config(t)
+		st := newCounting()
+		sink := leattest.Collect[string]().NotYet(func(leat.Checkpoint) bool { return true })
+		src := leattest.Rows(ints(30000)...)
+		build := func() *leat.Pipeline {
+			p := leat.New("state", c)
+			leat.To(leat.Via(wait(leat.From(p, src), "pace", paced(100, 2*time.Second)), "count", leat.Stage[int, string](st)), sink)
+			return p
+		}
+		require.NoError(t, run(t, build()))
+		requireCounted(t, sink)
+		st = newCounting()
+		require.NoError(t, run(t, build()))
+		require.LessOrEqual(t, len(st.restored[0]), 300)
+		require.Equal(t, 30000, st.restored[0][len(st.restored[0])-1])
+	})
 }

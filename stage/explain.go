@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	maxValue  = 64 // bytes of a text value that a message repeats
-	maxFaults = 20 // faults of a row that a message tells: dive may find thousands
+	maxValue  = 64  // bytes of a text value that a message repeats
+	maxText   = 200 // bytes of anything else, such as the list of a oneof
+	maxFaults = 20  // faults of a row that a message tells: dive may find thousands
 )
 
 // explain makes a row's error of the validator's: all faults in one message, the
@@ -314,7 +315,7 @@ func (c *contract) when(kind, param string, parent reflect.Type) string {
 		var conditions []string
 		ws := words(param)
 		for i := 0; i+1 < len(ws); i += 2 {
-			conditions = append(conditions, c.columnsOf(parent, ws[i : i+1])[0]+" is "+oneLine(ws[i+1]))
+			conditions = append(conditions, c.columnsOf(parent, ws[i:i+1])[0]+" is "+oneLine(ws[i+1]))
 		}
 		if kind == "if" {
 			kind = "when"
@@ -378,7 +379,7 @@ func valueIs(v any) string {
 
 // quote makes one line of a text of the row, cut.
 func quote(s string) string {
-	if short := cut(s); len(short) < len(s) {
+	if short := cut(s, maxValue); len(short) < len(s) {
 		return fmt.Sprintf("%q… (%d bytes)", short, len(s))
 	}
 	return strconv.Quote(s)
@@ -386,22 +387,21 @@ func quote(s string) string {
 
 // oneLine makes printable text fit for a message.
 func oneLine(s string) string {
-	const most = 200
-	short := s
-	if len(s) > most {
-		short = s[:most] + "…"
+	short := cut(s, maxText)
+	if len(short) < len(s) {
+		short += "…"
 	}
 	q := strconv.Quote(short)
 	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
 }
 
-// cut shortens s to at most maxValue bytes without splitting a character.
-func cut(s string) string {
-	if len(s) <= maxValue {
+// cut shortens s to at most n bytes without splitting a character.
+func cut(s string, n int) string {
+	if len(s) <= n {
 		return s
 	}
-	end := maxValue
-	for end > maxValue-utf8.UTFMax && !utf8.RuneStart(s[end]) {
+	end := n
+	for end > n-utf8.UTFMax && !utf8.RuneStart(s[end]) {
 		end--
 	}
 	return s[:end]

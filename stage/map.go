@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/bits"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/engine"
@@ -14,7 +15,7 @@ import (
 // Map makes one row of each row. See the package comment for what f may do and
 // what becomes of its errors and panics.
 func Map[In, Out any](f func(In) (Out, error)) leat.Stage[In, Out] {
-	return &pure[In, Out]{name: "Map", missing: f == nil, grow: true, loop: func(rows []In, out *leat.Batch[Out], at *int) error {
+	return &pure[In, Out]{name: "Map", missing: f == nil, most: 1, loop: func(rows []In, out *leat.Batch[Out], at *int) error {
 		for i := *at; i < len(rows); i++ {
 			*at = i
 			row, err := f(rows[i])
@@ -40,7 +41,7 @@ func Filter[T any](keep func(T) bool) leat.Stage[T, T] { return &filter[T]{keep}
 // Filter and Map where both need the same parsing. See the package comment for
 // what f may do and what becomes of its errors and panics.
 func FilterMap[In, Out any](f func(In) (Out, bool, error)) leat.Stage[In, Out] {
-	return &pure[In, Out]{name: "FilterMap", missing: f == nil, loop: func(rows []In, out *leat.Batch[Out], at *int) error {
+	return &pure[In, Out]{name: "FilterMap", missing: f == nil, most: 1, loop: func(rows []In, out *leat.Batch[Out], at *int) error {
 		for i := *at; i < len(rows); i++ {
 			*at = i
 			row, keep, err := f(rows[i])
@@ -67,7 +68,7 @@ func FilterMap[In, Out any](f func(In) (Out, bool, error)) leat.Stage[In, Out] {
 // FlatMap itself allocates per batch, not per row; a slice that f makes for each
 // row is f's own cost.
 func FlatMap[In, Out any](f func(In) ([]Out, error)) leat.Stage[In, Out] {
-	return &pure[In, Out]{name: "FlatMap", missing: f == nil, loop: func(rows []In, out *leat.Batch[Out], at *int) error {
+	return &pure[In, Out]{name: "FlatMap", missing: f == nil, most: 4, loop: func(rows []In, out *leat.Batch[Out], at *int) error {
 		for i := *at; i < len(rows); i++ {
 			*at = i
 			made, err := f(rows[i])
@@ -90,7 +91,7 @@ func FlatMap[In, Out any](f func(In) ([]Out, error)) leat.Stage[In, Out] {
 // counted by column and rule. See the package comment for what f may do; a panic
 // of f is no verdict on the data and has class [leat.Transform].
 func Check[T any](f func(T) error) leat.Stage[T, T] {
-	return &pure[T, T]{name: "Check", missing: f == nil, grow: true, loop: func(rows []T, out *leat.Batch[T], at *int) error {
+	return &pure[T, T]{name: "Check", missing: f == nil, most: 1, loop: func(rows []T, out *leat.Batch[T], at *int) error {
 		for i := *at; i < len(rows); i++ {
 			*at = i
 			if err := f(rows[i]); err != nil {
@@ -110,9 +111,11 @@ type pure[In, Out any] struct {
 	name    string
 	missing bool // the user's function is nil
 
-	// grow: about as many rows come out as go in. Where nobody knows, out grows
-	// as it must: it stays in memory until the slowest sink has written it.
-	grow bool
+	// made is how many rows came of each 1,024 in the last batch: so much room,
+	// and a little more, the next one gets at once, but at most `most` times its
+	// own rows. It decides about memory only, never about rows.
+	made atomic.Int64
+	most int
 
 	// loop works on rows from *at on and keeps *at at the row that it is in, for
 	// whoever recovers from a panic. A row's output is appended in one go after
@@ -123,10 +126,14 @@ type pure[In, Out any] struct {
 // Process implements leat.Stage.
 func (s *pure[In, Out]) Process(_ context.Context, in *leat.Batch[In], out *leat.Batch[Out]) error {
 	rows := in.Rows()
-	if s.grow {
-		out.Grow(len(rows))
+	if made := int(s.made.Load()); made > 0 {
+		out.Grow(min((made+64)*len(rows)/1024, s.most*len(rows)))
 	}
-	return eachRow(len(rows), out, func(at *int) error { return s.loop(rows, out, at) })
+	err := eachRow(len(rows), out, func(at *int) error { return s.loop(rows, out, at) })
+	if len(rows) >= 64 { // fewer tell too little
+		s.made.Store(int64(out.Len() * 1024 / len(rows)))
+	}
+	return err
 }
 
 // Validate implements leat.Validator.

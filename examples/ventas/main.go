@@ -14,6 +14,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -87,26 +88,23 @@ func run(ctx context.Context, o options, stdout, stderr *os.File, c tuning) erro
 	c.StateDir = o.state()
 	c.DeadLetters = leat.DeadLetterFile(o.deadLetters())
 	c.Require = leat.ExactlyOnce
-	p := ventas(c.Config,
-		csvsource.New(csvsource.Config[Venta]{Name: sourceName, Dir: o.incoming, After: csvsource.Move, ChunkBytes: c.chunkBytes}),
-		sqlitesink.New(sqlitesink.Config[Rica]{Path: o.database(), Table: "ventas"}),
-		&porArchivo{},
-	)
-	r := result{made: made, options: o}
-	if r.before, err = readLedger(c.StateDir); err != nil {
-		return err
-	}
+	src := csvsource.New(csvsource.Config[Venta]{Name: sourceName, Dir: o.incoming, After: csvsource.Move, ChunkBytes: c.chunkBytes})
+	table := sqlitesink.New(sqlitesink.Config[Rica]{Path: o.database(), Table: "ventas"})
+	p := ventas(c.Config, src, table, &porArchivo{})
+
 	start := time.Now()
 	stop := line.follow(p.Stats)
 	err = p.Run(ctx)
+	took := time.Since(start)
 	stop()
-	r.took, r.stats = time.Since(start), p.Stats()
 	if err != nil {
 		return err
 	}
-	if r.after, err = readLedger(c.StateDir); err != nil {
+	r := result{options: o, made: made, took: took, interrupted: ctx.Err() != nil, stats: p.Stats(), files: src.Stats()}
+	if r.ledger, err = csvsource.Ledger(c.StateDir, sourceName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	r.interrupted = ctx.Err() != nil
+	s := r.summary()
+	c.Logger.Info("done", "files", s.Files, "in", s.In, "loaded", s.Loaded, "rejected", s.Rejected, "seconds", s.Seconds)
 	return r.print(stdout)
 }

@@ -40,11 +40,12 @@ var productos = map[int64]Producto{
 // result is what a run leaves to tell.
 type result struct {
 	options
-	made          int // files generated
-	took          time.Duration
-	interrupted   bool
-	stats         leat.Stats
-	before, after []csvsource.Entry // the ledger
+	made        int // files generated
+	took        time.Duration
+	interrupted bool
+	stats       leat.Stats
+	files       csvsource.Stats
+	ledger      []csvsource.Entry
 }
 
 // summary is the line of -json: this run alone.
@@ -61,7 +62,7 @@ type summary struct {
 func (r *result) summary() summary {
 	run := r.stats.Run
 	s := summary{
-		Files: finished(r.after) - finished(r.before),
+		Files: r.files.OK + r.files.Failed,
 		In:    run.In, Loaded: run.Out["ventas"], Rejected: sum(run.Rejected), RejectedBy: run.Rejected,
 		Seconds: r.took.Round(time.Microsecond).Seconds(),
 	}
@@ -107,16 +108,19 @@ func (r *result) printRun(w io.Writer, s summary) {
 	}
 	switch {
 	case r.interrupted:
-		fmt.Fprintf(w, "Stopped by a signal: what was read is loaded. The same command goes on from here.\n")
-	case s.In == 0 && s.Files == 0 && len(r.after) > 0:
-		fmt.Fprintf(w, "Nothing new: all %d files were done before, no row was loaded.\n", finished(r.after))
+		fmt.Fprintln(w, "Stopped by a signal: what was read is loaded. The same command goes on from here.")
+	case s.Files+r.files.Skipped > 0:
+		fmt.Fprintf(w, "Done: %d files, %s rows in %.2f s, %s rows/s.\n", s.Files, count(s.In), s.Seconds, count(int64(s.RowsPerS)))
+		if r.files.Skipped > 0 {
+			fmt.Fprintf(w, "Skipped: %d files that were read before.\n", r.files.Skipped)
+		}
+	case len(r.ledger) == 0:
+		fmt.Fprintf(w, "There is no file in %s.\n", r.incoming)
+	default:
+		fmt.Fprintf(w, "Nothing new: all %d files were done before, no row was loaded.\n", len(r.ledger))
 		if r.ownData {
 			fmt.Fprintf(w, "To see it work again, remove %s.\n", filepath.Dir(r.incoming))
 		}
-	case len(r.after) == 0:
-		fmt.Fprintf(w, "There is no file in %s.\n", r.incoming)
-	default:
-		fmt.Fprintf(w, "Done: %d files, %s rows in %.2f s, %s rows/s.\n", s.Files, count(s.In), s.Seconds, count(int64(s.RowsPerS)))
 	}
 
 	var total summary // since the first run
@@ -151,12 +155,17 @@ func (r *result) printTable(w io.Writer) (err error) {
 	if _, err := os.Stat(r.database()); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	db, err := sqlite.OpenConn(r.database(), sqlite.OpenReadOnly)
+	db, err := sqlite.OpenConn(r.database(), sqlite.OpenReadWrite) // a reader alone would leave -wal and -shm behind
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 
+	empty := true
+	err = each(db, "SELECT 1 FROM ventas LIMIT 1", func(*sqlite.Stmt) { empty = false })
+	if err != nil || empty {
+		return err
+	}
 	title(w, "Last 20 rows by date")
 	t := newTable(w, "-fecha_venta", "venta_id", "cliente_id", "-producto", "cantidad", "precio_unitario", "total", "-metodo_pago", "-estado")
 	err = each(db, `SELECT fecha_venta, venta_id, cliente_id, producto_id, cantidad, precio_unitario, total, metodo_pago, estado
@@ -218,33 +227,14 @@ func productOf(id int64) Producto {
 	return Producto{"producto " + strconv.FormatInt(id, 10), "-"}
 }
 
-// readLedger gives nothing when the source never ran.
-func readLedger(stateDir string) ([]csvsource.Entry, error) {
-	entries, err := csvsource.Ledger(stateDir, sourceName)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return entries, err
-}
-
-// finished counts the files that were read to their end or refused.
-func finished(ledger []csvsource.Entry) (n int) {
-	for _, e := range ledger {
-		if e.Status == "ok" || e.Status == "failed" {
-			n++
-		}
-	}
-	return n
-}
-
 func (r *result) printLedger(w io.Writer) {
-	if len(r.after) == 0 {
+	if len(r.ledger) == 0 {
 		return
 	}
 	title(w, "Ledger")
 	t := newTable(w, "-file", "-status", "rows", "unreadable", "bytes", "attempts", "-finished", "seconds", "-now in", "-error")
 	by := map[string]int{}
-	for _, e := range r.after {
+	for _, e := range r.ledger {
 		by[e.Status]++
 		when := "-"
 		if !e.Finished.IsZero() {

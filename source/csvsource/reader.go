@@ -36,7 +36,7 @@ func (r *reader[T]) file(ctx context.Context, e *folder.Entry) error {
 	if f == nil || err != nil {
 		return err
 	}
-	err = r.records(f)
+	err = r.records(ctx, f)
 	var sent *sendError
 	if errors.As(err, &sent) || ctx.Err() != nil {
 		f.Leave()
@@ -51,7 +51,7 @@ func (r *reader[T]) file(ctx context.Context, e *folder.Entry) error {
 }
 
 // records sends the file's records from where this life starts.
-func (r *reader[T]) records(f *folder.Reading) error {
+func (r *reader[T]) records(ctx context.Context, f *folder.Reading) error {
 	e := f.Entry
 	src, done, err := openText(e.Name, f.Reader())
 	if err != nil {
@@ -75,7 +75,7 @@ func (r *reader[T]) records(f *folder.Reading) error {
 			c.Stop(stop)
 		}
 		if f.OnlyCount || f.From-e.Base > c.Offset() {
-			if err := r.count(f, h); err != nil {
+			if err := r.count(ctx, f, h); err != nil {
 				return r.located(err)
 			}
 		}
@@ -94,7 +94,7 @@ func (r *reader[T]) records(f *folder.Reading) error {
 		}
 	}
 	for {
-		ch, err := r.next(f, h)
+		ch, err := r.next(ctx, f, h)
 		if err == io.EOF {
 			return nil
 		}
@@ -123,7 +123,10 @@ func isDamage(err error) bool {
 }
 
 // next cuts the next chunk.
-func (r *reader[T]) next(f *folder.Reading, h *header) (*chunk[T], error) {
+func (r *reader[T]) next(ctx context.Context, f *folder.Reading, h *header) (*chunk[T], error) {
+	if err := ctx.Err(); err != nil { // much may be buffered
+		return nil, err
+	}
 	p, err := r.cutter.Next()
 	if err != nil {
 		return nil, err
@@ -135,9 +138,9 @@ func (r *reader[T]) next(f *folder.Reading, h *header) (*chunk[T], error) {
 }
 
 // count decodes records that need not be sent.
-func (r *reader[T]) count(f *folder.Reading, h *header) error {
+func (r *reader[T]) count(ctx context.Context, f *folder.Reading, h *header) error {
 	for {
-		ch, err := r.next(f, h)
+		ch, err := r.next(ctx, f, h)
 		if err == io.EOF {
 			return nil
 		}

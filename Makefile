@@ -1,0 +1,45 @@
+# Everything here is a plain go command; CI runs .ci/run.
+
+SEEDS ?= 20000
+
+.PHONY: help test race vet lint model fuzz bench example kill tidy ci
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+
+test: ## the unit tests
+	go test ./...
+
+race: ## the same with the race detector, in random order
+	go test -race -shuffle=on -short ./...
+
+vet: ## go vet, also for darwin and windows
+	go vet ./...
+	GOOS=darwin go vet ./...
+	GOOS=windows go vet ./...
+
+lint: ## staticcheck, and golangci-lint where it is installed
+	staticcheck ./...
+	@if command -v golangci-lint >/dev/null; then golangci-lint run ./...; else echo "golangci-lint is not installed: skipped"; fi
+
+model: ## the model checker with SEEDS seeds (default 20000)
+	go test -run 'TestModel$$' -model.seeds $(SEEDS) -v .
+
+kill: ## ventas killed with kill -9, 500 times
+	LEAT_LONG=1 go test -run Kill -v -timeout 60m ./examples/ventas
+
+fuzz: ## every fuzz target for 30 s
+	.ci/fuzz 30s
+
+bench: ## the benchmarks behind the README's numbers
+	go test -run xxx -bench . -benchmem . ./source/... ./sink/... ./stage/... ./internal/csvtext/... ./internal/row/...
+
+example: ## run the example program on generated input
+	go run ./examples/ventas
+
+tidy: ## go mod tidy and gofmt
+	go mod tidy
+	gofmt -l -w .
+
+ci: ## what CI runs
+	bash .ci/run

@@ -1,0 +1,58 @@
+package leat_test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What a program links follows from what it imports: the root and the test kit
+// bring no driver (conventions.md, "What the root links").
+func TestWhatTheRootLinks(t *testing.T) {
+	t.Parallel()
+	allowed := []string{
+		"github.com/leatgo/leat/internal/", "github.com/ThreeDotsLabs/watermill", "go.etcd.io/bbolt", "golang.org/x/sys/unix",
+		// Watermill's own:
+		"github.com/google/uuid", "github.com/lithammer/shortuuid/v3", "github.com/oklog/ulid", "github.com/pkg/errors",
+	}
+	for _, pkg := range []string{"github.com/leatgo/leat", "github.com/leatgo/leat/leattest"} {
+		out, err := exec.Command("go", "list", "-deps", pkg).Output()
+		require.NoError(t, err)
+		for dep := range strings.FieldsSeq(string(out)) {
+			first, _, _ := strings.Cut(dep, "/")
+			if !strings.Contains(first, ".") || strings.HasPrefix(dep, "vendor/") || dep == "github.com/leatgo/leat" || dep == pkg {
+				continue // the standard library, and the package itself
+			}
+			ok := false
+			for _, a := range allowed {
+				ok = ok || dep == strings.TrimSuffix(a, "/") || strings.HasPrefix(dep, strings.TrimSuffix(a, "/")+"/")
+			}
+			require.Truef(t, ok, "%s links %s, so every user of it does", pkg, dep)
+		}
+	}
+}
+
+// Adapters link their own driver and no other.
+func TestWhatAdaptersLink(t *testing.T) {
+	t.Parallel()
+	drivers := []string{"zombiezen.com/go/sqlite", "modernc.org/sqlite", "github.com/go-playground/validator/v10", "github.com/klauspost/compress", "github.com/stretchr/testify", "go.uber.org/goleak"}
+	for pkg, own := range map[string][]string{
+		"source/csvsource": {"github.com/klauspost/compress"},
+		"sink/sqlitesink":  {"zombiezen.com/go/sqlite", "modernc.org/sqlite"},
+		"sink/jsonsink":    {},
+		"stage":            {"github.com/go-playground/validator/v10"},
+	} {
+		out, err := exec.Command("go", "list", "-deps", "github.com/leatgo/leat/"+pkg).Output()
+		require.NoError(t, err)
+		for dep := range strings.FieldsSeq(string(out)) {
+			for _, d := range drivers {
+				if dep != d && !strings.HasPrefix(dep, d+"/") {
+					continue
+				}
+				require.Containsf(t, own, d, "%s links %s", pkg, dep)
+			}
+		}
+	}
+}

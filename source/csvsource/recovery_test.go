@@ -1,0 +1,378 @@
+package csvsource
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/leatgo/leat"
+)
+
+// expected reads everything in one life of another world.
+func expected(t *testing.T, w *world) ([]rec, []Entry) {
+	t.Helper()
+	other := newWorld(t)
+	require.NoError(t, os.RemoveAll(other.dir))
+	other.dir = w.dir
+	c := other.config()
+	other.must(c)
+	return other.rows, other.ledger()
+}
+
+// brief is what must be the same after any crashes.
+func brief(entries []Entry) []string {
+	var out []string
+	for _, e := range entries {
+		out = append(out, fmt.Sprintf("%s %s rows=%d rejected=%d at=%d %s", e.Name, e.Status, e.Rows, e.Rejected, e.Offset, e.Error))
+	}
+	return out
+}
+
+// rule D4: a crash in the middle of a file neither loses nor doubles a row, and
+// the ledger's counts are right too.
+func TestD4RandomCrashes(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(60) {
+		r := rand.New(rand.NewPCG(seed, 9))
+		w := newWorld(t)
+		for i := range 1 + r.IntN(4) {
+			name, text := fmt.Sprintf("f%d.csv", i), randomCSV(r, i, r.IntN(30))
+			switch r.IntN(5) {
+			case 0:
+				name, text = name+".gz", gz(text)
+			case 1:
+				name, text = name+".zst", zst(text)
+			case 2:
+				name, text = name+".gz", gz(text)
+				text = text[:len(text)*3/4]
+			}
+			w.put(name, text)
+		}
+		want, history := expected(t, w)
+
+		c := w.config()
+		if seed%2 == 0 {
+			c.After = Move
+		}
+		lives := 0
+		for ; lives < 300; lives++ {
+			c.ChunkBytes = 1 + r.IntN(200)
+			l := life{stopAfter: 1 + r.IntN(4), hear: r.IntN(2) == 0}
+			l.commit = r.IntN(l.stopAfter + 1)
+			if r.IntN(3) == 0 {
+				l.early = 1 + r.IntN(2)
+				l.commit = max(l.commit, l.early)
+			}
+			if err := w.live(c, l); err == nil && l.commit >= l.stopAfter {
+				break
+			} else if err != nil {
+				require.ErrorIs(t, err, errKilled, "seed %d", seed)
+			}
+			if r.IntN(4) == 0 {
+				powerCut(t, w, r)
+			}
+		}
+		w.must(c)
+		require.Equal(t, want, w.rows, "seed %d", seed)
+		got := w.ledger()
+		require.Equal(t, brief(history), brief(got), "seed %d", seed)
+		if c.After == Move {
+			require.Empty(t, w.inDir(w.dir), "seed %d", seed)
+		}
+	}
+}
+
+// powerCut drops what was appended to the ledger and never synced: progress,
+// beginnings and moves.
+func powerCut(t *testing.T, w *world, r *rand.Rand) {
+	data, err := os.ReadFile(w.ledgerPath())
+	require.NoError(t, err)
+	lines := strings.SplitAfter(string(data), "\n")
+	for len(lines) > 1 && r.IntN(4) != 0 {
+		last := lines[len(lines)-1]
+		lost := last == "" || strings.Contains(last, `"progress"`) || strings.Contains(last, `"status":"processing"`) || strings.Contains(last, `"moved"`)
+		if !lost {
+			break
+		}
+		lines = lines[:len(lines)-1]
+	}
+	text := strings.Join(lines, "")
+	if r.IntN(2) == 0 {
+		text += `{"event":"pro` // a torn line
+	}
+	require.NoError(t, os.WriteFile(w.ledgerPath(), []byte(text), 0o600))
+}
+
+// Every prefix of the ledger's unsynced and final lines, with the sinks already
+// ahead: the crash between a checkpoint and Commit.
+func TestCrashBeforeTheLedgerHears(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := rand.New(rand.NewPCG(1, 2))
+	w.put("a.csv", randomCSV(r, 0, 20))
+	w.put("b.csv.gz", gz(randomCSV(r, 1, 20)))
+	w.put("c.csv", "id,text\n")
+	w.put("d.csv.gz", gz(randomCSV(r, 2, 2000))[:2000])
+	w.put("e.csv", "id,text\nx,y\n")
+	c := w.config()
+	c.ChunkBytes = 100
+	require.NoError(t, w.live(c, life{commit: -1, hear: true, early: 3}))
+	want := brief(w.ledger())
+	require.Contains(t, want[3], "the gzip file is truncated")
+	rows := len(w.rows)
+	full, err := os.ReadFile(w.ledgerPath())
+	require.NoError(t, err)
+	lines := strings.SplitAfter(string(full), "\n")
+	entered := 0
+	for i, l := range lines {
+		if strings.Contains(l, `"event":"file"`) {
+			entered = i
+		}
+	}
+	for n := entered + 1; n < len(lines); n++ {
+		require.NoError(t, os.WriteFile(w.ledgerPath(), []byte(strings.Join(lines[:n], "")), 0o600))
+		w.must(c)
+		require.Len(t, w.rows, rows, "nothing is sent again")
+		require.Equal(t, want, brief(w.ledger()), "%d lines kept", n)
+	}
+	require.NoError(t, os.WriteFile(w.ledgerPath(), []byte(strings.Join(lines[:entered-2], "")), 0o600))
+	require.ErrorContains(t, w.live(c, whole()), "rule A2-1", "an older copy of the ledger")
+}
+
+// Restart at every record boundary: the same rest, at the same offsets and lines.
+func TestRestartAtEveryChunk(t *testing.T) {
+	t.Parallel()
+	for name, pack := range map[string]func(string) string{"a.csv": func(s string) string { return s }, "a.csv.gz": gz, "a.csv.zst": zst} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			text := randomCSV(rand.New(rand.NewPCG(3, 3)), 1, 40)
+			all := newWorld(t)
+			all.put(name, pack(text))
+			c := all.config()
+			c.ChunkBytes = 1
+			all.must(c)
+			require.NotEmpty(t, all.rows)
+			for k := 1; ; k++ {
+				w := newWorld(t)
+				w.put(name, pack(text))
+				c := w.config()
+				c.ChunkBytes = 1
+				err := w.live(c, life{stopAfter: k, commit: k, hear: k%2 == 0})
+				if err == nil {
+					break
+				}
+				if k%3 == 0 {
+					w.held.Resume = "not ours" // the offset decides
+				}
+				c.ChunkBytes = 64
+				w.must(c)
+				require.Equal(t, all.rows, w.rows, "after %d chunks", k)
+			}
+		})
+	}
+}
+
+// A zero position starts at the ledger's first entry, wherever the files are by now.
+func TestNothingHeldReadsMovedFilesAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.config()
+	c.After = Move
+	w.put("a.csv", ab)
+	w.put("b.csv", "nothing\n")
+	w.put("c.csv", ab)
+	broken := gz("id,text\n" + strings.Repeat("4,abcdefgh\n5,x\n", 4000))
+	w.put("d.csv.gz", broken[:len(broken)/2])
+	w.must(c)
+	w.put("a.csv", "id,text\n3,c\n")
+	w.must(c)
+	first, history := slices.Clone(w.rows), brief(w.ledger())
+	require.Greater(t, len(first), 5)
+
+	w.held, w.rows = leat.Position{}, nil
+	w.must(c)
+	require.Equal(t, first, w.rows)
+	require.Equal(t, history, brief(w.ledger()), "history stays")
+
+	require.NoError(t, os.Remove(w.beside("processed/a.csv")))
+	w.held, w.rows = leat.Position{}, nil
+	err := w.live(c, whole())
+	require.ErrorContains(t, err, "a.csv can't be read to its end")
+	require.ErrorContains(t, err, "Put back the original")
+	require.Empty(t, w.rows)
+	require.ErrorContains(t, Abandon(w.state, "src", "no.csv"), "was never entered")
+}
+
+// The safe behaviour when a file changes under a position in its middle.
+func TestFileChangesUnderAPosition(t *testing.T) {
+	t.Parallel()
+	text := "id,text\n" + strings.Repeat("1,a\n", 50)
+	half := func(t *testing.T) (*world, Config[rec]) {
+		w := newWorld(t)
+		w.put("a.csv", text)
+		w.put("b.csv", ab)
+		c := w.config()
+		c.ChunkBytes = 20
+		require.ErrorIs(t, w.live(c, life{stopAfter: 4, commit: 2, hear: true}), errKilled)
+		return w, c
+	}
+	for name, change := range map[string]func(w *world){
+		"removed":     func(w *world) { require.NoError(w.t, os.Remove(filepath.Join(w.dir, "a.csv"))) },
+		"longer":      func(w *world) { w.put("a.csv", text+"9,z\n") },
+		"same length": func(w *world) { w.put("a.csv", strings.Replace(text, "1,a", "2,b", 1)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, c := half(t)
+			rows := len(w.rows)
+			change(w)
+			err := w.live(c, whole())
+			require.ErrorContains(t, err, "a.csv can't be read to its end")
+			require.ErrorContains(t, err, "are delivered and stay")
+			require.Len(t, w.rows, rows, "nothing is sent from another file")
+			require.Equal(t, "processing", w.ledger()[0].Status)
+
+			t.Run("the original comes back", func(t *testing.T) {
+				w.put("a.csv", text) // with another modification time
+				w.must(c)
+				require.Len(t, w.rows, 52)
+				require.Equal(t, int64(50), w.ledger()[0].Rows)
+			})
+		})
+		t.Run(name+", given up", func(t *testing.T) {
+			t.Parallel()
+			w, c := half(t)
+			rows := len(w.rows)
+			change(w)
+			require.Error(t, w.live(c, whole()))
+			require.NoError(t, Abandon(w.state, "src", "a.csv"))
+			require.NoError(t, Abandon(w.state, "src", "a.csv"), "twice")
+			w.must(c)
+			e := w.ledger()[0]
+			require.Equal(t, "failed", e.Status)
+			require.Contains(t, e.Error, "given up by hand")
+			require.GreaterOrEqual(t, len(w.rows), rows+2)
+		})
+	}
+	t.Run("of a file that was never begun: it fails, the run goes on", func(t *testing.T) {
+		t.Parallel()
+		for name, change := range map[string]func(w *world){
+			"removed": func(w *world) { require.NoError(w.t, os.Remove(filepath.Join(w.dir, "b.csv"))) },
+			"changed": func(w *world) { w.put("b.csv", "id,text\n7,seven\n") },
+		} {
+			w, c := half(t)
+			w.put("c.csv", "id,text\n8,x\n")
+			change(w)
+			w.must(c)
+			require.Equal(t, "failed", w.ledger()[1].Status, name)
+			require.Contains(t, w.ledger()[1].Error, "nothing of it was delivered")
+			require.Contains(t, w.ids(), int64(8))
+			require.Equal(t, name == "changed", slices.Contains(w.ids(), 7), "the new version is read")
+		}
+	})
+}
+
+// A file that changes while it is read for the first time fails; the run goes on.
+func TestFileChangesWhileRead(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(path string) error{
+		"appended": func(path string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = f.WriteString("3,z\n")
+			return err
+		},
+		"touched":   func(path string) error { return os.Chtimes(path, time.Time{}, time.Unix(1, 0)) },
+		"truncated": func(path string) error { return os.Truncate(path, 10) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.put("a.csv", "id,text\n"+strings.Repeat("1,aaaaaaaaaa\n", 1000))
+			w.put("b.csv", ab)
+			c := w.config()
+			c.ChunkBytes = 100
+			require.NoError(t, w.live(c, life{commit: -1, hear: true, beforeChunk: func(i int) {
+				if i == 2 {
+					require.NoError(t, change(filepath.Join(w.dir, "a.csv")))
+				}
+			}}))
+			e := w.ledger()[0]
+			require.Equal(t, "failed", e.Status)
+			require.Contains(t, e.Error, "the file is no longer the one that was entered into the ledger")
+			require.Contains(t, e.Error, "the rest of the file was not")
+			require.Positive(t, e.Rows)
+			require.Equal(t, int64(len(w.rows)), e.Rows+2, "what was read is delivered, and b.csv")
+		})
+	}
+}
+
+// What is before the damage is delivered, then the file fails, and the next is read.
+func TestDamagedCompression(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(7, 7))
+	var b strings.Builder
+	b.WriteString("id,text\n")
+	for i := range 20_000 {
+		fmt.Fprintf(&b, "%d,%x\n", i, r.Uint64())
+	}
+	text := b.String()
+	flip := func(s string) string {
+		x := []byte(s)
+		x[len(x)-6] ^= 1 // the checksum
+		return string(x)
+	}
+	for name, tc := range map[string]struct {
+		file, data, want string
+		some, all        bool
+	}{
+		"truncated gzip":       {"a.csv.gz", gz(text)[:100_000], "the gzip file is truncated", true, false},
+		"gzip without its end": {"a.csv.gz", gz(text)[:len(gz(text))-8], "the gzip file is truncated", true, true},
+		"gzip with a bad sum":  {"a.csv.gz", flip(gz(text)), "the gzip file is damaged", true, true},
+		"gzip and garbage":     {"a.csv.gz", gz(text) + "garbage", "the gzip file is", true, true},
+		"no gzip at all":       {"a.csv.gz", text, "the gzip file is damaged", false, false},
+		"empty gzip file":      {"a.csv.gz", "", "the gzip file is truncated", false, false},
+		"truncated zstd":       {"a.csv.zst", zst(text)[:200_000], "the zstd file is truncated", true, false},
+		"no zstd at all":       {"a.csv.zst", text, "the zstd file is damaged", false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.put(tc.file, tc.data)
+			w.put("b.csv", ab)
+			c := w.config()
+			c.ChunkBytes = 10_000
+			w.must(c)
+			h := w.ledger()
+			require.Equal(t, "failed", h[0].Status)
+			require.Contains(t, h[0].Error, tc.want)
+			require.Equal(t, "ok", h[1].Status)
+			require.Equal(t, int64(len(w.rows)-2), h[0].Rows)
+			require.Equal(t, tc.some, h[0].Rows > 0)
+			if tc.all {
+				require.Equal(t, int64(20_000), h[0].Rows)
+			}
+			for i, row := range w.rows[:h[0].Rows] { // and no half of a row
+				require.Equal(t, int64(i), row.ID)
+				require.Contains(t, text, fmt.Sprintf("\n%d,%s\n", row.ID, row.Text))
+			}
+		})
+	}
+	t.Run("several members", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.put("a.csv.gz", gz("id,te")+gz("xt\n1,a\n2")+gz(",b\n"))
+		w.must(w.config())
+		require.Equal(t, []int64{1, 2}, w.ids())
+	})
+}
