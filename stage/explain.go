@@ -278,6 +278,8 @@ func compare(rule, param string, t reflect.Type) string {
 			return map[string]string{"gt": "be in the future", "gte": "not be in the past", "lt": "be in the past", "lte": "not be in the future"}[rule]
 		case t.Kind() == reflect.String:
 			unit = " character"
+		case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8:
+			unit = " byte"
 		case t.Kind() == reflect.Slice || t.Kind() == reflect.Array || t.Kind() == reflect.Map:
 			unit = " element"
 		}

@@ -56,7 +56,8 @@ func Validate[T any]() leat.Stage[T, T] { return &validate[T]{name: "Validate"} 
 // The validator is used as it is: nothing is registered with it, so sql.Null
 // needs a RegisterCustomTypeFunc too. Do not register anything after the pipeline
 // has been checked or run. Functions registered with it must be pure and safe for
-// concurrent use.
+// concurrent use, and must not change the row, which they get by its address
+// (Top is a *T). One that panics rejects its row with class [leat.Transform].
 func ValidateWith[T any](v *validator.Validate) leat.Stage[T, T] {
 	return &validate[T]{name: "ValidateWith", given: true, with: v}
 }

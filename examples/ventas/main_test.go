@@ -433,7 +433,7 @@ func TestSignalDrains(t *testing.T) {
 		t.Skip("Windows sends no SIGTERM")
 	}
 	t.Parallel()
-	const files, rows = 4, 50_000
+	const files, rows = 4, 20_000
 	dir := t.TempDir()
 	base := filepath.Join(dir, "d")
 	in := filepath.Join(base, "incoming")

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"strings"
@@ -18,6 +19,8 @@ type cut struct {
 	lanes  []laneCut
 	count  counters // of sources and stages; sinks add theirs when they pass it
 	deltas []store.Delta
+
+	skipped []Tally // generation.skipped at the cut
 }
 
 type laneCut struct {
@@ -50,23 +53,25 @@ func (g *generation) checkpoints() error {
 	e := g.e
 	timer := time.NewTimer(e.cfg.CheckpointEvery)
 	defer timer.Stop()
-	draining := e.ctx.Done()
-	var deadline <-chan time.Time
+	// Rule A7: the deadline is not this loop's, which may itself be what hangs: in
+	// a busy lane, in the dead letters, in a source's Commit.
+	defer context.AfterFunc(e.ctx, func() {
+		late := time.NewTimer(e.cfg.DrainTimeout)
+		defer late.Stop()
+		select {
+		case <-late.C:
+			g.fail(fmt.Errorf("rule A7: the drain took longer than Config.DrainTimeout, %v; what is not committed is read again at the next start", e.cfg.DrainTimeout))
+		case <-g.ctx.Done():
+		}
+	})()
 	var final *cut
 	for {
 		select {
 		case <-g.ctx.Done():
 			return g.cause()
-		case <-deadline:
-			return fmt.Errorf("rule A7: the drain took longer than Config.DrainTimeout, %v; what is not committed is read again at the next start", e.cfg.DrainTimeout)
-		case <-draining:
-			draining = nil
-			t := time.NewTimer(e.cfg.DrainTimeout)
-			defer t.Stop()
-			deadline = t.C
 		case <-timer.C:
 			timer.Reset(e.cfg.CheckpointEvery)
-			if final == nil && g.hasMoved() {
+			if final == nil && (g.hasMoved() || g.hasDeferred()) {
 				if _, err := g.take(false); err != nil {
 					return err
 				}
@@ -74,6 +79,11 @@ func (g *generation) checkpoints() error {
 		case <-g.wake:
 		}
 		if err := g.completeCuts(); err != nil {
+			// A generation that died meanwhile cut off what was under way; why it
+			// died is the reason.
+			if dead := g.cause(); dead != nil {
+				return dead
+			}
 			return err
 		}
 		switch {
@@ -110,6 +120,19 @@ func (g *generation) hasMoved() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.moved
+}
+
+// hasDeferred tells whether a sink has answered "not yet" to the last cut it was
+// asked for: it is asked again, also when no row comes (rules E9, F4).
+func (g *generation) hasDeferred() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, w := range g.workers {
+		if w.deferred {
+			return true
+		}
+	}
+	return false
 }
 
 // drained tells whether all sources have ended and all they sent is delivered.
@@ -172,7 +195,7 @@ func (g *generation) take(force bool) (*cut, error) {
 		return nil, g.dead
 	}
 	e.seq++
-	c := &cut{seq: e.seq, force: force, count: g.count.clone()}
+	c := &cut{seq: e.seq, force: force, count: g.count.clone(), skipped: append([]Tally(nil), g.skipped...)}
 	for _, l := range g.order {
 		c.lanes = append(c.lanes, laneCut{l, l.pos})
 	}
@@ -181,8 +204,10 @@ func (g *generation) take(force bool) (*cut, error) {
 	g.mu.Unlock()
 
 	err := g.deltas(c)
-	for _, w := range g.workers {
-		w.queue.push(item{cut: c})
+	if err == nil { // a sink must not hold a cut whose state is lost
+		for _, w := range g.workers {
+			w.queue.push(item{cut: c})
+		}
 	}
 
 	g.mu.Lock()
@@ -299,10 +324,12 @@ func (g *generation) completeCuts() error {
 		return &Error{Offset: -1, Err: fmt.Errorf("the state folder %s can't be written; the sinks keep what they committed, the rest is read again at the next start: %w", e.cfg.StateDir, err)}
 	}
 	e.saved.Seq, e.saved.Counters = cp.Seq, cp.Counters
+	e.mu.Lock() // a source may be assigning partitions (rule H5)
 	if e.saved.Positions == nil {
 		e.saved.Positions = map[string]store.Position{}
 	}
 	maps.Copy(e.saved.Positions, cp.Positions)
+	e.mu.Unlock()
 
 	for _, n := range e.plan.Nodes {
 		if n.Kind != KindSource {

@@ -90,6 +90,19 @@ func (e *Engine) run() (err error) {
 			err = join(err, &PanicError{Value: r, Stack: debug.Stack()})
 		}
 	}()
+	if e.ctx.Err() != nil {
+		e.log.Info("stopped before anything was begun")
+	}
+	defer func() {
+		for _, n := range e.plan.Nodes {
+			if n.Kind == KindSource && n.Source.Close != nil {
+				err = errors.Join(err, wrap(n, "", guard(n.Source.Close)))
+			}
+		}
+	}()
+	if e.ctx.Err() != nil {
+		return nil // nothing was begun
+	}
 	if err := os.MkdirAll(e.cfg.StateDir, 0o700); err != nil {
 		return fmt.Errorf("state folder: %w", err)
 	}

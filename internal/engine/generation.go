@@ -32,6 +32,8 @@ type generation struct {
 	batches   int
 	room      chan struct{} // closed when budget is given back; nil when nobody waits
 	count     counters
+	skipped   []Tally               // by sink: the part of count that is not the worker's (rule E7)
+	live      map[*passage]struct{} // sent and not released
 	breaker   *breaker
 	moved     bool                // something was delivered since the last cut
 	caughtUp  bool                // a source asked for a cut at goals
@@ -46,6 +48,11 @@ func newGeneration(e *Engine) *generation {
 	g := &generation{
 		e: e, wake: make(chan struct{}, 1), lanes: map[string]*lane{},
 		count: e.loadCounters(e.saved.Counters), breaker: newBreaker(e.cfg),
+		skipped: make([]Tally, len(e.plan.Nodes)), live: map[*passage]struct{}{},
+		committed: e.saved.Seq, complete: map[string]Position{},
+	}
+	for name, at := range e.saved.Positions {
+		g.complete[name] = Position(at)
 	}
 	g.number = e.rewinds
 	// Not a child of the user's context: its end asks for a drain, not for a stop.
@@ -91,7 +98,7 @@ func (g *generation) run() (err error) {
 			})
 		})
 		if err != nil {
-			if g.e.ctx.Err() != nil && IsTransient(err) {
+			if g.e.ctx.Err() != nil {
 				return fmt.Errorf("stopped before %s could be opened: %w", n.Name, err)
 			}
 			return wrap(n, "", asRewind(err))
@@ -173,6 +180,15 @@ func (g *generation) end(opened []*worker, err error) error {
 		// Rule K3: a sink that is still in use can't be closed, so no new life
 		// can begin either.
 		return errors.Join(err, fmt.Errorf("a source, stage or sink did not return within %v after its context had ended; sinks are left unclosed", g.e.cfg.DrainTimeout))
+	}
+	// What the generation takes with it is read by nobody any more.
+	for p := range g.live {
+		if p.chunk.Release == nil {
+			continue
+		}
+		if perr := guard(func() error { p.chunk.Release(); return nil }); perr != nil {
+			g.e.log.Warn("releasing a chunk failed", "batch", p, "error", perr)
+		}
 	}
 	for _, w := range opened {
 		if cerr := guard(w.node.Sink.Close); cerr != nil {

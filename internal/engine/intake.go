@@ -104,7 +104,9 @@ func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node
 			states = append(states, n)
 		}
 	}
+	e.mu.Lock()
 	stored, storeKnows := e.saved.Positions[name]
+	e.mu.Unlock()
 	start, first := Position{}, true
 	consider := func(who string, at Position) error {
 		if at.Known() && at.Log != p.Log { // rule A2-1
@@ -219,6 +221,8 @@ func (in *Intake) Send(c *Chunk) error {
 	p.ticket = l.issued
 	l.issued++
 	l.waiting += p.charge.Load()
+	l.batches++
+	g.live[p] = struct{}{}
 	g.e.emitting.Add(1)
 	g.mu.Unlock()
 
@@ -276,9 +280,11 @@ func (g *generation) charge(p *passage, bytes int64) {
 // release gives a batch's budget back: every sink has written it.
 func (g *generation) release(p *passage) {
 	g.mu.Lock()
+	delete(g.live, p)
 	g.batches--
 	g.bytes -= p.charge.Load()
 	p.lane.waiting -= p.charge.Load()
+	p.lane.batches--
 	if g.room != nil {
 		close(g.room)
 		g.room = nil
@@ -295,7 +301,7 @@ func (in *Intake) Held(partition string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	l := g.lanes[qualify(in.node.Name, partition)]
-	return l != nil && (l.holds > 0 || l.waiting > g.e.cfg.BudgetBytes/4)
+	return l != nil && (l.holds > 0 || l.waiting > g.e.cfg.BudgetBytes/4 || l.batches > g.e.cfg.BudgetBatches/4)
 }
 
 // hold marks a lane as being retried.

@@ -21,6 +21,7 @@ type lane struct {
 	cutAt  Position            // pos at the last cut; the checkpoint loop's own
 
 	waiting int64 // bytes sent and not released
+	batches int   // the same in batches
 	holds   int   // retries under way
 }
 
@@ -60,6 +61,9 @@ func (g *generation) drainLocked(l *lane) {
 		g.moved = true
 		for i, t := range p.tally {
 			g.count.nodes[i].add(t)
+			if g.e.plan.Nodes[i].Kind == KindSink {
+				g.skipped[i].add(t)
+			}
 		}
 		for _, r := range p.rejects {
 			g.count.reject(r.node, r.rows)

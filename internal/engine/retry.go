@@ -57,12 +57,13 @@ func (e *Engine) retry(ctx context.Context, node, partition string, paused func(
 		if paused != nil {
 			paused(true)
 		}
-		err = sleep(ctx, d)
+		cut := sleep(ctx, d)
 		if paused != nil {
 			paused(false)
 		}
-		if err != nil {
-			return err
+		if cut != nil {
+			// Not %w for the failure: what was cut off is not transient any more.
+			return fmt.Errorf("%w; it was waiting because of: %v", cut, err)
 		}
 	}
 }

@@ -21,9 +21,10 @@ type worker struct {
 	committed time.Time // when the last commit ended
 
 	// Guarded by generation.mu.
-	done   uint64           // the newest cut that the sink holds
-	passed map[uint64]Tally // what had been counted at each barrier passed
-	bad    map[uint64]map[string]int64
+	done     uint64           // the newest cut that the sink holds
+	deferred bool             // its last answer was "not yet"
+	passed   map[uint64]Tally // what had been counted at each barrier passed
+	bad      map[uint64]map[string]int64
 }
 
 // item is one entry of a sink's queue.
@@ -109,27 +110,31 @@ func (w *worker) write(p *passage, b Batch, whole bool) error {
 		case errors.Is(err, ErrAborted):
 			// Rule B5: naming the rows cost the sink its open work; they are
 			// rejected before the next attempt.
-			for _, r := range refused {
+			rows, err2 := rowsAtFault(refused, b.Len())
+			if err2 != nil {
+				return err2
+			}
+			for _, r := range rows {
 				e.poison.condemn(w.node, p.chunk, rejectOf(b, r.Row, SinkReject, r.Err))
 			}
 			return &rewind{cause: err, named: len(refused) > 0}
 		case IsTransient(err) || g.ctx.Err() != nil:
 			return err
 		case len(refused) > 0:
+			refused, err := rowsAtFault(refused, b.Len())
+			if err != nil {
+				return err
+			}
 			rejects := make([]Reject, 0, len(refused))
 			rows := make([]int, 0, len(refused))
 			for _, r := range refused {
-				if r.Row < 0 || r.Row >= b.Len() {
-					return fmt.Errorf("the sink refused row %d of a batch of %d", r.Row, b.Len())
-				}
 				rejects = append(rejects, rejectOf(b, r.Row, SinkReject, r.Err))
 				rows = append(rows, r.Row)
 			}
-			slices.Sort(rows)
 			if err := w.reject(p, b.Len(), rejects); err != nil {
 				return err
 			}
-			b = b.Without(slices.Compact(rows))
+			b = b.Without(rows)
 		case errors.As(err, &panicked):
 			// Whether the sink still holds what was written before is unknown, so
 			// the row is looked for over a rewind (rule A9).
@@ -165,6 +170,17 @@ func (w *worker) holds(it item) {
 		w.g.count.reasons[w.node.name("SinkReject/-/-")] += it.held.Rejected
 	}
 	w.g.mu.Unlock()
+}
+
+// rowsAtFault is what a sink refused of a batch of n, ascending, each row once.
+func rowsAtFault(refused []RowError, n int) ([]RowError, error) {
+	for _, r := range refused {
+		if r.Row < 0 || r.Row >= n {
+			return nil, fmt.Errorf("the sink refused row %d of a batch of %d", r.Row, n)
+		}
+	}
+	slices.SortStableFunc(refused, func(a, b RowError) int { return a.Row - b.Row })
+	return slices.CompactFunc(refused, func(a, b RowError) bool { return a.Row == b.Row }), nil
 }
 
 // wrote counts rows that the sink took (rule B6: rejects never count here).
@@ -206,8 +222,12 @@ func (w *worker) barrier(c *cut) error {
 	g, e := w.g, w.g.e
 	g.mu.Lock()
 	// Every batch before the cut has been written, none after it: these are the
-	// cut's counts, whenever it is committed.
-	w.passed[c.seq] = g.count.nodes[w.node.id]
+	// cut's counts, whenever it is committed. Rows that were skipped (rule E7) did
+	// not come by the queue: of them, those before the cut count.
+	t, past, now := g.count.nodes[w.node.id], c.skipped[w.node.id], g.skipped[w.node.id]
+	t.Out += past.Out - now.Out
+	t.Rejected += past.Rejected - now.Rejected
+	w.passed[c.seq] = t
 	w.bad[c.seq] = reasonsOf(g.count, w.node)
 	g.mu.Unlock()
 	// Rule E9: a slow sink may leave a cut to a later one, but not for ever.
@@ -238,6 +258,9 @@ func (w *worker) barrier(c *cut) error {
 	case !done && c.force:
 		return fmt.Errorf("rule E9: the sink answered \"not yet\" to the forced checkpoint %d", c.seq)
 	case !done:
+		g.mu.Lock()
+		w.deferred = true
+		g.mu.Unlock()
 		return nil
 	}
 	if err := failpoint.Hit("engine/after-commit"); err != nil {
@@ -245,7 +268,7 @@ func (w *worker) barrier(c *cut) error {
 	}
 	e.observe(Event{Kind: EventCommit, Node: w.node.Name, Seq: c.seq, Duration: time.Since(start)})
 	g.mu.Lock()
-	w.done = c.seq
+	w.done, w.deferred = c.seq, false
 	g.mu.Unlock()
 	g.poke()
 	return nil
@@ -269,12 +292,16 @@ func (w *worker) fenced(err error) error {
 		w.g.mu.Unlock()
 	}
 	e.log.Warn("another owner has taken partitions over; giving them up", "sink", w.node.Name, "partitions", lost)
+	w.g.mu.Lock()
+	ours := slices.ContainsFunc(w.g.order, func(l *lane) bool { return slices.Contains(lost, l.name) })
+	w.g.mu.Unlock()
 	e.mu.Lock()
 	for _, p := range lost {
 		e.fenced[p] = true
 	}
 	e.mu.Unlock()
-	return &rewind{cause: wrap(w.node, "", err), named: true}
+	// Without a partition fewer the next attempt is the same one: back off.
+	return &rewind{cause: wrap(w.node, "", err), named: ours}
 }
 
 // queue is a sink's queue. It has no bound of its own: the budget bounds it.

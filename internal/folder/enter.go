@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 	"unicode/utf8"
 )
@@ -94,6 +96,10 @@ func (f *Folder) enter(ctx context.Context, c candidate) (e *Entry, hashed int64
 		Base: f.led.end(), Extent: x.extent, Status: Pending,
 	}
 	old := f.sameVersion(c.name, x.hash)
+	if old != nil && old.Moved != "" && !f.exists(c.name) {
+		// It was finished and moved between the scan and now: no new arrival.
+		return nil, x.hashed, nil
+	}
 	switch {
 	case old != nil && !old.Final():
 		return nil, x.hashed, nil // its own entry will read it
@@ -141,6 +147,16 @@ func (f *Folder) enter(ctx context.Context, c candidate) (e *Entry, hashed int64
 		f.log.Info("a file is skipped", "file", e.Name, "reason", e.Error, "rule", "D2")
 	}
 	return e, x.hashed, nil
+}
+
+func (f *Folder) exists(name string) bool {
+	var err error
+	if f.root != nil {
+		_, err = f.root.Lstat(name)
+	} else {
+		_, err = os.Lstat(filepath.FromSlash(name))
+	}
+	return err == nil
 }
 
 // sameVersion finds the latest entry with this name and content.

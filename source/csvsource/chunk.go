@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"time"
 	"unsafe"
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/csvtext"
+	"github.com/leatgo/leat/internal/engine"
 	"github.com/leatgo/leat/internal/folder"
 	"github.com/leatgo/leat/internal/row"
 )
@@ -45,27 +47,55 @@ func (c *chunk[T]) decode(out *leat.Batch[T], reject func(record int, err error)
 		return
 	}
 	out.Grow(1 + bytes.Count(c.piece.Data, []byte{'\n'}))
+	w := walk[T]{
+		chunk: c, out: out, reject: reject,
+		records: csvtext.NewRecords(c.dialect, c.piece.Data, c.piece.Line, c.header.fields),
+	}
+	for !w.run() {
+	}
+	c.count.Set(int64(w.rows), int64(w.rejected))
+}
+
+// walk is one decoding. It can be taken up again after a panic.
+type walk[T any] struct {
+	chunk          *chunk[T]
+	out            *leat.Batch[T]
+	reject         func(record int, err error)
+	records        csvtext.Records
+	rows, rejected int
+	row            T // one for all: parsing through a pointer would put each on the heap
+}
+
+// run decodes up to the end, or to a record whose column's own UnmarshalText
+// panics: that record is rejected (rule A9).
+func (w *walk[T]) run() (done bool) {
+	defer func() {
+		if !done {
+			w.refuse(&engine.PanicError{Value: recover(), Stack: debug.Stack()})
+		}
+	}()
 	var zero T
-	v := new(T) // one for all rows: parsing through a pointer would put each on the heap
-	p := unsafe.Pointer(v)
-	h := c.header
-	rows, rejected := 0, 0
-	r := csvtext.NewRecords(c.dialect, c.piece.Data, c.piece.Line, h.fields)
-	for r.Next() {
-		err := c.fault(&r)
+	p := unsafe.Pointer(&w.row)
+	for w.records.Next() {
+		err := w.chunk.fault(&w.records)
 		if err == nil {
-			*v = zero
-			err = c.parse(&r, p)
+			w.row = zero
+			err = w.chunk.parse(&w.records, p)
 		}
 		if err != nil {
-			reject(rows, err)
-			rejected++
-		} else {
-			out.Append(*v, rows)
+			w.refuse(err)
+			continue
 		}
-		rows++
+		w.out.Append(w.row, w.rows)
+		w.rows++
 	}
-	c.count.Set(int64(rows), int64(rejected))
+	return true
+}
+
+func (w *walk[T]) refuse(err error) {
+	w.reject(w.rows, err)
+	w.rejected++
+	w.rows++
 }
 
 // parse sets the columns of the row at p.

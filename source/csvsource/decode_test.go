@@ -118,6 +118,49 @@ func TestRejectsAreAloneAndNamed(t *testing.T) {
 	}
 }
 
+// touchy is a column type with a fault of its own.
+type touchy string
+
+func (x *touchy) UnmarshalText(b []byte) error {
+	if string(b) == "boom" {
+		panic("boom")
+	}
+	*x = touchy(b)
+	return nil
+}
+
+// rule A9: a panic in user code is one bad row.
+func TestA9PanicOfAColumnType(t *testing.T) {
+	t.Parallel()
+	type T struct {
+		A touchy
+		B int
+	}
+	ch := textChunk[T](t, "a,b\nx,1\nboom,2\ny,3\nboom,4\n")
+	out := new(leat.Batch[T])
+	var bad []int
+	ch.decode(out, func(i int, err error) {
+		require.EqualError(t, err, "panic: boom")
+		bad = append(bad, i)
+	})
+	require.Equal(t, []T{{"x", 1}, {"y", 3}}, out.Rows())
+	require.Equal(t, []int{1, 3}, bad)
+}
+
+func textChunk[T any](t *testing.T, text string) *chunk[T] {
+	t.Helper()
+	d := new(Config[T]).dialect()
+	cut := csvtext.NewCutter(d, len(text))
+	cut.Reset(strings.NewReader(text))
+	rt, err := row.Of[T]()
+	require.NoError(t, err)
+	h, err := readHeader(cut, rt)
+	require.NoError(t, err)
+	p, err := cut.Next()
+	require.NoError(t, err)
+	return &chunk[T]{piece: p, dialect: &d, header: h, count: new(folder.Count)}
+}
+
 func TestOriginColumns(t *testing.T) {
 	t.Parallel()
 	type T struct {
