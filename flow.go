@@ -49,7 +49,7 @@ func Via[In, Out any](f Flow[In], name string, st Stage[In, Out]) Flow[Out] {
 		return Flow[Out]{f.p, n}
 	}
 	n.impl = st
-	es := &engine.Stage{RowBytes: int64(reflect.TypeFor[Out]().Size()), Concat: mergeBatches[Out]}
+	es := &engine.Stage{InBytes: int64(reflect.TypeFor[In]().Size()), RowBytes: int64(reflect.TypeFor[Out]().Size()), Concat: mergeBatches[Out]}
 	es.Process = func(ctx context.Context, in engine.Batch) (engine.Batch, error) {
 		typed := (*Batch[In])(in.(*erased[In]))
 		out := &Batch[Out]{in: &typed.trace, inRow: func(i int) []byte { return rowJSON(&typed.rows[i]) }}

@@ -224,8 +224,11 @@ func namedRows(named *leat.RowErrors, n int) ([]leat.RowError, error) {
 	slices.SortStableFunc(bad, func(a, b leat.RowError) int { return a.Row - b.Row })
 	bad = slices.CompactFunc(bad, func(a, b leat.RowError) bool { return a.Row == b.Row })
 	for _, r := range bad {
-		if r.Row < 0 || r.Row >= n || r.Err == nil {
-			return nil, fmt.Errorf("stage.CallBatch: the function's RowErrors name row %d with the error %v: there are %d rows, counted from 0, and each one named needs an error", r.Row, r.Err, n)
+		switch {
+		case r.Row < 0 || r.Row >= n:
+			return nil, fmt.Errorf("stage.CallBatch: the function's RowErrors name row %d: there are %d rows, counted from 0", r.Row, n)
+		case r.Err == nil:
+			return nil, fmt.Errorf("stage.CallBatch: the function's RowErrors name row %d without an error", r.Row)
 		}
 	}
 	return bad, nil

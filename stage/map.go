@@ -179,7 +179,7 @@ func (s *filter[T]) Validate() error { return needFunc("Filter", s.keep == nil) 
 func eachRow[Out any](n int, out *leat.Batch[Out], loop func(at *int) error) error {
 	for at := 0; at < n; at++ {
 		err := attempt(func() error { return loop(&at) })
-		panicked, ok := err.(*engine.PanicError)
+		panicked, ok := err.(*engine.PanicError) //nolint:errorlint // attempt made it just now
 		if !ok {
 			return err
 		}

@@ -71,10 +71,10 @@ func TestFilter(t *testing.T) {
 func TestFilterMap(t *testing.T) {
 	t.Parallel()
 	got := pass(t, stage.FilterMap(func(n int) (string, bool, error) {
-		switch {
-		case n == 5:
+		switch n {
+		case 5:
 			return "", true, errBad // the error counts more than the true
-		case n == 6:
+		case 6:
 			return "", false, errBad
 		}
 		return strconv.Itoa(n), n%2 == 1, nil
@@ -230,9 +230,9 @@ func TestNilFunctionIsAFault(t *testing.T) {
 
 // venta is as wide as a row usually is.
 type venta struct {
-	ID, Cliente, Producto, Cantidad int64
-	Precio                          float64
-	Estado, Metodo                  string
+	ID, Cliente, Tienda, Cantidad int64
+	Precio                        float64
+	Estado, Metodo                string
 }
 
 func ventas(n int) *leat.Batch[venta] {

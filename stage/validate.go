@@ -158,10 +158,7 @@ func compileContract(t reflect.Type, given bool, v *validator.Validate) *contrac
 	return c
 }
 
-var (
-	timeType     = reflect.TypeFor[time.Time]()
-	durationType = reflect.TypeFor[time.Duration]()
-)
+var timeType = reflect.TypeFor[time.Time]()
 
 // nullValue gives the validator an sql.Null as the pointer that it means.
 func nullValue(null reflect.Value) any {

@@ -109,7 +109,7 @@ func (r *result) printRun(w io.Writer, s summary) {
 	switch {
 	case r.interrupted:
 		fmt.Fprintln(w, "Stopped by a signal: what was read is loaded. The same command goes on from here.")
-	case s.Files+r.files.Skipped > 0:
+	case s.In > 0 || s.Files+r.files.Skipped > 0:
 		fmt.Fprintf(w, "Done: %d files, %s rows in %.2f s, %s rows/s.\n", s.Files, count(s.In), s.Seconds, count(int64(s.RowsPerS)))
 		if r.files.Skipped > 0 {
 			fmt.Fprintf(w, "Skipped: %d files that were read before.\n", r.files.Skipped)

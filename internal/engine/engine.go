@@ -90,16 +90,19 @@ func (e *Engine) run() (err error) {
 			err = join(err, &PanicError{Value: r, Stack: debug.Stack()})
 		}
 	}()
-	if e.ctx.Err() != nil {
-		e.log.Info("stopped before anything was begun")
-	}
-	defer func() {
+	sourcesClosed := false
+	closeSources := func() {
+		if sourcesClosed {
+			return
+		}
+		sourcesClosed = true
 		for _, n := range e.plan.Nodes {
 			if n.Kind == KindSource && n.Source.Close != nil {
-				err = errors.Join(err, wrap(n, "", guard(n.Source.Close)))
+				err = join(err, wrap(n, "", guard(n.Source.Close)))
 			}
 		}
-	}()
+	}
+	defer closeSources() // also when Run was never called
 	if e.ctx.Err() != nil {
 		return nil // nothing was begun
 	}
@@ -127,13 +130,7 @@ func (e *Engine) run() (err error) {
 		return fmt.Errorf("dead letters: %w", err)
 	}
 	defer func() { err = join(err, e.cfg.Letters.Close()) }()
-	defer func() {
-		for _, n := range e.plan.Nodes {
-			if n.Kind == KindSource && n.Source.Close != nil {
-				err = join(err, wrap(n, "", guard(n.Source.Close)))
-			}
-		}
-	}()
+	defer closeSources() // before the store and the letters
 
 	for failed := 0; ; {
 		before := e.saved.Seq

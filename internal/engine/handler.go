@@ -150,6 +150,11 @@ func (g *generation) process(ctx context.Context, p *passage) error {
 			}
 		}
 	}
+	for _, n := range g.e.plan.Nodes {
+		if !n.keep {
+			p.outs[n.id] = nil // while it waits for its turn, the batch holds what it needs
+		}
+	}
 	return nil
 }
 
@@ -299,7 +304,7 @@ func (g *generation) staged(p *passage, n *Node, in, alreadyBad int, out Batch) 
 		sources := int64(out.Inputs())
 		t.Added = t.Out - sources
 		t.Filtered = t.In - t.Rejected - sources
-		g.charge(p, (t.Out-t.In)*n.Stage.RowBytes)
+		g.charge(p, t.Out*n.Stage.RowBytes-t.In*n.Stage.InBytes)
 	}
 	p.tally[n.id] = t
 }

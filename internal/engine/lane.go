@@ -131,6 +131,7 @@ func (g *generation) deliver(p *passage) error {
 		to = append(to, it)
 		who = append(who, w)
 	}
+	p.outs = nil // the sinks' queues have what is needed
 	g.e.observe(Event{Kind: EventBatch, Node: p.lane.source.Name, Partition: p.lane.name, Rows: p.records, Rejected: len(bad), Bytes: p.charge.Load()})
 	if len(to) == 0 {
 		g.release(p)
@@ -221,7 +222,7 @@ func (g *generation) stateful(p *passage, n *Node, in Batch) error {
 	}
 	t.Filtered = t.In + t.Added - t.Out - t.Rejected
 	p.tally[n.id] = t
-	g.charge(p, (t.Out-t.In)*n.Stage.RowBytes)
+	g.charge(p, t.Out*n.Stage.RowBytes-t.In*n.Stage.InBytes)
 	if len(outs) == 1 {
 		p.outs[n.id] = outs[0]
 		return nil

@@ -58,6 +58,7 @@ type Node struct {
 	id      int     // index in Plan.Nodes
 	next    []*Node // who reads it
 	ordered bool    // a stage with state, or behind one
+	keep    bool    // its output is needed after the parallel part
 	sinks   []*Node // sinks that rows of this node can reach
 }
 
@@ -83,7 +84,8 @@ type Source struct {
 type Stage struct {
 	Process  func(ctx context.Context, in Batch) (Batch, error)
 	Concat   func([]Batch) Batch // outputs for parts of one batch, in order
-	RowBytes int64               // size of one output row, for the budget
+	InBytes  int64               // size of one input row and of one output row, for the budget
+	RowBytes int64
 	Blocking bool                // waits for I/O: runs without a decode slot
 	State    *State
 }
@@ -261,12 +263,15 @@ const (
 // prepare computes what the engine wants to know about the graph.
 func (p *Plan) prepare() {
 	for i, n := range p.Nodes {
-		n.id, n.next, n.sinks, n.ordered = i, nil, nil, n.Kind == KindStage && n.Stage.State != nil
+		n.id, n.next, n.sinks, n.keep, n.ordered = i, nil, nil, false, n.Kind == KindStage && n.Stage.State != nil
 	}
 	for _, n := range p.Nodes {
 		for _, in := range n.In {
 			in.next = append(in.next, n)
 			n.ordered = n.ordered || in.ordered
+		}
+		for _, in := range n.In {
+			in.keep = in.keep || n.ordered || n.Kind == KindSink
 		}
 	}
 	for i := len(p.Nodes) - 1; i >= 0; i-- {

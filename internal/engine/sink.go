@@ -48,18 +48,25 @@ func (w *worker) run() {
 		if !ok {
 			return
 		}
-		var err error
-		switch {
-		case it.call != nil:
-			it.call(w.g.ctx)
-		case it.cut != nil:
-			err = w.barrier(it.cut)
-		default:
-			w.holds(it)
-			if err = w.write(it.p, it.batch, true); err == nil && it.p.refs.Add(-1) == 0 {
-				w.g.release(it.p)
+		// The guard is for user code that is called on the way: Locate, Release
+		// (rule A9).
+		err := guard(func() error {
+			switch {
+			case it.call != nil:
+				it.call(w.g.ctx)
+			case it.cut != nil:
+				return w.barrier(it.cut)
+			default:
+				w.holds(it)
+				if err := w.write(it.p, it.batch, true); err != nil {
+					return err
+				}
+				if it.p.refs.Add(-1) == 0 {
+					w.g.release(it.p)
+				}
 			}
-		}
+			return nil
+		})
 		if err != nil {
 			w.g.fail(wrap(w.node, "", asRewind(err)))
 			return

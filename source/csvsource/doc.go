@@ -39,12 +39,21 @@
 // twice, is refused whole.
 //
 // Fields are taken as they are: spaces count. An empty field, quoted or not, is
-// null for pointers and sql.Null, "" for strings, and a reject for all else. What
-// is quoted, and what happens to misplaced and forgotten quotes, is written down
-// exactly in internal/csvtext; in short, each costs one record. Unlike
-// encoding/csv, CR LF inside quotes stays CR LF; a byte order mark is passed over;
-// and a bad record does not end the reading. A line with nothing on it is no
-// record, also when there is only one column.
+// null for pointers and sql.Null, "" for strings and bytes, and a reject for all
+// else. A line with nothing on it is no record, also when there is only one
+// column.
+//
+// A field is quoted if it begins with a quote; then it runs to the closing one,
+// over line ends if need be, and a doubled quote stands for one. A quote anywhere
+// else, or text after a closing quote, is a fault of that record alone. If a quoted
+// field goes over a line end and then is not closed as it must be (text follows
+// the closing quote, or the file ends, or MaxRecord is reached), its closing quote
+// was forgotten: the record is cut at the end of the physical line on which that
+// field began, rejected, and reading goes on with the next line. These decisions
+// depend on the bytes from the record's start on and on nothing else.
+//
+// Differences to encoding/csv: CR LF inside quotes stays CR LF, a byte order mark
+// is passed over, and a bad record does not end the reading.
 //
 // A record that can't be decoded is rejected alone with class leat.Decode. Its
 // error is a *leat.FieldError; Rule is "fields" (more or fewer than in the header),

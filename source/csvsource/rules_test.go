@@ -58,6 +58,7 @@ func TestFilesInOrderOfTheirPath(t *testing.T) {
 		require.Equal(t, base, e.Offset, "the next base is base + size + 1")
 		base += e.Size + 1
 	}
+	require.Equal(t, base, w.held.Next, "the position after a file is the next file's base")
 	for _, r := range w.rows {
 		require.Equal(t, int64(2), r.Line)
 	}
