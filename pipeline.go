@@ -155,6 +155,9 @@ func (p *Pipeline) Check() error {
 	if c.Breaker.Share > 1 || (c.Breaker.Share < 0 && c.Breaker.Share != -1) {
 		fault("Config.Breaker.Share %v: it is a share from 0 to 1, or -1 for off", c.Breaker.Share)
 	}
+	if c.Breaker.Window < 0 || c.Breaker.Min < 0 {
+		fault("Config.Breaker: Window and Min can't be negative")
+	}
 
 	names := map[string]int{}
 	used := map[*engine.Node]bool{}
@@ -340,11 +343,13 @@ func (p *Pipeline) mount(ctx context.Context, router *message.Router) (*Handle, 
 	if p.engine != nil {
 		return nil, fmt.Errorf("pipeline %s: it was run before; build a new one", p.name)
 	}
-	p.engine = engine.New(ctx, p.plan())
-	if err := p.engine.Attach(router); err != nil {
+	e := engine.New(ctx, p.plan())
+	if err := e.Attach(router); err != nil {
+		e.Stop()
 		return nil, err
 	}
-	return &Handle{p, p.engine}, nil
+	p.engine = e
+	return &Handle{p, e}, nil
 }
 
 func (p *Pipeline) plan() *engine.Plan {

@@ -78,9 +78,8 @@ func TestKill(t *testing.T) {
 			at := "random"
 			var cmd *exec.Cmd
 			if (round+try)%2 == 0 {
-				// The points in turn, and at first those that were not met yet.
 				at = names[(round/2+try)%len(names)]
-				for _, n := range names {
+				for _, n := range names { // by now each had its turn; some may have come too late
 					if round >= len(names) && killedAt[n] == 0 {
 						at = n
 					}

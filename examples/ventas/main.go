@@ -30,9 +30,12 @@ import (
 const sourceName = "archivos"
 
 func main() {
+	// A second signal changes nothing: timeout(1) sends two at once, and the drain
+	// has a deadline.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // the first signal drains, a second one kills
-	os.Exit(program(ctx, os.Args[1:], os.Stdout, os.Stderr, tuning{}))
+	code := program(ctx, os.Args[1:], os.Stdout, os.Stderr, tuning{})
+	stop()
+	os.Exit(code)
 }
 
 // tuning is what tests make small. The zero value means the defaults.

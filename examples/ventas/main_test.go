@@ -446,6 +446,7 @@ func TestSignalDrains(t *testing.T) {
 	began := filepath.Join(base, "out", "state", sumsFile)
 	require.Eventually(t, func() bool { _, err := os.Stat(began); return err == nil }, 30*time.Second, time.Millisecond)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	_ = cmd.Process.Signal(os.Interrupt) // timeout(1) sends two, too
 	err = cmd.Wait()
 	first := ended{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 	require.NoError(t, err, "%v", first)

@@ -64,7 +64,7 @@ func (r *result) summary() summary {
 	s := summary{
 		Files: r.files.OK + r.files.Failed,
 		In:    run.In, Loaded: run.Out["ventas"], Rejected: sum(run.Rejected), RejectedBy: run.Rejected,
-		Seconds: r.took.Round(time.Microsecond).Seconds(),
+		Seconds: float64(r.took.Microseconds()) / 1e6,
 	}
 	if s.RejectedBy == nil {
 		s.RejectedBy = map[string]int64{}

@@ -38,6 +38,9 @@ func (b *breaker) rows(n int, bad []int) error {
 }
 
 func (b *breaker) good(n int) {
+	if n <= 0 {
+		return
+	}
 	if b.rejected == 0 { // the usual case costs nothing per row
 		b.seen = min(b.seen+n, len(b.ring))
 		b.at = (b.at + n) % len(b.ring)

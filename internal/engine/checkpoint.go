@@ -72,7 +72,7 @@ func (g *generation) checkpoints() error {
 		case <-timer.C:
 			timer.Reset(e.cfg.CheckpointEvery)
 			if final == nil && (g.hasMoved() || g.hasDeferred()) {
-				if _, err := g.take(false); err != nil {
+				if _, err := g.take(g.stateWaiting() > maxPendingState); err != nil {
 					return err
 				}
 			}
@@ -223,6 +223,21 @@ func (g *generation) take(force bool) (*cut, error) {
 	}
 	g.mu.Unlock()
 	return c, err
+}
+
+// maxPendingState is how many bytes of state may wait for sinks that answer
+// "not yet" before they are forced (rule E9).
+const maxPendingState = 16 << 20
+
+func (g *generation) stateWaiting() (bytes int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, c := range g.cuts {
+		for _, d := range c.deltas {
+			bytes += len(d.Blob)
+		}
+	}
+	return bytes
 }
 
 // maxDeltas is how many pieces of state are kept before a stage is asked for a

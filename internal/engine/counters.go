@@ -17,6 +17,13 @@ func (t *Tally) add(o Tally) {
 	t.Added += o.Added
 }
 
+// settle counts what a stage both kept and rejected of one row as added.
+func (t *Tally) settle() {
+	if t.Filtered < 0 {
+		t.Added, t.Filtered = t.Added-t.Filtered, 0
+	}
+}
+
 // counters are all counts at one moment. They are part of the checkpoint, so
 // that a replay does not count twice.
 type counters struct {

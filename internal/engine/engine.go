@@ -126,7 +126,9 @@ func (e *Engine) run() (err error) {
 	e.mu.Lock()
 	e.base = e.loadCounters(e.saved.Counters)
 	e.mu.Unlock()
-	if err := e.cfg.Letters.Open(e.ctx, e.env("dead letters")); err != nil {
+	if err := e.retry(e.ctx, "dead letters", "", nil, func() error {
+		return guard(func() error { return e.cfg.Letters.Open(e.ctx, e.env("dead letters")) })
+	}); err != nil {
 		return fmt.Errorf("dead letters: %w", err)
 	}
 	defer func() { err = join(err, e.cfg.Letters.Close()) }()

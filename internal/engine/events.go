@@ -33,5 +33,7 @@ func (e *Engine) observe(ev Event) {
 		return
 	}
 	ev.Time = time.Now()
-	e.cfg.Observe(ev)
+	if err := guard(func() error { e.cfg.Observe(ev); return nil }); err != nil { // rule A9
+		e.log.Error("Config.Observe failed", "event", ev.Kind, "error", err)
+	}
 }

@@ -47,7 +47,13 @@ func (e *Engine) handle(msg *message.Message) error {
 	ctx := msg.Context()
 	p, ok := ctx.Value(passageKey{}).(*passage)
 	if !ok {
-		return errors.New("the message has lost its batch: middleware must pass the message's context on")
+		// Sending it again would not help, and nobody else would hear of it.
+		err := errors.New("the message has lost its batch: middleware must pass the message's context on (rule K2)")
+		e.mu.Lock()
+		g := e.gen
+		e.mu.Unlock()
+		g.fail(&Error{Offset: -1, Err: err})
+		return err
 	}
 	g := p.gen
 	if g.ctx.Err() != nil {
@@ -139,7 +145,9 @@ func (g *generation) process(ctx context.Context, p *passage) error {
 			if n.Stage.Blocking {
 				slot.give()
 			}
+			slot.unused = n.Stage.Blocking
 			err := g.stateless(ctx, p, n, in, slot.pause)
+			slot.unused = false
 			if err != nil {
 				return err
 			}
@@ -161,9 +169,10 @@ func (g *generation) process(ctx context.Context, p *passage) error {
 // slot is one of the few places for decoding; it is given back before waiting
 // for anything.
 type slot struct {
-	g    *generation
-	p    *passage
-	held bool
+	g      *generation
+	p      *passage
+	held   bool
+	unused bool // a stage that waits for I/O goes without
 }
 
 func (s *slot) take(ctx context.Context) error {
@@ -192,6 +201,9 @@ func (s *slot) pause(waiting bool) {
 		return
 	}
 	s.g.hold(s.p.lane, -1)
+	if s.unused {
+		return
+	}
 	_ = s.take(s.g.ctx) // on failure the next attempt sees the dead context
 }
 
@@ -304,6 +316,7 @@ func (g *generation) staged(p *passage, n *Node, in, alreadyBad int, out Batch) 
 		sources := int64(out.Inputs())
 		t.Added = t.Out - sources
 		t.Filtered = t.In - t.Rejected - sources
+		t.settle()
 		g.charge(p, t.Out*n.Stage.RowBytes-t.In*n.Stage.InBytes)
 	}
 	p.tally[n.id] = t

@@ -104,7 +104,7 @@ func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node
 			states = append(states, n)
 		}
 	}
-	e.mu.Lock()
+	e.mu.Lock() // a checkpoint may be completed meanwhile, by another source's rows
 	stored, storeKnows := e.saved.Positions[name]
 	e.mu.Unlock()
 	start, first := Position{}, true
@@ -188,21 +188,30 @@ func upstreamOf(n, src *Node) bool {
 	return false
 }
 
-// Send gives the chunk its ticket and sends it on its way.
+// Send gives the chunk its ticket and sends it on its way. A chunk that is not
+// taken is released at once, so that each is released once.
 func (in *Intake) Send(c *Chunk) error {
+	taken, err := in.send(c)
+	if !taken && c.Release != nil {
+		c.Release()
+	}
+	return err
+}
+
+func (in *Intake) send(c *Chunk) (taken bool, _ error) {
 	g := in.g
 	name := qualify(in.node.Name, c.Partition)
 	g.mu.Lock()
 	l := g.lanes[name]
 	g.mu.Unlock()
 	if l == nil {
-		return wrap(in.node, name, errors.New("the source sent a chunk of a partition that it was not assigned"))
+		return false, wrap(in.node, name, errors.New("the source sent a chunk of a partition that it was not assigned"))
 	}
 	if c.Next <= c.First {
-		return wrap(in.node, name, fmt.Errorf("the source sent a chunk of offsets %d to %d, which is empty", c.First, c.Next))
+		return false, wrap(in.node, name, fmt.Errorf("the source sent a chunk of offsets %d to %d, which is empty", c.First, c.Next))
 	}
 	if err := g.admit(in.ctx, c.Bytes); err != nil {
-		return err
+		return false, err
 	}
 	c.lane = l
 	p := &passage{gen: g, lane: l, chunk: c}
@@ -211,11 +220,13 @@ func (in *Intake) Send(c *Chunk) error {
 	g.mu.Lock()
 	if g.dead != nil {
 		defer g.mu.Unlock()
-		return g.dead
+		return false, g.dead
 	}
 	if l.sent.Known() && c.First < l.sent.Next { // rule A2
 		defer g.mu.Unlock()
-		return wrap(in.node, name, fmt.Errorf("rule A2: the source sent offset %d after it had sent everything up to %d", c.First, l.sent.Next))
+		g.batches--
+		g.bytes -= p.charge.Load()
+		return false, wrap(in.node, name, fmt.Errorf("rule A2: the source sent offset %d after it had sent everything up to %d", c.First, l.sent.Next))
 	}
 	l.sent = Position{Next: c.Next, Resume: c.Resume, Log: l.log}
 	p.ticket = l.issued
@@ -228,9 +239,9 @@ func (in *Intake) Send(c *Chunk) error {
 
 	if err := g.emit(p); err != nil {
 		g.e.emitting.Done()
-		return err // rule K1: the lane fails with its generation
+		return true, err // rule K1: the lane fails with its generation
 	}
-	return nil
+	return true, nil
 }
 
 // admit waits for budget (rule A5). A chunk larger than the budget goes alone.

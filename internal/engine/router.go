@@ -79,6 +79,11 @@ func (g *generation) watch(p *passage, msg *message.Message) {
 		if p.isFiled() {
 			return // filing is final; the error came from middleware behind the handler
 		}
+		if g.e.cfg.Retry.exhausted(p.sent) {
+			g.fail(&Error{Node: p.lane.source.Name, Partition: p.lane.name, Offset: p.chunk.First,
+				Err: fmt.Errorf("gave up after %d attempts: middleware refused batch %s each time, see the router's log; nothing is lost", p.sent, msg.UUID)})
+			return
+		}
 		wait := g.e.cfg.Retry.wait(p.sent)
 		g.e.log.Warn("middleware refused a batch, sending it again", "batch", msg.UUID, "wait", wait)
 		g.e.observe(Event{Kind: EventRetry, Node: p.lane.source.Name, Partition: p.lane.name, Duration: wait})

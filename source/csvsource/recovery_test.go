@@ -317,6 +317,30 @@ func TestFileChangesWhileRead(t *testing.T) {
 	}
 }
 
+// The same in a second life: sinks may be ahead of where the change is found, so
+// the run ends.
+func TestFileChangesWhileReadAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	text := "id,text\n" + strings.Repeat("1,aaaaaaaaaa\n", 1000)
+	w.put("a.csv", text)
+	c := w.config()
+	c.ChunkBytes = 100
+	require.ErrorIs(t, w.live(c, life{stopAfter: 9, commit: 1, hear: true}), errKilled)
+	err := w.live(c, life{commit: -1, hear: true, beforeChunk: func(i int) {
+		if i == 2 {
+			require.NoError(t, os.Truncate(filepath.Join(w.dir, "a.csv"), 5000))
+		}
+	}})
+	require.ErrorContains(t, err, "a.csv can't be read to its end")
+	require.Equal(t, "processing", w.ledger()[0].Status)
+	require.Equal(t, w.ledger()[0].Rows, int64(len(w.rows)))
+	w.put("a.csv", text)
+	w.must(c)
+	require.Len(t, w.rows, 1000)
+	require.Equal(t, int64(1000), w.ledger()[0].Rows)
+}
+
 // What is before the damage is delivered, then the file fails, and the next is read.
 func TestDamagedCompression(t *testing.T) {
 	t.Parallel()
