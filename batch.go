@@ -30,7 +30,7 @@ func (p Position) Known() bool { return p != Position{} }
 // Checkpoint holds the positions of all partitions at one consistent cut:
 // everything before it has been processed, nothing after it.
 type Checkpoint struct {
-	Seq       uint64              // grows by at least one from cut to cut, over restarts too
+	Seq       uint64              // grows from cut to cut; after a crash the numbers of cuts that were not complete come again
 	Positions map[string]Position // by partition; a partition of which nothing is known is missing
 	Force     bool                // the sink may not answer "not yet" (rule E9)
 }
@@ -142,7 +142,7 @@ func (b *Batch[T]) noteRecord(record int) {
 // statistics tell column and rule.
 func (b *Batch[T]) Reject(from int, class Class, err error) {
 	r := engine.Reject{Record: from, Class: engine.Class(class), Err: err}
-	if p, ok := err.(*engine.PanicError); ok {
+	if p, ok := errorsAs[*engine.PanicError](err); ok {
 		r.Stack = p.Stack
 	}
 	if b.in != nil {

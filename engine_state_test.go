@@ -246,3 +246,27 @@ func TestStateBehindASinkThatDefers(t *testing.T) {
 		require.Equal(t, 30000, st.restored[0][len(st.restored[0])-1])
 	})
 }
+
+// A cut is taken when no lane is busy: not in the middle of a batch.
+func TestCutWaitsForABusyLane(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := config(t)
+		src := leattest.Rows(ints(2000)...)
+		sink := leattest.Collect[string]().FailCommit(3, errDisk).FailCommit(7, leat.ErrAborted)
+		build := func() *leat.Pipeline {
+			st := newCounting()
+			st.process = func(row int) {
+				if row%100 == 50 {
+					time.Sleep(700 * time.Millisecond)
+				}
+			}
+			p := leat.New("state", c)
+			leat.To(leat.Via(leat.From(p, src), "count", leat.Stage[int, string](st)), sink)
+			return p
+		}
+		require.ErrorIs(t, run(t, build()), errDisk)
+		require.NoError(t, run(t, build()))
+		requireSequential(t, sink, 2000)
+		requireCounted(t, sink)
+	})
+}

@@ -61,7 +61,7 @@ type NodeStats struct {
 // RunStats counts what this process has done.
 type RunStats struct {
 	In       int64            // rows read by the sources
-	Out      map[string]int64 // by sink: rows delivered and not held before
+	Out      map[string]int64 // by sink: rows it holds now that this process has come by, those it held before included
 	Rejected map[string]int64 // by class/column/rule
 	Rewinds  int
 }

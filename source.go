@@ -135,6 +135,12 @@ func (in Intake[T]) Send(c Chunk[T]) error {
 // with a single partition may ignore it.
 func (in Intake[T]) Held(partition string) bool { return in.in.Held(partition) }
 
+// Ahead tells, after Assign, up to which offset some sink holds the partition; 0
+// when none keeps positions. That may be beyond the start that Assign gave: such a
+// sink is not given rows before it again (rule E7), so the input up to there must
+// not have changed. A source whose input can change checks that.
+func (in Intake[T]) Ahead(partition string) Offset { return in.in.Ahead(partition) }
+
 // CaughtUp says that everything there is has been sent. The engine takes a
 // checkpoint as soon as that has drained, instead of waiting for the timer
 // (rule A6).

@@ -34,7 +34,7 @@ func main() {
 		b = append(first.Add(time.Duration(20*j)*time.Second).AppendFormat(b, "2006-01-02 15:04:05"), ',')
 		b = append(append(b, pays[j%3]...), ',')
 		b = append(append(b, states[j/3%3]...), '\n')
-		w.Write(b)
+		_, _ = w.Write(b) // bufio keeps the error for Flush
 	}
 	if err := w.Flush(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -60,8 +60,8 @@ func generate(ctx context.Context, d folders, n, rows int) (made int, err error)
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
 				}
-				w.Write(line)
-				w.WriteByte('\n')
+				_, _ = w.Write(line)
+				_ = w.WriteByte('\n')
 			}
 			return nil // the writer remembers its first error for Flush
 		})

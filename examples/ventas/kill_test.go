@@ -76,7 +76,6 @@ func TestKill(t *testing.T) {
 		done := false
 		for try := 0; try < perRound && !done; try++ {
 			at := "random"
-			var cmd *exec.Cmd
 			if (round+try)%2 == 0 {
 				at = names[(round/2+try)%len(names)]
 				for _, n := range names { // by now each had its turn; some may have come too late
@@ -84,8 +83,9 @@ func TestKill(t *testing.T) {
 						at = n
 					}
 				}
-				cmd, wait = start(withKill + "=" + at + ":" + strconv.Itoa(1+rng.IntN(max(1, hits[at]/2))))
+				_, wait = start(withKill + "=" + at + ":" + strconv.Itoa(1+rng.IntN(max(1, hits[at]/2))))
 			} else {
+				var cmd *exec.Cmd
 				cmd, wait = start()
 				time.Sleep(time.Duration(rng.Int64N(int64(whole))))
 				cmd.Process.Kill()

@@ -94,7 +94,11 @@ func child(t *testing.T, dir string, env []string, args ...string) (cmd *exec.Cm
 	t.Helper()
 	exe, err := os.Executable()
 	require.NoError(t, err)
-	cmd = exec.CommandContext(t.Context(), exe, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	t.Cleanup(cancel)
+	cmd = exec.CommandContext(ctx, exe, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) } // it hangs: say where
+	cmd.WaitDelay = 10 * time.Second
 	cmd.Dir = dir
 	cmd.Env = append(append(os.Environ(), asProgram+"=1"), env...)
 	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}

@@ -38,7 +38,7 @@ func (p *progress) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	n, err := p.w.Write(b)
-	io.WriteString(p.w, p.line)
+	_, _ = io.WriteString(p.w, p.line)
 	return n, err
 }
 
@@ -46,7 +46,7 @@ func (p *progress) show(line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.line = line
-	io.WriteString(p.w, clearLine+line)
+	_, _ = io.WriteString(p.w, clearLine+line)
 }
 
 // follow shows the counts of a running pipeline until stop is called.

@@ -138,7 +138,6 @@ func (r *Records) split(start, end int) {
 		for m != 0 {
 			at := i + bits.TrailingZeros64(m)>>3
 			if at >= end {
-				i = end
 				goto last
 			}
 			if count < room {

@@ -19,8 +19,6 @@ type cut struct {
 	lanes  []laneCut
 	count  counters // of sources and stages; sinks add theirs when they pass it
 	deltas []store.Delta
-
-	skipped []Tally // generation.skipped at the cut
 }
 
 type laneCut struct {
@@ -79,11 +77,6 @@ func (g *generation) checkpoints() error {
 		case <-g.wake:
 		}
 		if err := g.completeCuts(); err != nil {
-			// A generation that died meanwhile cut off what was under way; why it
-			// died is the reason.
-			if dead := g.cause(); dead != nil {
-				return dead
-			}
 			return err
 		}
 		switch {
@@ -107,6 +100,16 @@ func (g *generation) checkpoints() error {
 			}
 		}
 	}
+}
+
+// reason is why a call to the outside failed: when the generation died meanwhile,
+// that cut it off. It is not for the store's errors: after one, what is saved is
+// not known, so there is nothing to go back to.
+func (g *generation) reason(err error) error {
+	if dead := g.cause(); dead != nil {
+		return dead
+	}
+	return err
 }
 
 // cause is why the generation died.
@@ -195,7 +198,7 @@ func (g *generation) take(force bool) (*cut, error) {
 		return nil, g.dead
 	}
 	e.seq++
-	c := &cut{seq: e.seq, force: force, count: g.count.clone(), skipped: append([]Tally(nil), g.skipped...)}
+	c := &cut{seq: e.seq, force: force, count: g.count.clone()}
 	for _, l := range g.order {
 		c.lanes = append(c.lanes, laneCut{l, l.pos})
 	}
@@ -317,7 +320,7 @@ func (g *generation) completeCuts() error {
 
 	start := time.Now()
 	if err := e.letters.sync(g.ctx); err != nil { // rule B3-1
-		return err
+		return g.reason(err)
 	}
 	cp := store.Checkpoint{Seq: last.seq, Positions: map[string]store.Position{}, Counters: e.storeCounters(count)}
 	for _, l := range last.lanes {
@@ -360,7 +363,7 @@ func (g *generation) completeCuts() error {
 			return guard(func() error { return n.Source.Commit(g.ctx, own) })
 		})
 		if err != nil {
-			return wrap(n, "", fmt.Errorf("told of checkpoint %d: %w", last.seq, asRewind(err)))
+			return g.reason(wrap(n, "", fmt.Errorf("told of checkpoint %d: %w", last.seq, asRewind(err))))
 		}
 	}
 	g.mu.Lock()

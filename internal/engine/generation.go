@@ -32,7 +32,6 @@ type generation struct {
 	batches   int
 	room      chan struct{} // closed when budget is given back; nil when nobody waits
 	count     counters
-	skipped   []Tally               // by sink: the part of count that is not the worker's (rule E7)
 	live      map[*passage]struct{} // sent and not released
 	breaker   *breaker
 	moved     bool                // something was delivered since the last cut
@@ -48,7 +47,7 @@ func newGeneration(e *Engine) *generation {
 	g := &generation{
 		e: e, wake: make(chan struct{}, 1), lanes: map[string]*lane{},
 		count: e.loadCounters(e.saved.Counters), breaker: newBreaker(e.cfg),
-		skipped: make([]Tally, len(e.plan.Nodes)), live: map[*passage]struct{}{},
+		live:      map[*passage]struct{}{},
 		committed: e.saved.Seq, complete: map[string]Position{},
 	}
 	for name, at := range e.saved.Positions {

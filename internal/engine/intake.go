@@ -131,6 +131,9 @@ func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node
 		if err := consider("sink "+w.node.Name, at[name]); err != nil {
 			return nil, err
 		}
+		if at[name].Known() {
+			l.ahead = max(l.ahead, at[name].Next)
+		}
 		if src.Source.Replay == ReplayExact { // rule A2-2: skipping needs the same offsets
 			l.held[w.node.id] = at[name]
 		}
@@ -313,6 +316,17 @@ func (in *Intake) Held(partition string) bool {
 	defer g.mu.Unlock()
 	l := g.lanes[qualify(in.node.Name, partition)]
 	return l != nil && (l.holds > 0 || l.waiting > g.e.cfg.BudgetBytes/4 || l.batches > g.e.cfg.BudgetBatches/4)
+}
+
+// Ahead tells how far the sink that holds most is.
+func (in *Intake) Ahead(partition string) int64 {
+	g := in.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if l := g.lanes[qualify(in.node.Name, partition)]; l != nil {
+		return l.ahead
+	}
+	return 0
 }
 
 // hold marks a lane as being retried.

@@ -9,6 +9,7 @@ type lane struct {
 	local  string // as the source says it
 	log    string
 	start  Position
+	ahead  int64      // the largest offset that a sink stood at (rule E7)
 	held   []Position // by sink node: what the sink held at the start (rule E7)
 
 	issued uint64              // tickets given out
@@ -61,9 +62,6 @@ func (g *generation) drainLocked(l *lane) {
 		g.moved = true
 		for i, t := range p.tally {
 			g.count.nodes[i].add(t)
-			if g.e.plan.Nodes[i].Kind == KindSink {
-				g.skipped[i].add(t)
-			}
 		}
 		for _, r := range p.rejects {
 			g.count.reject(r.node, r.rows)

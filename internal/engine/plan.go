@@ -86,7 +86,7 @@ type Stage struct {
 	Concat   func([]Batch) Batch // outputs for parts of one batch, in order
 	InBytes  int64               // size of one input row and of one output row, for the budget
 	RowBytes int64
-	Blocking bool                // waits for I/O: runs without a decode slot
+	Blocking bool // waits for I/O: runs without a decode slot
 	State    *State
 }
 

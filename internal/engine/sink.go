@@ -229,12 +229,8 @@ func (w *worker) barrier(c *cut) error {
 	g, e := w.g, w.g.e
 	g.mu.Lock()
 	// Every batch before the cut has been written, none after it: these are the
-	// cut's counts, whenever it is committed. Rows that were skipped (rule E7) did
-	// not come by the queue: of them, those before the cut count.
-	t, past, now := g.count.nodes[w.node.id], c.skipped[w.node.id], g.skipped[w.node.id]
-	t.Out += past.Out - now.Out
-	t.Rejected += past.Rejected - now.Rejected
-	w.passed[c.seq] = t
+	// cut's counts, whenever it is committed.
+	w.passed[c.seq] = g.count.nodes[w.node.id]
 	w.bad[c.seq] = reasonsOf(g.count, w.node)
 	g.mu.Unlock()
 	// Rule E9: a slow sink may leave a cut to a later one, but not for ever.

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 	"unicode/utf8"
+
+	"github.com/leatgo/leat/internal/failpoint"
 )
 
 // A group of files is entered with one sync: large enough that ten thousand small
@@ -39,6 +41,9 @@ func (f *Folder) enterAll(ctx context.Context, give func([]*Entry) error) error 
 		err := f.led.sync()
 		f.mu.Unlock()
 		if err != nil {
+			return err
+		}
+		if err := failpoint.Hit("folder/entries-synced"); err != nil {
 			return err
 		}
 		f.moveAll(ctx, moves)
@@ -135,6 +140,9 @@ func (f *Folder) enter(ctx context.Context, c candidate) (e *Entry, hashed int64
 		return nil, 0, fmt.Errorf("folder: the log of %s is full: %d + %d is beyond what an offset can count", f.c.Dir, ev.Base, ev.Extent)
 	}
 	if err := f.led.append(ev); err != nil {
+		return nil, 0, err
+	}
+	if err := failpoint.Hit("folder/entry-written"); err != nil {
 		return nil, 0, err
 	}
 	e = f.led.entries[len(f.led.entries)-1]

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/leatgo/leat/internal/durable"
+	"github.com/leatgo/leat/internal/failpoint"
 )
 
 // Folder is an open folder: locked, with its ledger. Commit, Stats and the
@@ -29,6 +30,7 @@ type Folder struct {
 	led       *ledger
 	known     bool       // of the position given to Start
 	start     int64      // that position's Next
+	ahead     int64      // some sink holds everything before it
 	committed int64      // a complete checkpoint covers everything before it; -1: nothing
 	sent      int64      // Next of the last chunk sent; -1: none
 	readings  []*Reading // in the order of the log, until final
@@ -122,15 +124,16 @@ func (f *Folder) Stats() Stats {
 	return f.stats
 }
 
-// Start begins a life at a position; known is false when nothing is held. What an
+// Start begins a life at a position; known is false when nothing is held. ahead is
+// where the sink stands that holds most, which may be further (rule E7). What an
 // earlier life did not finish moving is moved now (rule D3).
-func (f *Folder) Start(ctx context.Context, next int64, known bool) error {
+func (f *Folder) Start(ctx context.Context, next int64, known bool, ahead int64) error {
 	f.mu.Lock()
 	if known && next > f.led.end() {
 		defer f.mu.Unlock()
 		return &BeyondError{Ledger: f.led.path, Next: next, End: f.led.end()}
 	}
-	f.known, f.start, f.readings, f.toMove, f.unchanged = known, next, nil, nil, 0
+	f.known, f.start, f.ahead, f.readings, f.toMove, f.unchanged = known, next, ahead, nil, nil, 0
 	f.committed, f.sent = -1, -1
 	if known {
 		f.committed, f.sent = next, next
@@ -207,6 +210,9 @@ func (f *Folder) Entries(ctx context.Context) iter.Seq2[*Entry, error] {
 // writes the final status of the files that this covers (rule D3) and then moves
 // them. It may be repeated.
 func (f *Folder) Commit(ctx context.Context, next int64) error {
+	if err := failpoint.Hit("folder/commit"); err != nil {
+		return err
+	}
 	f.mu.Lock()
 	f.committed = max(f.committed, next)
 	err := f.finishLocked()
@@ -258,8 +264,14 @@ func (f *Folder) finishLocked() error {
 		return err
 	}
 	if len(final) > 0 {
+		if err := failpoint.Hit("folder/status-written"); err != nil {
+			return err
+		}
 		// rule D3: done is durable before the file is moved.
 		if err := f.led.sync(); err != nil {
+			return err
+		}
+		if err := failpoint.Hit("folder/status-synced"); err != nil {
 			return err
 		}
 	}

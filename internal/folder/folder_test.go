@@ -65,7 +65,7 @@ func TestMovedDuringAScan(t *testing.T) {
 	f, err = Open(t.Context(), c)
 	require.NoError(t, err)
 	defer f.Close()
-	require.NoError(t, f.Start(t.Context(), 0, false))
+	require.NoError(t, f.Start(t.Context(), 0, false, 0))
 	readAll(t, f)
 	commit = true
 	require.NoError(t, f.enterAll(t.Context(), func([]*Entry) error { return nil }))
@@ -86,7 +86,7 @@ func TestEntriesStopEarly(t *testing.T) {
 	f, err := Open(t.Context(), c)
 	require.NoError(t, err)
 	defer f.Close()
-	require.NoError(t, f.Start(t.Context(), 0, false))
+	require.NoError(t, f.Start(t.Context(), 0, false, 0))
 	for e, err := range f.Entries(t.Context()) {
 		require.NoError(t, err)
 		require.Equal(t, "a", e.Name)

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/leatgo/leat/internal/durable"
+	"github.com/leatgo/leat/internal/failpoint"
 )
 
 // moveAll moves finished files out of the folder, if they are to be moved at all.
@@ -33,6 +34,9 @@ func (f *Folder) moveAll(ctx context.Context, entries []*Entry) {
 		if err != nil {
 			f.log.Error("a finished file can't be moved; the next start tries again", "file", e.Name, "error", err)
 			continue
+		}
+		if failpoint.Hit("folder/moved") != nil {
+			break
 		}
 		taken[to+"/"+as] = true
 		events = append(events, event{Event: "moved", Seq: e.Seq, To: to, As: as})
@@ -143,6 +147,9 @@ func sameContent(ctx context.Context, path string, info fs.FileInfo, e *Entry) b
 func rename(src, path string, info fs.FileInfo) error {
 	err := os.Link(src, path)
 	if err == nil {
+		if err := failpoint.Hit("folder/linked"); err != nil {
+			return err
+		}
 		return os.Remove(src)
 	}
 	if errors.Is(err, fs.ErrExist) {

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"time"
+
+	"github.com/leatgo/leat/internal/failpoint"
 )
 
 // ErrChanged is what reading gives when a file is no longer the one that was entered.
@@ -26,7 +28,7 @@ type HeldError struct {
 }
 
 func (e *HeldError) Error() string {
-	return fmt.Sprintf("folder: %s can't be read to its end: %v. Rows of it before offset %d are delivered and stay. "+
+	return fmt.Sprintf("folder: %s can't be read to its end: %v. Sinks hold rows of it, up to offset %d at least, and keep them. "+
 		"Put back the original (sha256 %s) under this name and run again, or give the rest of it up with Abandon",
 		e.File, e.Err, e.Offset, e.Hash)
 }
@@ -65,7 +67,7 @@ type Reading struct {
 	folder *Folder
 	file   *checkedFile
 	replay bool // the entry is final: its rows are wanted again, its status stays
-	strict bool // rows may have been sent in an earlier life
+	strict bool // a sink holds rows of it since an earlier life, by their offsets (rule E7)
 
 	// Below is guarded by folder.mu.
 	rows, rejected int64 // counted and covered
@@ -93,7 +95,7 @@ func (f *Folder) Begin(ctx context.Context, e *Entry) (*Reading, error) {
 	r := &Reading{
 		Entry: e, folder: f, replay: e.Final(),
 		From: e.Base, CountFrom: e.Base,
-		strict: e.Status != Pending || f.known && f.start > e.Base,
+		strict: e.Final() || max(f.start, f.ahead) > e.Base,
 	}
 	if f.known && f.start > e.Base {
 		r.From = min(f.start, e.End())
@@ -138,6 +140,9 @@ func (f *Folder) Begin(ctx context.Context, e *Entry) (*Reading, error) {
 		if err := f.led.append(event{Event: "status", Seq: e.Seq, Status: Processing}); err != nil {
 			return nil, errors.Join(err, r.file.f.Close())
 		}
+		if err := failpoint.Hit("folder/begun"); err != nil {
+			return nil, errors.Join(err, r.file.f.Close())
+		}
 	}
 	f.readings = append(f.readings, r)
 	return r, nil
@@ -173,8 +178,8 @@ func (r *Reading) Sent(next, line int64, count *Count) {
 }
 
 // End closes the file. err says why it was not read to its end: damage fails the
-// file (rows before it stay) and the run goes on; ErrChanged does too, unless rows
-// of it were sent in an earlier life, which ends the run with a HeldError. The
+// file (rows before it stay) and the run goes on; ErrChanged does too, unless a
+// sink holds rows of it since an earlier life, which ends the run with a HeldError. The
 // status is written when a checkpoint covers what was sent.
 func (r *Reading) End(err error) error {
 	cerr := r.file.f.Close()

@@ -60,8 +60,9 @@ func TestColumns(t *testing.T) {
 		Cuando   time.Time       `leat:"cuando,time=Mon, 02 Jan 2006 15:04:05,key"`
 		Nombrado Base            `leat:"base"`
 		privado  int
-		Fuera    int       `leat:"-"`
-		Fuera2   int       `json:"-"`
+		Fuera    int `leat:"-"`
+		Fuera2   int `json:"-"`
+		//lint:ignore SA5008 encoding/json reads this as a column named -
 		Guion    int       `json:"-,"`
 		Dentro2  int       `leat:"" json:"-"`
 		Elastic  string    `json:"@timestamp"`

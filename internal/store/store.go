@@ -162,7 +162,7 @@ func tryOpen(path string, waiting func(), sch schema) (*Store, error) {
 	if err == nil {
 		err = verify(s.file, info.Size())
 	}
-	s.release()
+	_ = s.release()
 	if err != nil {
 		return nil, corrupt(path, "", err)
 	}
@@ -172,7 +172,7 @@ func tryOpen(path string, waiting func(), sch schema) (*Store, error) {
 		return nil, err
 	}
 	if err := s.start(sch); err != nil {
-		s.release()
+		_ = s.release()
 		return nil, err
 	}
 	return s, nil

@@ -13,6 +13,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/leatgo/leat/internal/durable"
+	"github.com/leatgo/leat/internal/failpoint"
 )
 
 // db is one connection, with at most one transaction open.
@@ -124,6 +125,11 @@ func (d *db) begin(ctx context.Context) error {
 		return err
 	}
 	err := d.whileBusy(ctx, until, func() error { return d.exec("BEGIN IMMEDIATE") })
+	if err == nil {
+		if err = failpoint.Hit("sqlitesink/begun"); err != nil {
+			d.rollback()
+		}
+	}
 	if err != nil {
 		d.leaveTurn()
 	}
@@ -184,7 +190,10 @@ func (d *db) whileBusy(ctx context.Context, until time.Time, f func() error) err
 
 // commit ends the transaction, unless it returns an error with inTx still true.
 func (d *db) commit() error {
-	err := d.exec("COMMIT")
+	err := failpoint.Hit("sqlitesink/before-commit")
+	if err == nil {
+		err = d.exec("COMMIT")
+	}
 	if !d.inTx() {
 		d.leaveTurn()
 	}

@@ -52,6 +52,7 @@ type world struct {
 	dir   string // the folder that is read
 	state string
 	held  leat.Position
+	ahead int64 // where a second sink stands
 	rows  []rec // durable
 	log   logBook
 	stats Stats // of the last life
@@ -168,6 +169,8 @@ func (f *fake) Send(c leat.Chunk[rec]) error {
 	}
 	return nil
 }
+
+func (f *fake) Ahead(string) leat.Offset { return max(f.w.held.Next, f.w.ahead) }
 
 func (f *fake) CaughtUp() { f.caught = true }
 

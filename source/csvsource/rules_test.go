@@ -172,8 +172,9 @@ type plainIntake[T any] struct {
 	onRun func()
 }
 
-func (p *plainIntake[T]) Env() leat.Env { return p.env }
-func (p *plainIntake[T]) CaughtUp()     {}
+func (p *plainIntake[T]) Env() leat.Env            { return p.env }
+func (p *plainIntake[T]) CaughtUp()                {}
+func (p *plainIntake[T]) Ahead(string) leat.Offset { return p.at.Next }
 func (p *plainIntake[T]) Assign(...leat.Partition) (map[string]leat.Position, error) {
 	if p.onRun != nil {
 		p.onRun()

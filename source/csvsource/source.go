@@ -41,6 +41,7 @@ func (s *Source[T]) Replay() leat.Replay { return leat.ReplayExact }
 type intake[T any] interface {
 	Env() leat.Env
 	Assign(partitions ...leat.Partition) (map[string]leat.Position, error)
+	Ahead(partition string) leat.Offset
 	Send(c leat.Chunk[T]) error
 	CaughtUp()
 }
@@ -63,7 +64,7 @@ func (s *Source[T]) run(ctx context.Context, in intake[T]) error {
 		return err
 	}
 	pos := at[""]
-	if err := f.Start(ctx, pos.Next, pos.Known()); err != nil {
+	if err := f.Start(ctx, pos.Next, pos.Known(), in.Ahead("")); err != nil {
 		return wrap(err)
 	}
 	t, err := row.Of[T]()
