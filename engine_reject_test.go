@@ -573,6 +573,21 @@ func TestBreaker(t *testing.T) {
 			require.ErrorContains(t, run(t, pipeTo(c, leattest.Rows(ints(5000)...), sink)), "circuit breaker", "rule B7")
 		})
 	})
+	t.Run("in a sink, few among many", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			c := config(t)
+			c.DeadLetters = &memLetters{}
+			sink := leattest.Collect[int]().RejectIf(func(i int) error {
+				if i%25 == 0 {
+					return errDisk
+				}
+				return nil
+			})
+			require.NoError(t, run(t, pipeTo(c, leattest.Rows(ints(20000)...).Batches(10000), sink)),
+				"rule B7: 4 % do not trip it, in whatever order the sink names them")
+			assert.Len(t, sink.Committed(), 19200)
+		})
+	})
 	t.Run("needs a minimum", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			c := config(t)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ type worker struct {
 	queue *queue
 
 	breaker   *breaker
+	refused   []Reject  // of the item at hand
 	committed time.Time // when the last commit ended
 
 	// Guarded by generation.mu.
@@ -58,7 +60,11 @@ func (w *worker) run() {
 				return w.barrier(it.cut)
 			default:
 				w.holds(it)
+				w.refused = w.refused[:0]
 				if err := w.write(it.p, it.batch, true); err != nil {
+					return err
+				}
+				if err := w.watch(it); err != nil {
 					return err
 				}
 				if it.p.refs.Add(-1) == 0 {
@@ -79,7 +85,7 @@ func (w *worker) write(p *passage, b Batch, whole bool) error {
 	g, e := w.g, w.g.e
 	if whole {
 		rest, condemned := e.poison.strain(w.node, p.chunk, b)
-		if err := w.reject(p, b.Len(), condemned); err != nil {
+		if err := w.reject(p, condemned); err != nil {
 			return err
 		}
 		b = rest
@@ -138,7 +144,7 @@ func (w *worker) write(p *passage, b Batch, whole bool) error {
 				rejects = append(rejects, rejectOf(b, r.Row, SinkReject, r.Err))
 				rows = append(rows, r.Row)
 			}
-			if err := w.reject(p, b.Len(), rejects); err != nil {
+			if err := w.reject(p, rejects); err != nil {
 				return err
 			}
 			b = b.Without(rows)
@@ -152,7 +158,7 @@ func (w *worker) write(p *passage, b Batch, whole bool) error {
 			}
 			return &rewind{cause: err, named: true}
 		case b.Len() == 1:
-			return w.reject(p, 1, []Reject{rejectOf(b, 0, SinkReject, err)})
+			return w.reject(p, []Reject{rejectOf(b, 0, SinkReject, err)})
 		default:
 			// Rule B5: halve until the row at fault is alone.
 			mid := b.Len() / 2
@@ -195,13 +201,12 @@ func (w *worker) wrote(p *passage, rows int, took time.Duration) {
 	g := w.g
 	g.mu.Lock()
 	g.count.nodes[w.node.id].Out += int64(rows)
-	_ = w.breaker.rows(rows, nil)
 	g.mu.Unlock()
 	g.e.observe(Event{Kind: EventWrite, Node: w.node.Name, Partition: p.lane.name, Rows: rows, Duration: took})
 }
 
-// reject sends rows of a batch of n to the dead letters.
-func (w *worker) reject(p *passage, n int, rows []Reject) error {
+// reject sends rows to the dead letters.
+func (w *worker) reject(p *passage, rows []Reject) error {
 	if len(rows) == 0 {
 		return nil
 	}
@@ -209,17 +214,25 @@ func (w *worker) reject(p *passage, n int, rows []Reject) error {
 	if err := g.e.letters.refuse(g.ctx, p.chunk, w.node, rows); err != nil {
 		return err
 	}
-	bad := make([]int, len(rows))
-	for i := range bad {
-		bad[i] = i
-	}
 	g.mu.Lock()
 	g.count.nodes[w.node.id].Rejected += int64(len(rows))
 	g.count.reject(w.node, rows)
-	err := w.breaker.rows(len(rows), bad)
 	g.mu.Unlock()
-	if err != nil {
-		return &Error{Node: w.node.Name, Partition: p.lane.name, Offset: p.chunk.First, Class: SinkReject, Err: err}
+	w.refused = append(w.refused, rows...)
+	return nil
+}
+
+// watch feeds the breaker when a batch is through: rows are refused in an order
+// of the sink's own, and the breaker's verdict must depend on theirs (rule B7).
+func (w *worker) watch(it item) error {
+	bad := make([]int, 0, len(w.refused))
+	for _, r := range w.refused {
+		first := sort.Search(it.batch.Len(), func(i int) bool { return it.batch.Trace().Record(i) >= r.Record })
+		bad = append(bad, first+r.Ordinal)
+	}
+	slices.Sort(bad)
+	if err := w.breaker.rows(it.batch.Len(), slices.Compact(bad)); err != nil {
+		return &Error{Node: w.node.Name, Partition: it.p.lane.name, Offset: it.p.chunk.First, Class: SinkReject, Err: err}
 	}
 	return nil
 }
