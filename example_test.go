@@ -206,3 +206,15 @@ func ExampleFenced() {
 	fmt.Println(errors.Is(err, leat.ErrFenced), err)
 	// Output: true fenced: another owner has the partition: ["orders/3"]
 }
+
+// From takes any leat.Source; the row type is the source's.
+func ExampleFrom() {
+	c := quiet()
+	defer os.RemoveAll(c.StateDir)
+	sink := leattest.Collect[string]()
+	p := leat.New("words", c)
+	words := leat.From(p, leattest.Rows("a", "b", "c").Partitions(2))
+	leat.To(words, sink)
+	fmt.Println(p.Run(context.Background()), len(sink.Committed()))
+	// Output: <nil> 3
+}

@@ -9,7 +9,7 @@ import (
 )
 
 // What a program links follows from what it imports: the root and the test kit
-// bring no driver (conventions.md, "What the root links").
+// bring no driver (docs/conventions.md, "What the root links").
 func TestWhatTheRootLinks(t *testing.T) {
 	t.Parallel()
 	allowed := []string{
