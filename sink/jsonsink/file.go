@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/filelock"
 )
 
 // openFile opens and locks the file, and cuts it back to what is committed. The
@@ -31,14 +32,14 @@ func openFile(path string) (_ *os.File, _ *sidecar, err error) {
 			_ = f.Close()
 		}
 	}()
-	if err := lock(f); errors.Is(err, errLocked) {
+	if err := filelock.Try(f, false); errors.Is(err, filelock.ErrLocked) {
 		return nil, nil, leat.Transient(fmt.Errorf("%s is locked by another process, or by another sink of this one", path))
 	} else if err != nil {
 		return nil, nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	defer func() {
 		if err != nil {
-			unlock(f) // before the close above
+			filelock.Unlock(f) // before the close above
 		}
 	}()
 	info, err := f.Stat()
@@ -98,6 +99,3 @@ func stillThere(f *os.File, path string) error {
 	}
 	return nil
 }
-
-// errLocked says that somebody else has the lock.
-var errLocked = errors.New("locked")

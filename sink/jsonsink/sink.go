@@ -14,6 +14,7 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/durable"
 	"github.com/leatgo/leat/internal/engine"
+	"github.com/leatgo/leat/internal/filelock"
 	"github.com/leatgo/leat/internal/row"
 )
 
@@ -78,7 +79,7 @@ func (s *Sink[T]) Open(_ context.Context, env leat.Env) error {
 	side.Epoch++
 	if err := s.save(side); err != nil {
 		s.file = nil
-		unlock(f)
+		filelock.Unlock(f)
 		return openError(fmt.Errorf("jsonsink: take over %s: %w", s.config.Path, errors.Join(err, f.Close())))
 	}
 	return nil
@@ -242,7 +243,7 @@ func (s *Sink[T]) Close() error {
 	if s.gone == nil { // else the file is in doubt, and left to the next Open
 		err = s.cut()
 	}
-	unlock(s.file)
+	filelock.Unlock(s.file)
 	err = errors.Join(err, s.file.Close())
 	s.file, s.side, s.held, s.lines, s.gone = nil, nil, nil, nil, nil
 	if err != nil {
