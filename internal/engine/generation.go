@@ -51,7 +51,9 @@ func newGeneration(e *Engine) *generation {
 		committed: e.saved.Seq, complete: map[string]Position{},
 	}
 	for name, at := range e.saved.Positions {
-		g.complete[name] = Position(at)
+		if p := Position(at); p.Known() {
+			g.complete[name] = p
+		}
 	}
 	g.number = e.rewinds
 	// Not a child of the user's context: its end asks for a drain, not for a stop.

@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+
+	"github.com/leatgo/leat/internal/failpoint"
+	"github.com/leatgo/leat/internal/store"
 )
 
 // Intake is the engine as a source sees it; documented in package leat.
@@ -77,22 +81,49 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 	}
 
 	out := map[string]Position{}
+	fresh := map[string]store.Position{}
 	for _, p := range partitions {
 		name := qualify(in.node.Name, p.Name)
 		if _, ok := logs[name]; !ok {
 			continue
 		}
-		l, err := g.newLane(in.node, p, name, held)
+		l, known, err := g.newLane(in.node, p, name, held)
 		if err != nil {
 			return nil, wrap(in.node, name, err)
 		}
+		if !known {
+			fresh[name] = store.Position(l.start)
+		}
 		out[p.Name] = l.start
 	}
-	return out, nil
+	return out, e.begin(fresh)
+}
+
+// begin notes in the store where partitions that are new to it start: if the first
+// cut is lost between a sink and the store, reading goes back to here, and the
+// counters still belong to it (rule A8).
+func (e *Engine) begin(fresh map[string]store.Position) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	err := failpoint.Hit("engine/begin-store")
+	if err == nil {
+		err = e.store.Begin(fresh)
+	}
+	if err != nil {
+		return &Error{Offset: -1, Err: fmt.Errorf("the state folder %s can't be written: %w", e.cfg.StateDir, err)}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.saved.Positions == nil {
+		e.saved.Positions = map[string]store.Position{}
+	}
+	maps.Copy(e.saved.Positions, fresh)
+	return nil
 }
 
 // newLane decides where a partition starts and restores its state.
-func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node]map[string]Position) (*lane, error) {
+func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node]map[string]Position) (_ *lane, storeKnows bool, _ error) {
 	e := g.e
 	l := &lane{source: src, name: name, local: p.Name, log: p.Log, ready: map[uint64]*passage{}}
 	l.held = make([]Position, len(e.plan.Nodes))
@@ -129,7 +160,7 @@ func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node
 			continue
 		}
 		if err := consider("sink "+w.node.Name, at[name]); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if at[name].Known() {
 			l.ahead = max(l.ahead, at[name].Next)
@@ -143,20 +174,20 @@ func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node
 	// stage has state, even if it knows nothing.
 	if storeKnows || !allKeep || len(states) > 0 {
 		if err := consider("the state folder", Position(stored)); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	if len(states) > 0 && start != Position(stored) {
-		return nil, fmt.Errorf("rule E7-4: a sink holds less (up to %d) than the saved state of stage %s (up to %d), so the rows between would be missing from it: "+
+		return nil, false, fmt.Errorf("rule E7-4: a sink holds less (up to %d) than the saved state of stage %s (up to %d), so the rows between would be missing from it: "+
 			"restore the sink's data, or delete the state folder %s to start from the beginning", start.Next, states[0].Name, stored.Next, e.cfg.StateDir)
 	}
 	for _, n := range states {
 		blobs, err := e.store.State(n.Name, name)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if err := guard(func() error { return n.Stage.State.Restore(name, blobs) }); err != nil {
-			return nil, fmt.Errorf("stage %s: restoring its state: %w", n.Name, err)
+			return nil, false, fmt.Errorf("stage %s: restoring its state: %w", n.Name, err)
 		}
 	}
 
@@ -164,12 +195,12 @@ func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.dead != nil {
-		return nil, g.dead
+		return nil, false, g.dead
 	}
 	if _, twice := g.lanes[name]; twice {
-		return nil, errors.New("the source assigned this partition twice")
+		return nil, false, errors.New("the source assigned this partition twice")
 	}
-	if start != Position(stored) {
+	if storeKnows && start != Position(stored) {
 		// Counters belong to the store's positions; from elsewhere they would
 		// count some rows twice or not at all.
 		g.count = newCounters(len(e.plan.Nodes))
@@ -179,7 +210,7 @@ func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node
 	}
 	g.lanes[name] = l
 	g.order = append(g.order, l)
-	return l, nil
+	return l, storeKnows, nil
 }
 
 func upstreamOf(n, src *Node) bool {

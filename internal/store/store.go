@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -364,6 +365,32 @@ func (s *Store) Commit(cp Checkpoint) error {
 		}
 		return nil
 	})
+}
+
+// Begin durably notes where the first reading of partitions starts; the zero Position means the source's own start. A partition
+// that the store knows stays as it is. Seq, counters and state stay too: from here on they tell what has been done since
+// that start. Errors are those of Commit.
+func (s *Store) Begin(positions map[string]Position) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	old := s.head.Load()
+	if err := (&Checkpoint{Seq: old.Seq + 1, Positions: positions}).check(old.Seq); err != nil {
+		return fmt.Errorf("store: begin: %w", err)
+	}
+	next := *old
+	next.Positions = maps.Clone(old.Positions)
+	for name, p := range positions {
+		if _, known := old.Positions[name]; !known {
+			next.Positions[name] = p
+		}
+	}
+	if len(next.Positions) == len(old.Positions) {
+		return nil
+	}
+	return s.update(&next, func(*bbolt.Bucket) error { return nil })
 }
 
 // Forget durably removes the position and the state of partitions: an operator's reset. Counters and Seq stay. Errors are

@@ -1007,3 +1007,21 @@ func BenchmarkCommitBesideSnapshots(b *testing.B) {
 		}
 	}
 }
+
+// Begin notes a start once, and what is known already stays.
+func TestBegin(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := mustOpen(t, path)
+	require.NoError(t, s.Begin(positions("new", 0, "held", 7)))
+	require.NoError(t, s.Commit(Checkpoint{Seq: 1, Positions: positions("held", 9), Counters: map[string]int64{"in": 2}}))
+	require.NoError(t, s.Begin(positions("held", 3, "later", 1)))
+	require.NoError(t, s.Begin(nil))
+	require.NoError(t, s.Close())
+
+	s = mustOpen(t, path)
+	saved, err := s.Load()
+	require.NoError(t, err)
+	require.Equal(t, Saved{Seq: 1, Positions: positions("new", 0, "held", 9, "later", 1), Counters: map[string]int64{"in": 2}}, saved)
+	require.NoError(t, s.Close())
+}
