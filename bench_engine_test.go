@@ -24,7 +24,7 @@ type benchSource struct {
 }
 
 func (s *benchSource) Name() string        { return "bench" }
-func (s *benchSource) Replay() leat.Replay { return leat.ReplayExact }
+func (s *benchSource) Replay() leat.ReplayKind { return leat.ReplayExact }
 func (s *benchSource) Commit(context.Context, leat.Checkpoint) error {
 	return nil
 }

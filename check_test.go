@@ -98,7 +98,7 @@ func TestCheckOfEmptyPipelines(t *testing.T) {
 func TestRequire(t *testing.T) {
 	t.Parallel()
 	for _, g := range []leat.Guarantee{leat.AtLeastOnce, leat.Idempotent, leat.ExactlyOnce} {
-		for _, replay := range []leat.Replay{leat.ReplayNone, leat.ReplaySimilar, leat.ReplayExact} {
+		for _, replay := range []leat.ReplayKind{leat.ReplayNone, leat.ReplaySimilar, leat.ReplayExact} {
 			for _, want := range []leat.Guarantee{leat.AtLeastOnce, leat.Idempotent, leat.ExactlyOnce} {
 				p := leat.New("p", leat.Config{Require: want})
 				src := source(nil)

@@ -119,7 +119,7 @@ func paced(n int, d time.Duration) func(context.Context, *leat.Batch[int], *leat
 // funcSource is a source of functions.
 type funcSource struct {
 	name   string
-	replay leat.Replay
+	replay leat.ReplayKind
 	run    func(ctx context.Context, in leat.Intake[int]) error
 	commit func(ctx context.Context, cp leat.Checkpoint) error
 
@@ -133,7 +133,7 @@ func source(run func(ctx context.Context, in leat.Intake[int]) error) *funcSourc
 }
 
 func (s *funcSource) Name() string        { return s.name }
-func (s *funcSource) Replay() leat.Replay { return s.replay }
+func (s *funcSource) Replay() leat.ReplayKind { return s.replay }
 func (s *funcSource) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

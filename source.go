@@ -166,18 +166,18 @@ type Validator interface {
 	Validate() error
 }
 
-// Replay says how faithfully a source reads a partition again (rule A2-2).
-type Replay uint8
+// ReplayKind says how faithfully a source reads a partition again (rule A2-2).
+type ReplayKind uint8
 
 // The kinds of replay, weakest first.
 const (
-	ReplayNone    Replay = iota // no second reading: HTTP, foreign messages
-	ReplaySimilar               // the same rows more or less, at other offsets: an SQL cursor
-	ReplayExact                 // the same rows at the same offsets: files, Kafka
+	ReplayNone    ReplayKind = iota // no second reading: HTTP, foreign messages
+	ReplaySimilar                   // the same rows more or less, at other offsets: an SQL cursor
+	ReplayExact                     // the same rows at the same offsets: files, Kafka
 )
 
 // Replayer is a small optional interface of sources; without it ReplayNone is
 // assumed.
 type Replayer interface {
-	Replay() Replay
+	Replay() ReplayKind
 }

@@ -80,7 +80,7 @@ func (s *MemSource[T]) Committed() map[string]leat.Position {
 func (s *MemSource[T]) Name() string { return s.name }
 
 // Replay implements leat.Replayer.
-func (s *MemSource[T]) Replay() leat.Replay { return leat.ReplayExact }
+func (s *MemSource[T]) Replay() leat.ReplayKind { return leat.ReplayExact }
 
 // Close implements io.Closer.
 func (s *MemSource[T]) Close() error {

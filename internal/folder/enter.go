@@ -112,7 +112,7 @@ func (f *Folder) enter(ctx context.Context, c candidate) (e *Entry, hashed int64
 		// It was refused before. Only a reason that is gone makes a new entry, or the
 		// ledger would grow with each start.
 		if x.fault != nil && old.Moved == "" {
-			f.log.Warn("a file is still refused", "file", c.name, "reason", x.fault)
+			f.log.Warn("a file is still refused", "file", c.name, "reason", forLog(x.fault))
 			f.stats.Unchanged++
 			return nil, x.hashed, nil
 		}
@@ -149,7 +149,7 @@ func (f *Folder) enter(ctx context.Context, c candidate) (e *Entry, hashed int64
 	switch e.Status {
 	case Failed:
 		f.stats.Failed++
-		f.log.Error("a file is refused", "file", e.Name, "error", e.Error)
+		f.log.Error("a file is refused; the ledger has the details", "file", e.Name, "error", forLog(x.fault))
 	case Skipped:
 		f.stats.Skipped++
 		f.log.Info("a file is skipped", "file", e.Name, "reason", e.Error, "rule", "D2")
@@ -261,4 +261,13 @@ func (f *Folder) examine(ctx context.Context, c candidate) (x exam, err error) {
 	}
 	x.extent, x.fault, err = f.c.Inspect(ctx, c.name, file, x.size)
 	return x, err
+}
+
+// forLog is a fault as logs may show it: without any of the file's text.
+func forLog(fault error) string {
+	var brief interface{ ForLog() string }
+	if errors.As(fault, &brief) {
+		return brief.ForLog()
+	}
+	return fault.Error()
 }

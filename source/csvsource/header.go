@@ -27,9 +27,20 @@ type binding struct {
 }
 
 // headerFault is why a file is refused whole: the same at each reading.
-type headerFault string
+type headerFault struct {
+	msg  string
+	seen string // the line, where people need it; perhaps a row, in a file without header
+}
 
-func (f headerFault) Error() string { return string(f) }
+func (f *headerFault) Error() string {
+	if f.seen == "" {
+		return f.msg
+	}
+	return fmt.Sprintf("%s (header line: %q)", f.msg, f.seen)
+}
+
+// ForLog keeps what may be a row out of logs. The ledger has all of it.
+func (f *headerFault) ForLog() string { return f.msg }
 
 // readHeader reads the header line of a text and checks it against the contract:
 // each column of T must be there, once, in any order; other names are ignored. The
@@ -37,11 +48,11 @@ func (f headerFault) Error() string { return string(f) }
 func readHeader(c *csvtext.Cutter, t *row.Type) (*header, error) {
 	raw, names, err := c.Header()
 	if err == io.EOF {
-		return nil, headerFault("the file has no header line: it is empty")
+		return nil, &headerFault{msg: "the file has no header line: it is empty"}
 	}
 	var format csvtext.FormatError
 	if errors.As(err, &format) {
-		return nil, headerFault(format)
+		return nil, &headerFault{msg: string(format)}
 	}
 	if err != nil {
 		return nil, err
@@ -72,7 +83,7 @@ func readHeader(c *csvtext.Cutter, t *row.Type) (*header, error) {
 		if len(seen) > 500 {
 			seen = seen[:500] + "…"
 		}
-		return nil, headerFault(fmt.Sprintf("the header is refused: %s (header line: %q)", strings.Join(faults, "; "), seen))
+		return nil, &headerFault{"the header is refused: " + strings.Join(faults, "; "), seen}
 	}
 	slices.SortFunc(h.columns, func(a, b binding) int { return a.field - b.field })
 	for i := range t.Origins {

@@ -118,7 +118,7 @@ func (r *reader[T]) records(ctx context.Context, f *folder.Reading) error {
 // disk or the network.
 func isDamage(err error) bool {
 	var damage *errText
-	var header headerFault
+	var header *headerFault
 	return errors.As(err, &damage) || errors.As(err, &header) || errors.Is(err, folder.ErrChanged)
 }
 

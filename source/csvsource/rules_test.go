@@ -150,6 +150,8 @@ func TestRefusedHeaderIsTriedAgain(t *testing.T) {
 	w.must(w.config())
 	require.Equal(t, []string{"a.csv failed", "b.csv ok"}, w.statuses())
 	require.Equal(t, `the header is refused: it misses the columns "text" (header line: "id")`, w.ledger()[0].Error)
+	require.Contains(t, w.log.String(), `it misses the columns`)
+	require.NotContains(t, w.log.String(), "header line", "a file without header has a row there: logs hold no payload")
 	require.Equal(t, Stats{OK: 1, Failed: 1}, w.stats)
 	w.must(w.config())
 	require.Len(t, w.ledger(), 2, "no new entry for the same refusal")

@@ -35,7 +35,7 @@ func (s *Source[T]) Name() string { return s.config.name() }
 func (s *Source[T]) Validate() error { return s.config.faults() }
 
 // Replay implements leat.Replayer: rows come again at the same offsets.
-func (s *Source[T]) Replay() leat.Replay { return leat.ReplayExact }
+func (s *Source[T]) Replay() leat.ReplayKind { return leat.ReplayExact }
 
 // intake is leat.Intake as far as it is used.
 type intake[T any] interface {
