@@ -23,7 +23,7 @@ type benchSource struct {
 	total int
 }
 
-func (s *benchSource) Name() string        { return "bench" }
+func (s *benchSource) Name() string            { return "bench" }
 func (s *benchSource) Replay() leat.ReplayKind { return leat.ReplayExact }
 func (s *benchSource) Commit(context.Context, leat.Checkpoint) error {
 	return nil

@@ -132,7 +132,7 @@ func source(run func(ctx context.Context, in leat.Intake[int]) error) *funcSourc
 	return &funcSource{name: "func", replay: leat.ReplayExact, run: run}
 }
 
-func (s *funcSource) Name() string        { return s.name }
+func (s *funcSource) Name() string            { return s.name }
 func (s *funcSource) Replay() leat.ReplayKind { return s.replay }
 func (s *funcSource) Close() error {
 	s.mu.Lock()

@@ -288,7 +288,7 @@ func (w *world) hasLate() bool  { return w.pick(4, "late") > 0 }
 
 type worldSource struct{ w *world }
 
-func (s *worldSource) Name() string        { return "src" }
+func (s *worldSource) Name() string            { return "src" }
 func (s *worldSource) Replay() leat.ReplayKind { return leat.ReplayExact }
 
 // Offsets have gaps: row i is at offset 3i+1 (rule A2).
