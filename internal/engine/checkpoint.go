@@ -102,10 +102,10 @@ func (g *generation) checkpoints() error {
 	}
 }
 
-// reason is why a call to the outside failed: when the generation died meanwhile,
+// whyFailed is why a call to the outside failed: when the generation died meanwhile,
 // that cut it off. It is not for the store's errors: after one, what is saved is
 // not known, so there is nothing to go back to.
-func (g *generation) reason(err error) error {
+func (g *generation) whyFailed(err error) error {
 	if dead := g.cause(); dead != nil {
 		return dead
 	}
@@ -320,7 +320,7 @@ func (g *generation) completeCuts() error {
 
 	start := time.Now()
 	if err := e.letters.sync(g.ctx); err != nil { // rule B3-1
-		return g.reason(err)
+		return g.whyFailed(err)
 	}
 	cp := store.Checkpoint{Seq: last.seq, Positions: map[string]store.Position{}, Counters: e.storeCounters(count)}
 	for _, l := range last.lanes {
@@ -342,12 +342,7 @@ func (g *generation) completeCuts() error {
 		return &Error{Offset: -1, Err: fmt.Errorf("the state folder %s can't be written; the sinks keep what they committed, the rest is read again at the next start: %w", e.cfg.StateDir, err)}
 	}
 	e.saved.Seq, e.saved.Counters = cp.Seq, cp.Counters
-	e.mu.Lock() // a source may be assigning partitions (rule H5)
-	if e.saved.Positions == nil {
-		e.saved.Positions = map[string]store.Position{}
-	}
-	maps.Copy(e.saved.Positions, cp.Positions)
-	e.mu.Unlock()
+	e.remember(cp.Positions)
 
 	for _, n := range e.plan.Nodes {
 		if n.Kind != KindSource {
@@ -363,7 +358,7 @@ func (g *generation) completeCuts() error {
 			return guard(func() error { return n.Source.Commit(g.ctx, own) })
 		})
 		if err != nil {
-			return g.reason(wrap(n, "", fmt.Errorf("told of checkpoint %d: %w", last.seq, asRewind(err))))
+			return g.whyFailed(wrap(n, "", fmt.Errorf("told of checkpoint %d: %w", last.seq, asRewind(err))))
 		}
 	}
 	g.mu.Lock()

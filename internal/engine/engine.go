@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -166,6 +167,18 @@ func (e *Engine) run() (err error) {
 			return fmt.Errorf("stopped while recovering; what is not committed is read again at the next start: %w", back.cause)
 		}
 	}
+}
+
+// remember keeps saved.Positions what the store holds. Seq and Counters are the
+// checkpoint loop's alone; positions are also read while a source assigns
+// partitions (rule H5).
+func (e *Engine) remember(positions map[string]store.Position) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.saved.Positions == nil {
+		e.saved.Positions = map[string]store.Position{}
+	}
+	maps.Copy(e.saved.Positions, positions)
 }
 
 // rewind is the outcome of a generation that ends in another one (rule E8).

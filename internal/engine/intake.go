@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 
 	"github.com/leatgo/leat/internal/failpoint"
 	"github.com/leatgo/leat/internal/store"
@@ -113,12 +112,7 @@ func (e *Engine) begin(fresh map[string]store.Position) error {
 	if err != nil {
 		return &Error{Offset: -1, Err: fmt.Errorf("the state folder %s can't be written: %w", e.cfg.StateDir, err)}
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.saved.Positions == nil {
-		e.saved.Positions = map[string]store.Position{}
-	}
-	maps.Copy(e.saved.Positions, fresh)
+	e.remember(fresh)
 	return nil
 }
 
