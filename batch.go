@@ -33,6 +33,7 @@ type Checkpoint struct {
 	Seq       uint64              // grows from cut to cut; after a crash the numbers of cuts that were not complete come again
 	Positions map[string]Position // by partition; a partition of which nothing is known is missing
 	Force     bool                // the sink may not answer "not yet" (rule E9)
+	CaughtUp  bool                // the sources had nothing more to send: a good moment to answer "done"
 }
 
 // Origin is where one record came from. Fields that a source has no use for

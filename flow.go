@@ -138,7 +138,7 @@ func To[T any](f Flow[T], sinks ...Sink[T]) {
 }
 
 func publicCheckpoint(cp engine.Checkpoint) Checkpoint {
-	out := Checkpoint{Seq: cp.Seq, Force: cp.Force, Positions: make(map[string]Position, len(cp.Positions))}
+	out := Checkpoint{Seq: cp.Seq, Force: cp.Force, CaughtUp: cp.CaughtUp, Positions: make(map[string]Position, len(cp.Positions))}
 	for name, p := range cp.Positions {
 		out.Positions[name] = Position(p)
 	}

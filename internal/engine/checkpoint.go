@@ -16,6 +16,7 @@ import (
 type cut struct {
 	seq    uint64
 	force  bool
+	caught bool // the sources have nothing more for now
 	lanes  []laneCut
 	count  counters // of sources and stages; sinks add theirs when they pass it
 	deltas []store.Delta
@@ -70,7 +71,7 @@ func (g *generation) checkpoints() error {
 		case <-timer.C:
 			timer.Reset(e.cfg.CheckpointEvery)
 			if final == nil && (g.hasMoved() || g.hasDeferred()) {
-				if _, err := g.take(g.stateWaiting() > maxPendingState); err != nil {
+				if _, err := g.take(g.stateWaiting() > maxPendingState, false); err != nil {
 					return err
 				}
 			}
@@ -86,7 +87,7 @@ func (g *generation) checkpoints() error {
 			}
 		case g.drained():
 			// Rule A7: everything read is delivered; nothing comes any more.
-			c, err := g.take(true)
+			c, err := g.take(true, true)
 			if err != nil {
 				return err
 			}
@@ -95,7 +96,7 @@ func (g *generation) checkpoints() error {
 			}
 		case g.caughtUpNow():
 			// Rule A6: the source has nothing more for now.
-			if _, err := g.take(false); err != nil {
+			if _, err := g.take(false, true); err != nil {
 				return err
 			}
 		}
@@ -166,7 +167,7 @@ func (g *generation) caughtUpNow() bool {
 		}
 	}
 	g.caughtUp = false
-	return g.moved
+	return g.moved || len(g.cuts) > 0 // a sink may have deferred, or be about to
 }
 
 func (g *generation) isComplete(c *cut) bool {
@@ -177,7 +178,7 @@ func (g *generation) isComplete(c *cut) bool {
 
 // take makes a cut while no lane is busy and puts it on every sink's queue.
 // New deliveries wait for it; handlers do not (rules E9, E10).
-func (g *generation) take(force bool) (*cut, error) {
+func (g *generation) take(force, caughtUp bool) (*cut, error) {
 	e := g.e
 	g.mu.Lock()
 	g.cutting = true
@@ -198,7 +199,7 @@ func (g *generation) take(force bool) (*cut, error) {
 		return nil, g.dead
 	}
 	e.seq++
-	c := &cut{seq: e.seq, force: force, count: g.count.clone()}
+	c := &cut{seq: e.seq, force: force, caught: caughtUp, count: g.count.clone()}
 	for _, l := range g.order {
 		c.lanes = append(c.lanes, laneCut{l, l.pos})
 	}
@@ -348,7 +349,7 @@ func (g *generation) completeCuts() error {
 		if n.Kind != KindSource {
 			continue
 		}
-		own := Checkpoint{Seq: last.seq, Force: last.force, Positions: map[string]Position{}}
+		own := Checkpoint{Seq: last.seq, Force: last.force, CaughtUp: last.caught, Positions: map[string]Position{}}
 		for _, l := range last.lanes {
 			if l.lane.source == n && l.pos.Known() {
 				own.Positions[l.lane.local] = l.pos

@@ -136,6 +136,7 @@ type Checkpoint struct {
 	Seq       uint64
 	Positions map[string]Position
 	Force     bool
+	CaughtUp  bool
 }
 
 // Chunk is a run of records that a source has read but not decoded.

@@ -256,7 +256,7 @@ func (w *worker) barrier(c *cut) error {
 	if err := failpoint.Hit("engine/before-commit"); err != nil {
 		return err
 	}
-	cp := Checkpoint{Seq: c.seq, Force: c.force, Positions: c.forSink(w.node)}
+	cp := Checkpoint{Seq: c.seq, Force: c.force, CaughtUp: c.caught, Positions: c.forSink(w.node)}
 	start := time.Now()
 	var done bool
 	err := e.retry(g.ctx, w.node.Name, "", nil, func() error {
