@@ -68,6 +68,9 @@ var ErrAborted = engine.ErrAborted
 // ErrFenced is returned when another owner has taken a partition over (rule E3).
 var ErrFenced = engine.ErrFenced
 
+// ErrBreakerOpen is in the error of Run when too many rows were rejected (rule B7).
+var ErrBreakerOpen = engine.ErrBreakerOpen
+
 // Fenced is ErrFenced for these partitions only; the others go on.
 func Fenced(partitions ...string) error { return &engine.FencedError{Partitions: partitions} }
 

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -92,6 +94,7 @@ const (
 	DeadLetterRow Policy = iota // keep it with its bytes in the dead letters, go on
 	FailPartition               // stop the pipeline before the row
 	SkipRow                     // drop it; it is counted
+	RejectFile                  // refuse the whole file: Decode and Contract only, and a source of files
 )
 
 // Pipeline is a graph of sources, stages and sinks. Build it with From, Via,
@@ -190,6 +193,22 @@ func (p *Pipeline) Check() error {
 		}
 		if n.engine.Kind != engine.KindSink && !used[n.engine] {
 			fault("nothing reads %q: end the flow with To", name)
+		}
+	}
+	for _, class := range slices.Sorted(maps.Keys(c.OnReject)) {
+		if c.OnReject[class] > RejectFile {
+			fault("Config.OnReject[%s]: there is no policy %d", class, c.OnReject[class])
+		}
+		if c.OnReject[class] != RejectFile {
+			continue
+		}
+		if class != Decode && class != Contract {
+			fault("rule B2: Config.OnReject[%s] is RejectFile: a file can be refused for rows of class Decode and Contract only", class)
+		}
+		for _, n := range p.nodes {
+			if f, ok := n.impl.(FileRejecter); n.engine.Kind == engine.KindSource && (!ok || !f.CanRejectFiles()) {
+				fault("rule B2: Config.OnReject[%s] is RejectFile, but %s reads no files, or can't refuse one", class, n.engine.Name)
+			}
 		}
 	}
 	faults = append(faults, p.checkPaths()...)

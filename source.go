@@ -105,7 +105,10 @@ func (in Intake[T]) Assign(partitions ...Partition) (map[string]Position, error)
 // Send hands a chunk in and blocks while the pipeline's budget is used up
 // (rule A5). After an error the source must stop: the context has ended or the
 // pipeline has failed. The engine owns the chunk's memory until Release.
-func (in Intake[T]) Send(c Chunk[T]) error {
+func (in Intake[T]) Send(c Chunk[T]) error { return in.in.Send(erase(c)) }
+
+// erase hides the row type.
+func erase[T any](c Chunk[T]) *engine.Chunk {
 	ec := &engine.Chunk{
 		Partition: c.Partition, First: c.First, Next: c.Next, Resume: c.Resume,
 		Bytes: c.Bytes, Release: c.Release,
@@ -126,7 +129,7 @@ func (in Intake[T]) Send(c Chunk[T]) error {
 		}
 		return (*erased[T])(out), nil
 	}
-	return in.in.Send(ec)
+	return ec
 }
 
 // Held tells whether the engine wants no more of this partition for now: it is
@@ -145,6 +148,21 @@ func (in Intake[T]) Ahead(partition string) Offset { return in.in.Ahead(partitio
 // checkpoint as soon as that has drained, instead of waiting for the timer
 // (rule A6).
 func (in Intake[T]) CaughtUp() { in.in.CaughtUp() }
+
+// RejectsFiles tells whether Config.OnReject asks for RejectFile: a source of files
+// then passes each file to Try before it sends any of it (rule B2).
+func (in Intake[T]) RejectsFiles() bool { return in.in.RejectsFiles() }
+
+// Try decodes a chunk and runs it through the stages behind the source, up to those
+// that wait for I/O or keep state. Nothing is delivered, counted or kept, and the
+// chunk is released. faults counts the rows that would be rejected with a class whose
+// policy is RejectFile; first is why the first of them would be, with its line.
+//
+// It may be called for any chunk between Assign and the end of Run, also concurrently
+// with itself; err is as Send's.
+func (in Intake[T]) Try(ctx context.Context, c Chunk[T]) (faults int, first, err error) {
+	return in.in.Try(ctx, erase(c))
+}
 
 // Env is what a source or sink gets to know about its surroundings.
 type Env struct {
@@ -175,6 +193,12 @@ const (
 	ReplaySimilar                   // the same rows more or less, at other offsets: an SQL cursor
 	ReplayExact                     // the same rows at the same offsets: files, Kafka
 )
+
+// FileRejecter is a small optional interface of sources of files: they pass each file
+// to Intake.Try, so that Config.OnReject may say RejectFile (rule B2).
+type FileRejecter interface {
+	CanRejectFiles() bool
+}
 
 // Replayer is a small optional interface of sources; without it ReplayNone is
 // assumed.

@@ -54,9 +54,9 @@ func (b *breaker) good(n int) {
 func (b *breaker) bad() error {
 	b.push(true)
 	if b.seen >= b.least && float64(b.rejected) > b.share*float64(b.seen) {
-		return fmt.Errorf("circuit breaker: %d of the last %d rows were rejected, more than the share of %g (rule B7); "+
+		return fmt.Errorf("%w: %d of the last %d rows were rejected, more than the share of %g (rule B7); "+
 			"nothing after the last checkpoint is kept; look at the dead letters, mend the input or the contract, or set Config.Breaker",
-			b.rejected, b.seen, b.share)
+			ErrBreakerOpen, b.rejected, b.seen, b.share)
 	}
 	return nil
 }

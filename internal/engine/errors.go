@@ -9,6 +9,9 @@ import (
 var (
 	ErrAborted = errors.New("open commit aborted")
 	ErrFenced  = errors.New("fenced: another owner has the partition")
+
+	// ErrBreakerOpen: too many rows were rejected (rule B7).
+	ErrBreakerOpen = errors.New("circuit breaker")
 )
 
 type transient struct{ err error }

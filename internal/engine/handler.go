@@ -17,7 +17,8 @@ type passage struct {
 	lane   *lane
 	ticket uint64
 	chunk  *Chunk
-	sent   int // messages sent for it; Send, then one watcher at a time
+	trial  bool // nothing of it is delivered (Intake.Try)
+	sent   int  // messages sent for it; Send, then one watcher at a time
 	state  atomic.Int32
 
 	records int     // in the chunk, rejected ones included
@@ -139,8 +140,8 @@ func (g *generation) process(ctx context.Context, p *passage) error {
 			g.merge(p, n)
 		case KindStage:
 			in := p.input(n)
-			if in == nil {
-				continue
+			if in == nil || p.trial && n.Stage.Blocking {
+				continue // a trial does no I/O and sees nothing behind it
 			}
 			if n.Stage.Blocking {
 				slot.give()

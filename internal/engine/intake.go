@@ -306,7 +306,7 @@ func (g *generation) admit(ctx context.Context, bytes int64) error {
 
 // charge adds what stages have made out of a batch (rule A5); it never waits.
 func (g *generation) charge(p *passage, bytes int64) {
-	if bytes <= 0 {
+	if bytes <= 0 || p.trial {
 		return
 	}
 	p.charge.Add(bytes)

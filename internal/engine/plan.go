@@ -259,6 +259,7 @@ const (
 	PolicyDeadLetter Policy = iota
 	PolicyFail
 	PolicySkip
+	PolicyRejectFile
 )
 
 // prepare computes what the engine wants to know about the graph.

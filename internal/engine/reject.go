@@ -65,7 +65,9 @@ func (l *letters) refuse(ctx context.Context, c *Chunk, n *Node, rows []Reject) 
 	var keep []Reject
 	for _, r := range rows {
 		switch l.e.cfg.Policy(r.Class) {
-		case PolicyDeadLetter:
+		// A row that only delivery found at fault, behind the reach of Try, or in a file
+		// of which some rows were delivered before the policy was set: it is kept.
+		case PolicyDeadLetter, PolicyRejectFile:
 			keep = append(keep, r)
 		case PolicyFail:
 			o := locate(c, []int{r.Record})[0]
