@@ -1,32 +1,20 @@
 package jsonlines
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
-
-func TestMain(m *testing.M) {
-	if path := os.Getenv("LEAT_JSONLINES_KILL_HELPER"); path != "" {
-		appendUntilKilled(path)
-		return
-	}
-	os.Exit(m.Run())
-}
 
 func newPath(t *testing.T) string { return filepath.Join(t.TempDir(), "state", "letters.jsonl") }
 
@@ -539,94 +527,6 @@ func TestConcurrentUse(t *testing.T) {
 		}
 	}
 	require.Equal(t, 4*100*2, total)
-}
-
-// padding makes some lines longer than the buffer.
-func padding(n int) int {
-	if n%29 == 28 {
-		return bufferSize + n
-	}
-	return n % 7 * 500
-}
-
-// appendUntilKilled is the helper process: it goes on where the log ends and says what it has synced, for ever.
-func appendUntilKilled(path string) {
-	fail := func(err error) {
-		if err != nil {
-			fmt.Println("error:", err)
-			os.Exit(1)
-		}
-	}
-	l, err := Open(path)
-	fail(err)
-	next := 0
-	files, err := Files(path)
-	fail(err)
-	for _, f := range files {
-		fail(Scan(f, func([]byte) error { next++; return nil }))
-	}
-	for {
-		for range 1 + next%5 {
-			fail(l.Append(fmt.Appendf(nil, "{\"n\":%d,\"pad\":%q}\n", next, strings.Repeat("x", padding(next)))))
-			next++
-		}
-		fail(l.Sync())
-		fmt.Println(next)
-		if l.Size() > 1<<20 {
-			fail(l.Rotate())
-		}
-	}
-}
-
-func TestKilledBetweenSyncs(t *testing.T) {
-	t.Parallel()
-	exe, err := os.Executable()
-	require.NoError(t, err)
-	path := newPath(t)
-	rounds := 15
-	if os.Getenv("LEAT_LONG") == "1" {
-		rounds = 300
-	}
-	rng := rand.New(rand.NewPCG(5, 6))
-	acked := 0
-	for round := range rounds {
-		cmd := exec.Command(exe, "-test.run=^$")
-		cmd.Env = append(os.Environ(), "LEAT_JSONLINES_KILL_HELPER="+path)
-		out, err := cmd.StdoutPipe()
-		require.NoError(t, err)
-		require.NoError(t, cmd.Start())
-		in := bufio.NewScanner(out)
-		for left := 1 + rng.IntN(20); in.Scan(); left-- {
-			if left == 0 {
-				// SIGKILL lands somewhere in the next lines; what is said until then still counts.
-				require.NoError(t, cmd.Process.Kill())
-			}
-			acked, err = strconv.Atoi(in.Text())
-			require.NoError(t, err, in.Text())
-		}
-		_ = cmd.Wait()
-
-		require.NoError(t, mustOpen(t, path).Close())
-		whole := read(t, path)
-		require.True(t, whole == "" || strings.HasSuffix(whole, "\n"))
-		files, err := Files(path)
-		require.NoError(t, err)
-		n := 0
-		for _, f := range files {
-			for _, line := range scan(t, f) {
-				var got struct {
-					N   int
-					Pad string
-				}
-				require.NoError(t, json.Unmarshal([]byte(line), &got))
-				require.Equal(t, n, got.N)
-				require.Len(t, got.Pad, padding(n))
-				n++
-			}
-		}
-		require.GreaterOrEqual(t, n, acked, "rule B3: round %d: synced lines are there", round)
-	}
-	t.Logf("%d kills, %d lines", rounds, acked)
 }
 
 func FuzzOpen(f *testing.F) {

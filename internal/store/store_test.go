@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -11,11 +10,9 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -23,14 +20,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 )
-
-func TestMain(m *testing.M) {
-	if path := os.Getenv("LEAT_STORE_KILL_HELPER"); path != "" {
-		commitUntilKilled(path)
-		return
-	}
-	os.Exit(m.Run())
-}
 
 func newPath(t *testing.T) string { return filepath.Join(t.TempDir(), "state", "checkpoints.db") }
 
@@ -770,83 +759,6 @@ func TestFileStaysSoundAndBounded(t *testing.T) {
 	info, err := s.file.Stat()
 	require.NoError(t, err)
 	require.Less(t, info.Size(), int64(64<<20))
-}
-
-// commitUntilKilled is the helper process: it commits and says so, for ever.
-func commitUntilKilled(path string) {
-	s, err := Open(context.Background(), path, nil)
-	if err != nil {
-		fmt.Println("error:", err)
-		os.Exit(1)
-	}
-	saved, err := s.Load()
-	if err != nil {
-		fmt.Println("error:", err)
-		os.Exit(1)
-	}
-	for seq := saved.Seq + 1; ; seq++ {
-		err := s.Commit(Checkpoint{
-			Seq:       seq,
-			Positions: positions("a", int(seq), "b", int(seq)),
-			Counters:  map[string]int64{"in": int64(seq)},
-			Deltas: []Delta{
-				{Stage: "s", Partition: "a", Blob: []byte(strconv.FormatUint(seq, 10)), Full: seq%7 == 0},
-				{Stage: "s", Partition: "b", Blob: bytes.Repeat([]byte{byte(seq)}, int(seq%5)*3000), Full: true},
-			},
-		})
-		if err != nil {
-			fmt.Println("error:", err)
-			os.Exit(1)
-		}
-		fmt.Println(seq)
-	}
-}
-
-func TestKilledBetweenCommits(t *testing.T) {
-	t.Parallel()
-	exe, err := os.Executable()
-	require.NoError(t, err)
-	path := newPath(t)
-	rounds := 15
-	if os.Getenv("LEAT_LONG") == "1" {
-		rounds = 300
-	}
-	rng := rand.New(rand.NewPCG(5, 6))
-	var acked uint64
-	for round := range rounds {
-		cmd := exec.Command(exe, "-test.run=^$")
-		cmd.Env = append(os.Environ(), "LEAT_STORE_KILL_HELPER="+path)
-		out, err := cmd.StdoutPipe()
-		require.NoError(t, err)
-		require.NoError(t, cmd.Start())
-		in := bufio.NewScanner(out)
-		for left := 1 + rng.IntN(20); in.Scan(); left-- {
-			if left == 0 {
-				// SIGKILL lands somewhere in the next commits; what they say until then still counts.
-				require.NoError(t, cmd.Process.Kill())
-			}
-			acked, err = strconv.ParseUint(in.Text(), 10, 64)
-			require.NoError(t, err, in.Text())
-		}
-		_ = cmd.Wait()
-
-		s := mustOpen(t, path)
-		saved, err := s.Load()
-		require.NoError(t, err)
-		require.GreaterOrEqual(t, saved.Seq, acked, "rule A3: round %d: an acknowledged checkpoint is there", round)
-		require.LessOrEqual(t, saved.Seq, acked+1)
-		seq := int(saved.Seq)
-		require.Equal(t, positions("a", seq, "b", seq), saved.Positions, "one checkpoint, not parts of two")
-		require.Equal(t, map[string]int64{"in": int64(seq)}, saved.Counters)
-		var pieces []string
-		for n := max(1, seq/7*7); n <= seq; n++ {
-			pieces = append(pieces, strconv.Itoa(n))
-		}
-		require.Equal(t, pieces, mustState(t, s, "s", "a"))
-		require.Equal(t, []string{strings.Repeat(string([]byte{byte(seq)}), seq%5*3000)}, mustState(t, s, "s", "b"))
-		require.NoError(t, s.Close())
-	}
-	t.Logf("%d kills, %d commits", rounds, acked)
 }
 
 func FuzzRecord(f *testing.F) {

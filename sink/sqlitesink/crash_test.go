@@ -1,11 +1,8 @@
 package sqlitesink
 
 import (
-	"bufio"
 	"context"
-	"fmt"
-	"os"
-	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,88 +11,66 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/killtest"
 )
 
-// TestMain turns the test binary into the process that gets killed.
-func TestMain(m *testing.M) {
-	if path := os.Getenv("SQLITESINK_CRASH"); path != "" {
-		crashing(path)
-		return
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { killtest.Main(m, map[string]func(dir string){"load": load}) }
 
-// crashing loads rows for ever, from where the positions say, and tells the
-// parent of every commit.
-func crashing(path string) {
+func killedDB(dir string) string { return filepath.Join(dir, "v.db") }
+
+// load commits rows, from where the positions say.
+func load(dir string) {
 	ctx := context.Background()
-	must := func(err error) {
-		if err != nil {
-			fmt.Println("error", err)
-			os.Exit(1)
-		}
-	}
-	s := New(Config[suelta]{Path: path, Table: "ventas"})
-	must(s.Open(ctx, env()))
+	s := New(Config[suelta]{Path: killedDB(dir), Table: "ventas"})
+	killtest.Must(s.Open(ctx, env()))
 	at, err := s.Restore(ctx, []string{"p"})
-	must(err)
+	killtest.Must(err)
 	next := at["p"].Next
 	rows := make([]suelta, 50)
-	for {
+	for killtest.More() {
 		for range 3 {
 			for i := range rows {
 				rows[i] = suelta{next, strings.Repeat("x", int(next%500))}
 				next++
 			}
-			must(s.write(ctx, rows))
+			killtest.Must(s.write(ctx, rows))
 		}
 		_, err := s.Commit(ctx, upTo(next))
-		must(err)
-		fmt.Println("commit", next)
+		killtest.Must(err)
+		killtest.Ack(next)
 	}
+	killtest.Must(s.Close())
+}
+
+// requireWhole checks what a kill has left.
+func requireWhole(t *testing.T, dir string, acked int64) {
+	t.Helper()
+	path := killedDB(dir)
+	s := open(t, Config[suelta]{Path: path}) // takes part in recovery, as the next life does
+	at, err := s.Restore(t.Context(), []string{"p"})
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	if at["p"].Known() {
+		assert.Equal(t, leat.Position{Next: at["p"].Next, Log: "log"}, at["p"])
+	}
+	require.GreaterOrEqual(t, at["p"].Next, acked, "A3: a reported commit is durable")
+
+	want := "int " + strconv.FormatInt(at["p"].Next, 10)
+	got := ask(t, path, `SELECT (SELECT count(*) FROM ventas), (SELECT count(DISTINCT id) FROM ventas), (SELECT ifnull(max(id), -1) + 1 FROM ventas)`)
+	require.Equal(t, [][]string{{want, want, want}}, got, "E1: rows, distinct rows and the last row agree with the position")
+	require.Equal(t, [][]string{{"text ok"}}, ask(t, path, "PRAGMA integrity_check"))
 }
 
 // E1: rows and position agree whenever the process is killed, and what was
 // reported as committed is there.
-func TestKill9(t *testing.T) {
+func TestKill(t *testing.T) {
 	t.Parallel()
-	path := dbPath(t)
-	reported := int64(0)
-	for round := range 8 {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), "SQLITESINK_CRASH="+path)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.StdoutPipe()
-		require.NoError(t, err)
-		require.NoError(t, cmd.Start())
-		lines := bufio.NewScanner(out)
-		for range 2 + 3*round {
-			require.True(t, lines.Scan(), "the process ended by itself")
-			n, err := strconv.ParseInt(strings.TrimPrefix(lines.Text(), "commit "), 10, 64)
-			require.NoError(t, err, lines.Text())
-			reported = n
-		}
-		require.NoError(t, cmd.Process.Kill())
-		for lines.Scan() {
-			if n, err := strconv.ParseInt(strings.TrimPrefix(lines.Text(), "commit "), 10, 64); err == nil {
-				reported = n
-			}
-		}
-		_ = cmd.Wait()
+	dir := t.TempDir()
+	killtest.Kill(t, "load", dir, 8, func(t *testing.T, acked int64) { requireWhole(t, dir, acked) })
+}
 
-		got := ask(t, path, `SELECT (SELECT count(*) FROM ventas), (SELECT count(DISTINCT id) FROM ventas), (SELECT ifnull(max(id), -1) + 1 FROM ventas), next_offset FROM leat_positions`)
-		require.Len(t, got, 1)
-		for _, n := range got[0] {
-			require.Equal(t, got[0][3], n, "rows, distinct rows, last row and position: %v", got[0])
-		}
-		next, err := strconv.ParseInt(strings.TrimPrefix(got[0][3], "int "), 10, 64)
-		require.NoError(t, err)
-		require.GreaterOrEqual(t, next, reported, "A3: a reported commit is durable")
-		require.Equal(t, [][]string{{"text ok"}}, ask(t, path, "PRAGMA integrity_check"))
-	}
-	s := open(t, Config[suelta]{Path: path})
-	at, err := s.Restore(t.Context(), []string{"p"})
-	require.NoError(t, err)
-	assert.GreaterOrEqual(t, at["p"].Next, reported)
-	assert.Equal(t, leat.Position{Next: at["p"].Next, Log: "log"}, at["p"])
+// E1: the same at every system call of opening, three commits and closing.
+func TestKillAtEverySyscall(t *testing.T) {
+	t.Parallel()
+	killtest.EverySyscall(t, "load", 3, requireWhole)
 }
