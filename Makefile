@@ -25,7 +25,7 @@ lint: ## staticcheck, and golangci-lint where it is installed
 model: ## the model checker with SEEDS seeds (default 20000)
 	go test -run 'TestModel$$' -model.seeds $(SEEDS) -v .
 
-kill: ## ventas killed with kill -9, 500 times
+kill: ## ventas killed with kill -9, 2,000 times
 	LEAT_LONG=1 go test -run Kill -v -timeout 60m ./examples/ventas
 
 fuzz: ## every fuzz target for 30 s

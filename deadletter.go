@@ -30,7 +30,8 @@ type DeadLetter struct {
 	Source    string            `json:"source"`
 	Partition string            `json:"partition"`
 	Offset    Offset            `json:"offset"`
-	Ordinal   int               `json:"ordinal,omitempty"` // among the rows made from one record
+	Ordinal   int               `json:"ordinal,omitempty"` // among the rows made from one record, as they came to Node
+	Without   []LetterStep      `json:"without,omitempty"` // rows of the record that nodes before Node had refused
 	File      string            `json:"file,omitempty"`
 	Line      int64             `json:"line,omitempty"`
 	Topic     string            `json:"topic,omitempty"`
@@ -40,6 +41,13 @@ type DeadLetter struct {
 	Raw       []byte            `json:"raw,omitempty"`    // the original bytes, base64 in JSON
 	Sink      string            `json:"sink,omitempty"`   // when one sink of several refused it
 	Row       json.RawMessage   `json:"row,omitempty"`    // when the row was decoded
+	Arrived   time.Time         `json:"arrived,omitzero"` // the record, at its log or in its folder
+
+	// Of a letter that was replayed and refused again; see Replay. Path is the way that
+	// is left to the row; without it, that is Node and Ordinal.
+	FirstPartition string       `json:"first_partition,omitempty"` // where the record was first read
+	FirstOffset    Offset       `json:"first_offset,omitempty"`
+	Path           []LetterStep `json:"path,omitempty"`
 }
 
 // DeadLetterLog is an append log of dead letters. It takes no barriers and is
@@ -232,7 +240,14 @@ func (e erasedLetters) Append(ctx context.Context, letters []engine.Letter) erro
 			Attempt: l.Attempt, Source: l.Source, Partition: l.Origin.Partition, Offset: l.Origin.Offset,
 			Ordinal: l.Ordinal, File: l.Origin.File, Line: l.Origin.Line, Topic: l.Origin.Topic,
 			Key: l.Origin.Key, Headers: l.Origin.Headers, Header: l.Origin.Header, Raw: l.Origin.Raw,
-			Sink: l.Sink, Row: l.Row,
+			Sink: l.Sink, Row: l.Row, Arrived: l.Origin.Time,
+			FirstPartition: l.FirstPartition, FirstOffset: l.FirstOffset,
+		}
+		for _, step := range l.Path {
+			out[i].Path = append(out[i].Path, LetterStep(step))
+		}
+		for _, step := range l.Without {
+			out[i].Without = append(out[i].Without, LetterStep(step))
 		}
 	}
 	return e.log.Append(ctx, out)

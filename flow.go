@@ -34,6 +34,12 @@ func From[T any](p *Pipeline, src Source[T]) Flow[T] {
 	if r, ok := src.(Replayer); ok {
 		n.engine.Source.Replay = engine.Replay(r.Replay())
 	}
+	if d, ok := src.(LetterDecoder[T]); ok {
+		n.decode = func(c *engine.Chunk, letters []DeadLetter, fault error) engine.Batch {
+			return decodeLetters(d, c, letters, fault)
+		}
+		n.decodable = func(l DeadLetter) error { return decodeLetter(d, l, &Batch[T]{}, 0) }
+	}
 	if c, ok := src.(io.Closer); ok {
 		n.engine.Source.Close = c.Close
 	}

@@ -37,12 +37,23 @@ func TestWhatTheRootLinks(t *testing.T) {
 // Adapters link their own driver and no other.
 func TestWhatAdaptersLink(t *testing.T) {
 	t.Parallel()
-	drivers := []string{"zombiezen.com/go/sqlite", "modernc.org/sqlite", "github.com/go-playground/validator/v10", "github.com/klauspost/compress", "github.com/stretchr/testify", "go.uber.org/goleak"}
+	drivers := []string{
+		"zombiezen.com/go/sqlite", "modernc.org/sqlite", "github.com/go-playground/validator/v10", "github.com/klauspost/compress",
+		"github.com/parquet-go/parquet-go", "github.com/xitongsys/parquet-go", "github.com/apache/thrift", "google.golang.org/genproto",
+		"github.com/fsnotify/fsnotify", "github.com/nicholas-fedor/shoutrrr", "github.com/go-co-op/gocron/v2",
+		"github.com/stretchr/testify", "go.uber.org/goleak",
+	}
 	for pkg, own := range map[string][]string{
-		"source/csvsource": {"github.com/klauspost/compress"},
-		"sink/sqlitesink":  {"zombiezen.com/go/sqlite", "modernc.org/sqlite"},
-		"sink/jsonsink":    {},
-		"stage":            {"github.com/go-playground/validator/v10"},
+		"source/csvsource":                 {"github.com/klauspost/compress", "github.com/fsnotify/fsnotify"},
+		"sink/sqlitesink":                  {"zombiezen.com/go/sqlite", "modernc.org/sqlite"},
+		"sink/parquetsink":                 {"github.com/parquet-go/parquet-go", "github.com/klauspost/compress"},
+		"sink/parquetsink/xitongsysengine": {"github.com/xitongsys/parquet-go", "github.com/apache/thrift", "github.com/parquet-go/parquet-go", "github.com/klauspost/compress"},
+		"sink/csvsink":                     {"github.com/klauspost/compress"},
+		"sink/jsonsink":                    {"github.com/klauspost/compress"},
+		"stage":                            {"github.com/go-playground/validator/v10"},
+		"notify":                           {"github.com/nicholas-fedor/shoutrrr"},
+		"schedule":                         {"github.com/go-co-op/gocron/v2"},
+		"operate":                          {"github.com/klauspost/compress", "github.com/fsnotify/fsnotify"},
 	} {
 		out, err := exec.Command("go", "list", "-deps", "github.com/leatgo/leat/"+pkg).Output()
 		require.NoError(t, err)

@@ -114,6 +114,10 @@ type Pipeline struct {
 type node struct {
 	engine *engine.Node
 	impl   any
+
+	// Of a source with a LetterDecoder; see decodeLetters.
+	decode    func(c *engine.Chunk, letters []DeadLetter, fault error) engine.Batch
+	decodable func(l DeadLetter) error
 }
 
 // New starts a pipeline. The name keys positions, metrics and the state folder:
@@ -303,19 +307,28 @@ func Run(ctx context.Context, pipelines ...*Pipeline) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	plans := make([]*engine.Plan, len(pipelines))
+	for i, p := range pipelines {
+		plans[i] = p.plan()
+	}
+	return runPlans(ctx, pipelines, plans)
+}
+
+// runPlans runs pipelines by their plans.
+func runPlans(ctx context.Context, pipelines []*Pipeline, plans []*engine.Plan) error {
 	router := engine.NewRouter()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
 	handles := make([]*Handle, 0, len(pipelines))
-	for _, p := range pipelines {
-		h, err := p.mount(ctx, router)
+	for i, p := range pipelines {
+		h, err := p.mountPlan(ctx, router, plans[i])
 		if err != nil {
 			return err
 		}
 		handles = append(handles, h)
 	}
-	errs = make([]error, len(handles)+1)
+	errs := make([]error, len(handles)+1)
 	var wg sync.WaitGroup
 	for i, h := range handles {
 		wg.Go(func() {
@@ -357,18 +370,26 @@ func (h *Handle) Wait() error { return h.p.publicError(h.e.Wait()) }
 func (h *Handle) Stop() { h.e.Stop() }
 
 func (p *Pipeline) mount(ctx context.Context, router *message.Router) (*Handle, error) {
+	return p.mountPlan(ctx, router, p.plan())
+}
+
+func (p *Pipeline) mountPlan(ctx context.Context, router *message.Router, plan *engine.Plan) (*Handle, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.engine != nil {
-		return nil, fmt.Errorf("pipeline %s: it was run before; build a new one", p.name)
+		return nil, p.usedUp()
 	}
-	e := engine.New(ctx, p.plan())
+	e := engine.New(ctx, plan)
 	if err := e.Attach(router); err != nil {
 		e.Stop()
 		return nil, err
 	}
 	p.engine = e
 	return &Handle{p, e}, nil
+}
+
+func (p *Pipeline) usedUp() error {
+	return fmt.Errorf("pipeline %s: it was run before; build a new one", p.name)
 }
 
 func (p *Pipeline) plan() *engine.Plan {
@@ -405,7 +426,12 @@ func (p *Pipeline) plan() *engine.Plan {
 		Logger:        logger.With("pipeline", p.name),
 	}
 	if c.Observe != nil {
-		plan.Config.Observe = func(e engine.Event) { c.Observe(Event(e)) }
+		plan.Config.Observe = func(e engine.Event) {
+			if e.Kind == engine.EventStopped {
+				e.Err = p.publicError(e.Err) // as Run returns it
+			}
+			c.Observe(Event(e))
+		}
 	}
 	return plan
 }

@@ -11,7 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/sink/csvsink"
 	"github.com/leatgo/leat/sink/jsonsink"
+	"github.com/leatgo/leat/sink/parquetsink"
 	"github.com/leatgo/leat/sink/sqlitesink"
 )
 
@@ -43,8 +45,10 @@ func TestGuaranteeTable(t *testing.T) {
 		ID int `leat:"id"`
 	}
 	declared := map[string]leat.Guaranteed{
-		"sqlitesink": sqlitesink.New(sqlitesink.Config[row]{Path: "x.db", Table: "t"}),
-		"jsonsink":   jsonsink.New(jsonsink.Config[row]{Path: "x.jsonl"}),
+		"sqlitesink":  sqlitesink.New(sqlitesink.Config[row]{Path: "x.db", Table: "t"}),
+		"parquetsink": parquetsink.New(parquetsink.Config[row]{Dir: "lake"}),
+		"csvsink":     csvsink.New(csvsink.Config[row]{Dir: "lake"}),
+		"jsonsink":    jsonsink.New(jsonsink.Config[row]{Dir: "lake"}),
 	}
 	_, table, ok := strings.Cut(readme(t), "## Guarantees")
 	require.True(t, ok)

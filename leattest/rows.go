@@ -2,6 +2,7 @@ package leattest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -16,6 +17,7 @@ type MemSource[T any] struct {
 	batch   int
 	parts   [][]T
 	raw     func(T) []byte
+	parse   func([]byte) (T, error)
 	failAt  map[int64][]error
 	endless bool
 
@@ -53,6 +55,23 @@ func (s *MemSource[T]) Partitions(n int) *MemSource[T] {
 // Raw sets what a dead letter shows as the original bytes of a row. Defaults to
 // its %v form.
 func (s *MemSource[T]) Raw(f func(T) []byte) *MemSource[T] { s.raw = f; return s }
+
+// Parse sets how a row is made of its original bytes, so that dead letters can be
+// replayed. An error of f rejects the row.
+func (s *MemSource[T]) Parse(f func(raw []byte) (T, error)) *MemSource[T] { s.parse = f; return s }
+
+// DecodeLetter implements leat.LetterDecoder.
+func (s *MemSource[T]) DecodeLetter(l leat.DeadLetter, out *leat.Batch[T], record int) error {
+	if s.parse == nil {
+		return errors.New("Parse is not set")
+	}
+	if row, err := s.parse(l.Raw); err != nil {
+		out.Reject(record, leat.Decode, err)
+	} else {
+		out.Append(row, record)
+	}
+	return nil
+}
 
 // FailAt makes Run return err once, when it comes to this offset of any
 // partition. Called several times for one offset, it fails that often.

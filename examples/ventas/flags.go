@@ -7,6 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
+
+	"github.com/leatgo/leat/notify"
+	"github.com/leatgo/leat/schedule"
 )
 
 // options are what the flags say.
@@ -15,11 +19,17 @@ type options struct {
 	out            string
 	ownData        bool // no -in: the data are our own
 	generate, rows int
+	watch          time.Duration
+	maxScans       int
+	every          schedule.Spec
+	partition      bool
+	notify         string
 	log            string
 	json           bool
 }
 
 func (o options) database() string    { return filepath.Join(o.out, "ventas.db") }
+func (o options) lake() string        { return filepath.Join(o.out, "lake") }
 func (o options) state() string       { return filepath.Join(o.out, "state") }
 func (o options) sums() string        { return filepath.Join(o.state(), sumsFile) }
 func (o options) deadLetters() string { return filepath.Join(o.out, "dead-letters.jsonl") }
@@ -30,9 +40,14 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs := flag.NewFlagSet("ventas", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	in := fs.String("in", "", "`folder` of sales files; processed/ and failed/ lie beside it (default ventas-data/incoming, filled with 3 files)")
-	fs.StringVar(&o.out, "out", "", "`folder` for ventas.db, dead-letters.jsonl and state/ (default out/ beside the -in folder)")
+	fs.StringVar(&o.out, "out", "", "`folder` for ventas.db, lake/, dead-letters.jsonl and state/ (default out/ beside the -in folder)")
 	fs.IntVar(&o.generate, "generate", 0, "write so many `files` first; those that exist or were processed are left as they are")
 	fs.IntVar(&o.rows, "rows", 1000, "`rows` of each generated file, one in ten of them bad")
+	fs.DurationVar(&o.watch, "watch", 0, "go on and look for new files at this `interval`, until a signal comes; 0 is one pass")
+	fs.IntVar(&o.maxScans, "max-scans", 0, "with -watch, end after so many `scans` of the folder; 0 is never")
+	fs.TextVar(&o.every, "every", schedule.Spec{}, "make a pass at these `times` until a signal comes: a cron line (\"0 6 * * 1-5\") or a duration (\"15m\")")
+	fs.BoolVar(&o.partition, "partition", false, "write the lake by month: lake/mes=2025-01/")
+	fs.StringVar(&o.notify, "notify", "", "tell failures to this `URL`: http(s) gets {\"text\":…}; smtp://, slack:// and other forms of shoutrrr (default the log)")
 	fs.StringVar(&o.log, "log", "", "append the log to this `file` too")
 	fs.BoolVar(&o.json, "json", false, "end with one line of JSON about this run")
 	if err := fs.Parse(args); err != nil {
@@ -49,6 +64,14 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		wrong = fmt.Sprintf("-generate %d: it is a number of files", o.generate)
 	case o.rows < 1:
 		wrong = fmt.Sprintf("-rows %d: it is a number of rows, at least 1", o.rows)
+	case o.watch < 0:
+		wrong = fmt.Sprintf("-watch %v: it is the time between two scans", o.watch)
+	case o.maxScans < 0 || o.maxScans > 0 && o.watch == 0:
+		wrong = fmt.Sprintf("-max-scans %d: it is a number of scans, and needs -watch", o.maxScans)
+	case !o.every.IsZero() && o.watch > 0:
+		wrong = "-every and -watch: choose one"
+	case notify.New(notify.Config{URL: o.notify}).Validate() != nil:
+		wrong = fmt.Sprintf("-notify: %v", notify.New(notify.Config{URL: o.notify}).Validate())
 	case *in == "":
 		*in, o.ownData = filepath.Join("ventas-data", "incoming"), true
 		if !generate {

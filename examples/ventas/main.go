@@ -1,8 +1,9 @@
-// Command ventas loads a folder of sales files into SQLite, exactly once, and
-// says what became of every row. Without flags it makes its own data below
-// ./ventas-data.
+// Command ventas loads a folder of sales files into SQLite and a lake of Parquet
+// files, exactly once, and says what became of every row. Without flags it makes
+// its own data below ./ventas-data.
 //
 //	go run ./examples/ventas
+//	go run ./examples/ventas -watch 5s
 //
 // Where to look: ventas.go has the pipeline, this file wires it to its ends,
 // por_archivo.go is a sink of our own, the other files read flags, make data and print.
@@ -22,6 +23,9 @@ import (
 	"time"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/notify"
+	"github.com/leatgo/leat/schedule"
+	"github.com/leatgo/leat/sink/parquetsink"
 	"github.com/leatgo/leat/sink/sqlitesink"
 	"github.com/leatgo/leat/source/csvsource"
 )
@@ -42,6 +46,7 @@ func main() {
 type tuning struct {
 	leat.Config
 	chunkBytes int
+	settle     time.Duration
 }
 
 // program is main with its surroundings as parameters. It returns the exit code:
@@ -61,7 +66,8 @@ func program(ctx context.Context, args []string, stdout, stderr *os.File, c tuni
 	return 0
 }
 
-// run makes the folders and the data, runs the pipeline and prints its result.
+// run makes the folders and the data, and passes over them once, or as often as
+// -every says.
 func run(ctx context.Context, o options, stdout, stderr *os.File, c tuning) error {
 	for _, dir := range append(o.all(), o.out) {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -88,16 +94,55 @@ func run(ctx context.Context, o options, stdout, stderr *os.File, c tuning) erro
 		c.Logger.Info("data generated", "files", made, "rows_per_file", o.rows, "folder", o.incoming)
 	}
 
+	people := notify.New(notify.Config{URL: o.notify, Pipeline: "ventas", Logger: c.Logger})
+	defer func() {
+		if err := people.Close(context.WithoutCancel(ctx)); err != nil {
+			c.Logger.Warn("not everything could be told", "error", err)
+		}
+	}()
+	c.Observe = people.Observe
+	pass := func(ctx context.Context) error {
+		defer func() { made = 0 }() // said once
+		return load(ctx, o, made, stdout, line, c, people)
+	}
+	if o.every.IsZero() {
+		return pass(ctx)
+	}
+	return schedule.Run(ctx, schedule.Config{Spec: o.every, OnWait: func(next time.Time) {
+		c.Logger.Info("waiting for the next pass", "at", next.Format(time.RFC3339))
+	}}, pass)
+}
+
+// tell passes on what became of a file.
+func tell(people *notify.Notifier, e csvsource.FileEvent) {
+	f := notify.File{Name: e.Name, Status: e.Status, Rows: e.Rows, Rejected: e.Rejected, Duration: e.Duration}
+	if e.Reason != "" {
+		f.Err = errors.New(e.Reason)
+	}
+	people.File(f)
+}
+
+// load runs the pipeline, to the end of the folder or until a signal comes, and
+// prints its result.
+func load(ctx context.Context, o options, made int, stdout io.Writer, line *progress, c tuning, people *notify.Notifier) error {
 	c.StateDir = o.state()
 	c.DeadLetters = leat.DeadLetterFile(o.deadLetters())
 	c.Require = leat.ExactlyOnce
-	src := csvsource.New(csvsource.Config[Venta]{Name: sourceName, Dir: o.incoming, After: csvsource.Move, ChunkBytes: c.chunkBytes})
+	src := csvsource.New(csvsource.Config[Venta]{
+		Name: sourceName, Dir: o.incoming, After: csvsource.Move,
+		Watch: o.watch, MaxScans: o.maxScans, Settle: c.settle,
+		OnFile: func(e csvsource.FileEvent) { tell(people, e) }, ChunkBytes: c.chunkBytes,
+	})
 	table := sqlitesink.New(sqlitesink.Config[Rica]{Path: o.database(), Table: "ventas"})
-	p := ventas(c.Config, src, table, &porArchivo{})
+	lake := parquetsink.Config[Rica]{Name: "lake", Dir: o.lake()}
+	if o.partition {
+		lake.PartitionBy = []parquetsink.Partition[Rica]{{Name: "mes", Value: func(r Rica) string { return r.Mes }}}
+	}
+	p := ventas(c.Config, src, table, parquetsink.New(lake), &porArchivo{})
 
 	start := time.Now()
 	stop := line.follow(p.Stats)
-	err = p.Run(ctx)
+	err := p.Run(ctx)
 	took := time.Since(start)
 	stop()
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -19,12 +20,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parquet-go/parquet-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"zombiezen.com/go/sqlite"
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/failpoint"
+	"github.com/leatgo/leat/sink/parquetsink"
 )
 
 // With asProgram in its environment the test binary is the program.
@@ -75,6 +78,7 @@ func programUnderTest() int {
 	code := program(ctx, os.Args[1:], os.Stdout, os.Stderr, tuning{
 		Config:     leat.Config{CheckpointEvery: every, BudgetBytes: 1 << 20},
 		chunkBytes: 8 << 10, // a file is many batches
+		settle:     20 * time.Millisecond,
 	})
 	if path := os.Getenv(withPoints); path != "" {
 		failpoint.Set(nil)
@@ -184,6 +188,10 @@ func (w want) check(t *testing.T, base string, files int) {
 	slices.Sort(got)
 	requireSame(t, "rows in the table", good, got)
 
+	lake := lakeRows(t, filepath.Join(out, "lake"))
+	slices.Sort(lake)
+	requireSame(t, "rows in the lake", good, lake)
+
 	bad := map[string]string{}
 	var letters []string
 	require.NoError(t, leat.ReadDeadLetters(filepath.Join(out, "dead-letters.jsonl"), func(l leat.DeadLetter) error {
@@ -213,6 +221,54 @@ func (w want) check(t *testing.T, base string, files int) {
 	s, err := readSums(filepath.Join(out, "state", sumsFile))
 	require.NoError(t, err)
 	require.Equal(t, sumsOf(w), s.Archivos)
+}
+
+// lakeRow is a row as another program reads it.
+type lakeRow struct {
+	VentaID        int64     `parquet:"venta_id"`
+	ClienteID      int64     `parquet:"cliente_id"`
+	ProductoID     int64     `parquet:"producto_id"`
+	Cantidad       int64     `parquet:"cantidad"`
+	PrecioUnitario float64   `parquet:"precio_unitario"`
+	Total          float64   `parquet:"total"`
+	FechaVenta     time.Time `parquet:"fecha_venta,timestamp(microsecond)"`
+	MetodoPago     string    `parquet:"metodo_pago"`
+	Estado         string    `parquet:"estado"`
+	Anio           int64     `parquet:"anio"`
+	TicketUnitario float64   `parquet:"ticket_unitario"`
+}
+
+// lakeRows reads all files that a reader finds, with another library's means, as
+// lines of the input. They must be the ones that the manifest names.
+func lakeRows(t *testing.T, dir string) (rows []string) {
+	t.Helper()
+	var found, named []string
+	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".parquet") && !strings.HasPrefix(d.Name(), ".") {
+			found = append(found, path)
+		}
+		return err
+	}))
+	files, err := parquetsink.Files(dir)
+	require.NoError(t, err)
+	for _, f := range files {
+		named = append(named, filepath.Join(dir, filepath.FromSlash(f.Path)))
+	}
+	require.ElementsMatch(t, named, found, "F1: files of the manifest and files in the folder")
+	for _, path := range found {
+		part, err := parquet.ReadFile[lakeRow](path)
+		require.NoError(t, err, path)
+		for _, r := range part {
+			rows = append(rows, fmt.Sprintf("%d,%d,%d,%d,%.2f,%.2f,%s,%s,%s", r.VentaID, r.ClienteID, r.ProductoID, r.Cantidad,
+				r.PrecioUnitario, r.Total, r.FechaVenta.UTC().Format(time.DateTime), r.MetodoPago, r.Estado))
+			assert.EqualValues(t, 2025, r.Anio)
+			assert.Equal(t, r.Total/float64(r.Cantidad), r.TicketUnitario)
+			if month := filepath.Base(filepath.Dir(path)); month != filepath.Base(dir) {
+				assert.Equal(t, "mes="+r.FechaVenta.Format("2006-01"), month)
+			}
+		}
+	}
+	return rows
 }
 
 // requireSame is require.Equal that names the difference only.
@@ -308,7 +364,7 @@ func TestWithoutFlags(t *testing.T) {
 
 	left, err := filepath.Glob(filepath.Join(dir, "ventas-data", "out", "*"))
 	require.NoError(t, err)
-	require.Len(t, left, 3, "no other file stays: %v", left)
+	require.Len(t, left, 4, "no other file stays: %v", left)
 	w.check(t, filepath.Join(dir, "ventas-data"), 3)
 
 	for _, text := range []string{

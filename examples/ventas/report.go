@@ -22,6 +22,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/sink/parquetsink"
 	"github.com/leatgo/leat/source/csvsource"
 )
 
@@ -273,6 +274,16 @@ func (r *result) printFolders(w io.Writer) error {
 	title(w, "Outputs")
 	t = newTable(w, "-", "-")
 	t.row("table ventas", r.database())
+	files, err := parquetsink.Files(r.lake())
+	if err != nil {
+		return err
+	}
+	var rows, bytes int64
+	for _, f := range files {
+		rows += f.Rows
+		bytes += f.Bytes
+	}
+	t.row("Parquet lake", fmt.Sprintf("%s (%s files, %s rows, %s bytes)", r.lake(), count(int64(len(files))), count(rows), count(bytes)))
 	t.row("dead letters", r.deadLetters())
 	t.row("state", r.state())
 	if r.log != "" {

@@ -259,20 +259,22 @@ func (g *generation) deltas(c *cut) error {
 			if l.pos == l.lane.cutAt || !upstreamOf(n, l.lane.source) {
 				continue
 			}
-			d := store.Delta{Stage: n.Name, Partition: l.lane.name}
-			ask := n.Stage.State.Delta
-			if g.e.store.Blobs(d.Stage, d.Partition) >= maxDeltas {
-				ask, d.Full = n.Stage.State.Snapshot, true
-			}
-			err := guard(func() (err error) {
-				d.Blob, err = ask(d.Partition)
-				return err
-			})
-			if err != nil {
-				return wrap(n, d.Partition, fmt.Errorf("saving its state: %w", err))
-			}
-			if d.Blob != nil || d.Full {
-				c.deltas = append(c.deltas, d)
+			for _, home := range l.lane.homes() {
+				d := store.Delta{Stage: n.Name, Partition: home}
+				ask := n.Stage.State.Delta
+				if g.e.store.Blobs(d.Stage, d.Partition) >= maxDeltas {
+					ask, d.Full = n.Stage.State.Snapshot, true
+				}
+				err := guard(func() (err error) {
+					d.Blob, err = ask(d.Partition)
+					return err
+				})
+				if err != nil {
+					return wrap(n, d.Partition, fmt.Errorf("saving its state: %w", err))
+				}
+				if d.Blob != nil || d.Full {
+					c.deltas = append(c.deltas, d)
+				}
 			}
 		}
 	}

@@ -27,7 +27,7 @@ func (t *Tally) settle() {
 // counters are all counts at one moment. They are part of the checkpoint, so
 // that a replay does not count twice.
 type counters struct {
-	nodes   []Tally          // by node; of sinks only Out and Rejected
+	nodes   []Tally          // by node; of sinks only Out, Rejected, and Filtered for rows that come back (Rerun)
 	reasons map[string]int64 // by node and class/column/rule
 }
 
@@ -84,8 +84,8 @@ func (e *Engine) storeCounters(c counters) map[string]int64 {
 func (e *Engine) loadCounters(saved map[string]int64) counters {
 	c := newCounters(len(e.plan.Nodes))
 	for k, v := range saved {
-		name, what, _ := strings.Cut(k, "\x00")
-		if why, ok := strings.CutPrefix(what, "?"); ok {
+		name, what, why := SplitCounter(k)
+		if what == "" {
 			c.reasons[name+"\x00"+why] = v
 			continue
 		}
@@ -185,7 +185,7 @@ func (e *Engine) Stats() Stats {
 // but the first.
 func (e *Engine) pathTally(sink *Node, c counters) Tally {
 	own := c.nodes[sink.id]
-	t := Tally{Out: own.Out, Rejected: own.Rejected}
+	t := Tally{Out: own.Out, Rejected: own.Rejected, Filtered: own.Filtered}
 	for _, n := range e.plan.Nodes {
 		if n == sink || !reaches(n, sink) {
 			continue
@@ -206,4 +206,14 @@ func (e *Engine) pathTally(sink *Node, c counters) Tally {
 		t.Added += int64(ways-1) * u.Out
 	}
 	return t
+}
+
+// SplitCounter is what a counter in the store is about: a node, and either one of its
+// counts (in, out, rejected, filtered, added) or a reason of rejects.
+func SplitCounter(name string) (node, count, reason string) {
+	node, count, _ = strings.Cut(name, "\x00")
+	if why, ok := strings.CutPrefix(count, "?"); ok {
+		return node, "", why
+	}
+	return node, count, ""
 }

@@ -16,6 +16,7 @@
 //	lane.go        the ordered part: reorder buffer, stateful stages, cuts
 //	sink.go        sink workers: write, bisect, commit
 //	checkpoint.go  the checkpoint loop: cuts taken, cuts complete
+//	rerun.go       chunks of dead letters that are replayed
 //	reject.go      dead letters, policies, breaker
 //	counters.go    conservation of rows
 //

@@ -110,9 +110,14 @@ func (e *Engine) run() (err error) {
 	if err := os.MkdirAll(e.cfg.StateDir, 0o700); err != nil {
 		return fmt.Errorf("state folder: %w", err)
 	}
-	e.store, err = store.Open(e.ctx, filepath.Join(e.cfg.StateDir, "checkpoints.db"), func() {
-		e.log.Warn("another process runs this pipeline; waiting for it to end", "state", e.cfg.StateDir)
-	})
+	path := filepath.Join(e.cfg.StateDir, "checkpoints.db")
+	if e.cfg.Alone != nil {
+		e.store, err = store.OpenNow(path)
+	} else {
+		e.store, err = store.Open(e.ctx, path, func() {
+			e.log.Warn("another process runs this pipeline; waiting for it to end", "state", e.cfg.StateDir)
+		})
+	}
 	if err != nil {
 		if e.ctx.Err() != nil {
 			return nil // stopped while waiting: nothing was begun
@@ -127,6 +132,11 @@ func (e *Engine) run() (err error) {
 	e.mu.Lock()
 	e.base = e.loadCounters(e.saved.Counters)
 	e.mu.Unlock()
+	if e.cfg.Alone != nil {
+		if err := guard(func() error { return e.cfg.Alone(e.ctx) }); err != nil {
+			return err
+		}
+	}
 	if err := e.retry(e.ctx, "dead letters", "", nil, func() error {
 		return guard(func() error { return e.cfg.Letters.Open(e.ctx, e.env("dead letters")) })
 	}); err != nil {

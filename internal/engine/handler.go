@@ -26,6 +26,10 @@ type passage struct {
 	tally   []Tally // by node
 	rejects []nodeRejects
 
+	// Of a chunk with a Rerun only.
+	aside []int64 // by node: rows held back before it
+	home  *Chunk  // see atHome
+
 	charge atomic.Int64 // bytes of the budget
 	refs   atomic.Int32 // sinks that have not written it
 }
@@ -115,7 +119,7 @@ func (g *generation) process(ctx context.Context, p *passage) error {
 
 	p.outs = make([]Batch, len(g.e.plan.Nodes))
 	p.tally = make([]Tally, len(g.e.plan.Nodes))
-	p.rejects = nil
+	p.rejects, p.aside = nil, nil
 	src := p.lane.source
 	var b Batch
 	err := g.e.retry(ctx, src.Name, p.lane.name, slot.pause, func() error {
@@ -214,6 +218,9 @@ func (p *passage) input(n *Node) Batch {
 	if b == nil || b.Len() == 0 {
 		return nil
 	}
+	if p.chunk.Rerun != nil {
+		return p.rerun(n.In[0], n, b)
+	}
 	return b
 }
 
@@ -229,7 +236,11 @@ func (g *generation) merge(p *passage, n *Node) {
 	var parts []Batch
 	rows := 0
 	for _, in := range n.In {
-		if b := p.outs[in.id]; b != nil && b.Len() > 0 {
+		b := p.outs[in.id]
+		if b != nil && b.Len() > 0 && p.chunk.Rerun != nil {
+			b = p.rerun(in, n, b)
+		}
+		if b != nil && b.Len() > 0 {
 			parts = append(parts, b)
 			rows += b.Len()
 		}

@@ -176,12 +176,14 @@ func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node
 			"restore the sink's data, or delete the state folder %s to start from the beginning", start.Next, states[0].Name, stored.Next, e.cfg.StateDir)
 	}
 	for _, n := range states {
-		blobs, err := e.store.State(n.Name, name)
-		if err != nil {
-			return nil, false, err
-		}
-		if err := guard(func() error { return n.Stage.State.Restore(name, blobs) }); err != nil {
-			return nil, false, fmt.Errorf("stage %s: restoring its state: %w", n.Name, err)
+		for _, home := range l.homes() {
+			blobs, err := e.store.State(n.Name, home)
+			if err != nil {
+				return nil, false, err
+			}
+			if err := guard(func() error { return n.Stage.State.Restore(home, blobs) }); err != nil {
+				return nil, false, fmt.Errorf("stage %s: restoring its state: %w", n.Name, err)
+			}
 		}
 	}
 

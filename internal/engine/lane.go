@@ -60,6 +60,9 @@ func (g *generation) drainLocked(l *lane) {
 		l.due++
 		l.pos = Position{Next: p.chunk.Next, Resume: p.chunk.Resume, Log: l.log}
 		g.moved = true
+		if p.aside != nil {
+			p.countAside(g.e.plan.Nodes)
+		}
 		for i, t := range p.tally {
 			g.count.nodes[i].add(t)
 		}
@@ -104,9 +107,12 @@ func (g *generation) deliver(p *passage) error {
 			}
 		}
 	}
+	if p.chunk.Rerun != nil {
+		p.settle()
+	}
 	bad := p.rejectedRecords()
 	for _, r := range p.rejects {
-		if err := g.e.letters.refuse(g.ctx, p.chunk, r.node, r.rows); err != nil {
+		if err := g.e.letters.refuse(g.ctx, p, r.node, r.rows); err != nil {
 			return err
 		}
 	}
@@ -189,12 +195,14 @@ func (g *generation) stateful(p *passage, n *Node, in Batch) error {
 	var outs []Batch
 	for i := 0; i < in.Len(); i += step {
 		part := in.Slice(i, i+step)
+		p.atHome(part)
 		var out Batch
 		err := guard(func() (err error) {
 			out, err = n.Stage.Process(g.ctx, part)
 			return err
 		})
 		if err == nil {
+			p.away(out)
 			outs = append(outs, out)
 			continue
 		}

@@ -32,6 +32,10 @@ type Config struct {
 	Middleware      []message.HandlerMiddleware
 	Logger          *slog.Logger
 	Observe         func(Event) // may be nil
+
+	// Alone, if set, is called once the state folder is this run's alone, before
+	// anything else is opened. A folder in use is then an error at once.
+	Alone func(ctx context.Context) error
 }
 
 // Kind says what a node is.
@@ -78,6 +82,7 @@ type Source struct {
 	Commit func(ctx context.Context, cp Checkpoint) error
 	Close  func() error // may be nil
 	Replay Replay
+	Homes  []string // of chunks with a Rerun: the partitions, qualified, that they name
 }
 
 // Stage is a stage with its types hidden.
@@ -149,6 +154,7 @@ type Chunk struct {
 	Decode      func(ctx context.Context) (Batch, error)
 	Locate      func(records []int) []Origin // ascending record numbers
 	Release     func()
+	Rerun       *Rerun // nil, but for records that come back from the dead letters
 
 	lane *lane
 }

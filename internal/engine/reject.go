@@ -38,6 +38,15 @@ type Letter struct {
 	Ordinal  int
 	Origin   Origin
 	Row      []byte
+
+	// Rows of the same record that nodes before this one had refused: without them,
+	// Ordinal is what it is.
+	Without []Step
+
+	// Of a record that came back from the dead letters; see Rerun.
+	FirstPartition string
+	FirstOffset    int64
+	Path           []Step
 }
 
 // letters calls the log for several lanes and sink workers, one at a time.
@@ -60,7 +69,8 @@ func (l *letters) call(ctx context.Context, f func() error) error {
 
 // refuse writes the letters of what node n refused of a chunk, by policy (rule
 // B2). rows is sorted in place.
-func (l *letters) refuse(ctx context.Context, c *Chunk, n *Node, rows []Reject) error {
+func (l *letters) refuse(ctx context.Context, p *passage, n *Node, rows []Reject) error {
+	c := p.chunk
 	slices.SortStableFunc(rows, func(a, b Reject) int { return a.Record - b.Record })
 	var keep []Reject
 	for _, r := range rows {
@@ -82,18 +92,26 @@ func (l *letters) refuse(ctx context.Context, c *Chunk, n *Node, rows []Reject) 
 	for i, r := range keep {
 		records[i] = r.Record
 	}
+	neighbours := p.refusedBefore(n)
 	out := make([]Letter, len(keep))
 	for i, o := range locate(c, records) {
 		r := keep[i]
+		whose, ordinal := n, r.Ordinal
+		if c.Rerun != nil {
+			whose, ordinal = c.Rerun.idNode(n, r.Record, r.Ordinal)
+		}
 		out[i] = Letter{
-			ID:   l.e.letterID(n, o.Partition, o.Offset, r.Ordinal),
+			ID:   l.e.letterID(whose, o.Partition, o.Offset, ordinal),
 			Time: time.Now().UTC(), Pipeline: l.e.plan.Pipeline, Version: l.e.plan.Version,
 			Node: n.Name, Class: r.Class, Error: r.Err.Error(), Stack: r.Stack, Attempt: 1,
-			Source: c.lane.source.Name, Ordinal: r.Ordinal, Origin: o, Row: r.Row,
+			Source: c.lane.source.Name, Ordinal: r.Ordinal, Origin: o, Row: r.Row, Without: neighbours[r.Record],
 		}
 		out[i].Column, out[i].Rule = fieldOf(r.Err)
 		if n.Kind == KindSink {
 			out[i].Sink = n.Name
+		}
+		if c.Rerun != nil {
+			c.Rerun.mark(&out[i], n, r.Record)
 		}
 	}
 	// Rule B3: when it can't be written the partition goes no further.

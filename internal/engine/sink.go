@@ -211,7 +211,7 @@ func (w *worker) reject(p *passage, rows []Reject) error {
 		return nil
 	}
 	g := w.g
-	if err := g.e.letters.refuse(g.ctx, p.chunk, w.node, rows); err != nil {
+	if err := g.e.letters.refuse(g.ctx, p, w.node, rows); err != nil {
 		return err
 	}
 	g.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Config says which files there are and what becomes of them.
@@ -35,6 +36,24 @@ type Config struct {
 	// is and what makes the file unfit to be read at all. The width counts also with
 	// a fault; err means that it could not look. f must not be kept; size is its size.
 	Inspect func(ctx context.Context, name string, f *os.File, size int64) (extent int64, fault, err error)
+
+	// Watch is the time between two scans; 0: there is one. MaxScans ends the watching
+	// after so many; 0: never. PollOnly leaves out the file system's notifications.
+	Watch    time.Duration
+	MaxScans int
+	PollOnly bool
+
+	// Settle is how long a file must have stood still, as seen by this process,
+	// before it is entered (rule D1). 0: what is there is complete.
+	Settle time.Duration
+
+	// Attempts is after how many failed readings a file is given up; 0: never.
+	Attempts int
+
+	// OnFinal, if set, hears of each entry whose final status has become durable, and
+	// of each refusal, with the reason as logs may show it ("" if a file failed in an
+	// earlier life). Calls come one at a time.
+	OnFinal func(e Entry, reason string)
 
 	Logger *slog.Logger
 }
@@ -62,6 +81,21 @@ func (c *Config) Faults() []error {
 			fault("Files lists %q twice", name)
 		}
 	}
+	if c.Watch < 0 {
+		fault("Watch %v is negative; 0 is one pass", c.Watch)
+	}
+	if c.Watch > 0 && len(c.Files) > 0 && c.Dir == "" {
+		fault("Watch needs Dir: a list of Files is read once")
+	}
+	if c.MaxScans < 0 {
+		fault("MaxScans %d is negative; 0 is no limit", c.MaxScans)
+	}
+	if c.Watch == 0 && c.MaxScans > 0 {
+		fault("MaxScans has an effect with Watch only")
+	}
+	if c.Watch == 0 && c.PollOnly {
+		fault("PollOnly has an effect with Watch only")
+	}
 	if !c.Move {
 		return faults
 	}
@@ -80,7 +114,7 @@ func (c *Config) Faults() []error {
 
 // moveDir is where files go that were moved to ToProcessed or ToFailed. The
 // default is beside Dir.
-func (c *Config) moveDir(to string) string {
+func (c *Config) moveDir(to Place) string {
 	dir := c.ProcessedDir
 	if to == ToFailed {
 		dir = c.FailedDir
@@ -90,7 +124,7 @@ func (c *Config) moveDir(to string) string {
 		if err != nil {
 			abs = c.Dir
 		}
-		dir = filepath.Join(filepath.Dir(abs), to)
+		dir = filepath.Join(filepath.Dir(abs), to.String())
 	}
 	return dir
 }

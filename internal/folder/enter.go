@@ -2,6 +2,7 @@ package folder
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,8 +29,16 @@ const racy = 2 * time.Second
 // enterAll scans and enters, group by group. Each group is durable in the ledger
 // before give gets it (rule D6).
 func (f *Folder) enterAll(ctx context.Context, give func([]*Entry) error) error {
+	f.mu.Lock()
+	f.scans++
+	f.unsettled = 0
+	f.mu.Unlock()
 	found, err := f.scan(ctx)
 	if err != nil {
+		if f.c.Watch > 0 && ctx.Err() == nil {
+			f.away(err)
+			return nil
+		}
 		return err
 	}
 	var group []*Entry
@@ -46,6 +55,7 @@ func (f *Folder) enterAll(ctx context.Context, give func([]*Entry) error) error 
 		if err := failpoint.Hit("folder/entries-synced"); err != nil {
 			return err
 		}
+		f.announce()
 		f.moveAll(ctx, moves)
 		if len(group) > 0 {
 			if err := give(group); err != nil {
@@ -59,7 +69,11 @@ func (f *Folder) enterAll(ctx context.Context, give func([]*Entry) error) error 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		e, hashed, err := f.enter(ctx, c)
+		s, ok := f.look(c, time.Now())
+		if !ok {
+			continue
+		}
+		e, hashed, err := f.enter(ctx, c, s)
 		if err != nil {
 			return err
 		}
@@ -78,12 +92,17 @@ func (f *Folder) enterAll(ctx context.Context, give func([]*Entry) error) error 
 			}
 		}
 	}
+	f.forgetVanished()
 	return flush()
 }
 
-// enter looks at one file. It returns the new entry, if it got one.
-func (f *Folder) enter(ctx context.Context, c candidate) (e *Entry, hashed int64, err error) {
-	x, err := f.examine(ctx, c)
+// errBusy is why a file that is still being written is not entered now.
+var errBusy = refusal("it is still being written; put files into the folder by renaming them, or run again later")
+
+// enter looks into one file. It returns the new entry, if it got one.
+func (f *Folder) enter(ctx context.Context, c candidate, s *sighting) (e *Entry, hashed int64, err error) {
+	begun := time.Now()
+	x, err := f.examine(ctx, c, s.other)
 	if cerr := ctx.Err(); cerr != nil {
 		return nil, 0, cerr
 	}
@@ -91,43 +110,60 @@ func (f *Folder) enter(ctx context.Context, c candidate) (e *Entry, hashed int64
 	defer f.mu.Unlock()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		f.forget(c.name)
 		f.log.Info("a file went away before it was entered", "file", c.name)
+		return nil, 0, nil
+	case errors.Is(err, errBusy) && (f.c.Watch > 0 || f.c.Settle > 0): // rule D1
+		s.since = time.Now()
+		f.noteUnsettled(c.name, s)
 		return nil, 0, nil
 	case err != nil:
 		return nil, 0, f.refuse(c.name, err)
 	}
-	ev := event{
-		Event: "file", Seq: int64(len(f.led.entries)) + 1, Name: c.name, Hash: x.hash, Size: x.size, ModTime: x.modTime,
-		Base: f.led.end(), Extent: x.extent, Status: Pending,
-	}
-	old := f.sameVersion(c.name, x.hash)
-	if old != nil && old.Moved != "" && !f.exists(c.name) {
+	again := !s.done.IsZero() // this process knows it; it only had to look once more
+	s.done = begun
+	delete(f.said, printable(c.name))
+	old := f.led.version(c.name, x.hash)
+	if s.entry = old; old != nil && old.Settled && !f.exists(c.name) {
 		// It was finished and moved between the scan and now: no new arrival.
+		f.forget(c.name)
 		return nil, x.hashed, nil
+	}
+	if again && old != nil && (!old.Settled || !f.c.Move) {
+		return nil, x.hashed, nil
+	}
+	ev := event{
+		Event: "file", Seq: int64(len(f.led.entries)) + 1, Name: c.name, Hash: hex.EncodeToString(x.hash[:]), Size: x.size, ModTime: x.modTime,
+		Base: f.led.end(), Extent: x.extent, Status: Pending,
 	}
 	switch {
 	case old != nil && !old.Final():
 		return nil, x.hashed, nil // its own entry will read it
-	case old != nil && old.Unread():
+	case old != nil && old.Unread() && (!old.Judged || old.Settled):
 		// It was refused before. Only a reason that is gone makes a new entry, or the
-		// ledger would grow with each start.
-		if x.fault != nil && old.Moved == "" {
+		// ledger would grow with each start; a verdict (rule B2) stands until the file
+		// is put here once more.
+		if x.fault != nil && !old.Settled {
 			f.log.Warn("a file is still refused", "file", c.name, "reason", forLog(x.fault))
 			f.stats.Unchanged++
 			return nil, x.hashed, nil
 		}
 		ev.Attempt = old.Attempt
-	case old != nil && !(old.Status == Skipped && f.read(x.hash) == nil):
-		if !f.c.Move || old.Moved == "" {
+	case old != nil && !(old.Status == Skipped && f.led.read(x.hash) == nil):
+		if !f.c.Move || old.Moved == InFolder {
 			// rule D2: same name, same content is skipped, and said so.
+			s.entry = nil
 			f.stats.Unchanged++
 			f.logUnchanged(c.name, old)
 			return nil, x.hashed, nil
 		}
 		ev.Status = Skipped
-		ev.Error = fmt.Sprintf("same name and content as file %d, entered %s", old.Seq, old.Entered.Format(time.RFC3339))
+		ev.Error = fmt.Sprintf("same name and content as file %d, entered %s", old.Seq, old.Entered().Format(time.RFC3339))
 	default:
-		if o := f.read(x.hash); o != nil && !f.c.ReadDuplicates {
+		if f.c.ReadDuplicates {
+			break
+		}
+		if o := f.led.read(x.hash); o != nil {
 			// rule D2: same content under a new name.
 			ev.Status = Skipped
 			ev.Error = fmt.Sprintf("same content as %s (file %d)", o.Name, o.Seq)
@@ -146,6 +182,13 @@ func (f *Folder) enter(ctx context.Context, c candidate) (e *Entry, hashed int64
 		return nil, 0, err
 	}
 	e = f.led.entries[len(f.led.entries)-1]
+	s.entry = e
+	if x.fault != nil {
+		f.brieflyLocked(e, x.fault)
+	}
+	if e.Final() {
+		f.newsLocked(e)
+	}
 	switch e.Status {
 	case Failed:
 		f.stats.Failed++
@@ -167,27 +210,6 @@ func (f *Folder) exists(name string) bool {
 	return err == nil
 }
 
-// sameVersion finds the latest entry with this name and content.
-func (f *Folder) sameVersion(name, hash string) *Entry {
-	same := f.led.byHash[hash]
-	for i := len(same) - 1; i >= 0; i-- {
-		if same[i].Name == name {
-			return same[i]
-		}
-	}
-	return nil
-}
-
-// read finds an entry by which this content was, or will be, read.
-func (f *Folder) read(hash string) *Entry {
-	for _, e := range f.led.byHash[hash] {
-		if e.Status != Skipped && !e.Unread() {
-			return e
-		}
-	}
-	return nil
-}
-
 // logUnchanged says the first few by name and leaves the rest to the sum at the end.
 func (f *Folder) logUnchanged(name string, old *Entry) {
 	const most = 10
@@ -198,13 +220,22 @@ func (f *Folder) logUnchanged(name string, old *Entry) {
 
 // refuse notes a file that gets no place in the log, once for each reason (rule D5).
 func (f *Folder) refuse(name string, reason error) error {
-	f.stats.Refused++
 	msg := fmt.Sprintf("%s is refused: %v", printable(name), reason)
-	f.log.Error("a file is refused", "file", name, "error", reason, "rule", "D5")
-	if old := f.led.refused[printable(name)]; old != nil && old.Error == msg {
+	if f.said[printable(name)] == msg {
 		return nil
 	}
-	return f.led.append(event{Event: "refused", Name: printable(name), Error: msg})
+	f.said[printable(name)] = msg
+	f.stats.Refused++
+	f.log.Error("a file is refused", "file", name, "error", reason, "rule", "D5")
+	if old := f.led.refused[printable(name)]; old != nil && old.reason == msg {
+		return nil
+	}
+	ev := event{Event: "refused", Time: now(), Name: printable(name), Error: msg}
+	if err := f.led.append(ev); err != nil {
+		return err
+	}
+	f.news = append(f.news, final{refusedEntry(ev.Name, msg, ev.Time), msg})
+	return nil
 }
 
 func printable(name string) string {
@@ -216,7 +247,7 @@ func printable(name string) string {
 
 // exam is what examine found out.
 type exam struct {
-	hash    string
+	hash    [32]byte
 	size    int64
 	modTime time.Time
 	hashed  int64 // bytes read for the hash
@@ -224,7 +255,9 @@ type exam struct {
 	fault   error // why the format can't read it
 }
 
-func (f *Folder) examine(ctx context.Context, c candidate) (x exam, err error) {
+// examine looks into a file. changed says that this process has seen it change, so
+// that what the ledger knows of its size and time is not enough.
+func (f *Folder) examine(ctx context.Context, c candidate, changed bool) (x exam, err error) {
 	if c.refuse != nil {
 		return x, c.refuse
 	}
@@ -236,13 +269,16 @@ func (f *Folder) examine(ctx context.Context, c candidate) (x exam, err error) {
 		return x, err
 	}
 	defer file.Close()
-	x.size, x.modTime = info.Size(), info.ModTime().UTC()
+	if f.c.Settle > 0 && sightOf(info) != c.sight { // rule D1: changed since the scan saw it
+		return x, errBusy
+	}
+	x.size, x.modTime = info.Size(), writable(info.ModTime())
 
 	f.mu.Lock()
-	last := f.led.byName[c.name]
+	last := f.led.latest(c.name)
 	f.mu.Unlock()
-	if last != nil && last.Size == x.size && last.ModTime.Equal(x.modTime) && last.Entered.Sub(x.modTime) > racy {
-		x.hash = last.Hash // unchanged since it was hashed: as make and rsync see it
+	if last != nil && !changed && last.Size == x.size && last.ModTime().Equal(x.modTime) && last.Entered().Sub(x.modTime) > racy {
+		x.hash = last.hash // unchanged since it was hashed: as make and rsync see it
 		if last.Status == OK && !f.c.Move {
 			return x, nil
 		}
@@ -256,11 +292,23 @@ func (f *Folder) examine(ctx context.Context, c candidate) (x exam, err error) {
 		}
 		if x.hashed != x.size || after.Size() != x.size || !after.ModTime().Equal(info.ModTime()) {
 			// rule D1: only complete files are read.
-			return x, refusal("it is still being written; put files into the folder by renaming them, or run again later")
+			return x, errBusy
 		}
 	}
 	x.extent, x.fault, err = f.c.Inspect(ctx, c.name, file, x.size)
 	return x, err
+}
+
+// writable is a time as JSON can hold it: some file systems know later ones.
+func writable(t time.Time) time.Time {
+	t = t.UTC()
+	switch {
+	case t.Year() > 9999:
+		return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	case t.Year() < 0:
+		return time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	return t
 }
 
 // forLog is a fault as logs may show it: without any of the file's text.

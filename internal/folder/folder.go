@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/leatgo/leat/internal/durable"
 	"github.com/leatgo/leat/internal/failpoint"
@@ -21,22 +23,45 @@ import (
 type Folder struct {
 	c     Config
 	log   *slog.Logger
-	root  *os.Root // nil with Files
+	root  *os.Root    // nil with Files
+	is    fs.FileInfo // what root is
 	locks []io.Closer
+	dir   io.Closer // the lock of Dir; nil with Files, and while it is away
+	hints *hints    // nil: none
 
-	moving sync.Mutex // held over the moves of one batch; taken before mu
+	moving  sync.Mutex // held over the moves of one batch; taken before mu
+	telling sync.Mutex // held over OnFinal; taken before mu
 
 	mu        sync.Mutex
 	led       *ledger
-	known     bool       // of the position given to Start
-	start     int64      // that position's Next
-	ahead     int64      // some sink holds everything before it
-	committed int64      // a complete checkpoint covers everything before it; -1: nothing
-	sent      int64      // Next of the last chunk sent; -1: none
-	readings  []*Reading // in the order of the log, until final
-	toMove    []*Entry   // final, not yet moved
+	known     bool             // of the position given to Start
+	start     int64            // that position's Next
+	ahead     int64            // some sink holds everything before it
+	committed int64            // a complete checkpoint covers everything before it; -1: nothing
+	sent      int64            // Next of the last chunk sent; -1: none
+	readings  []*Reading       // in the order of the log, until final
+	verdicts  []*Entry         // final without a checkpoint, to be synced before the next row is sent
+	faults    bool             // there are such of files that are not final
+	toMove    []*Entry         // final, not yet moved
+	news      []final          // OnFinal has not heard of them
+	briefs    map[int64]string // why a file failed, by Seq, without what it quotes of the file
 	stats     Stats
 	unchanged int
+	failures  map[int64]int     // failed readings, by Seq
+	numbers   map[string]int    // under moving: the last number that a moved name got
+	said      map[string]string // refusals that were said, by name
+
+	unmoved   []*Entry // could not be moved
+	moveAgain time.Time
+	moveWait  time.Duration
+
+	// Scans. Not all are used under mu, but by the goroutine that runs.
+	seen          map[string]*sighting
+	scans         int
+	unsettled     int // files that the last scan left alone because they changed
+	unsettledName string
+	due, lastDue  time.Time
+	watching      watching
 }
 
 // Stats counts files since Open.
@@ -63,7 +88,10 @@ func (e *BeyondError) Error() string {
 // Open locks the folder and reads its ledger. It waits while another process has
 // the lock (rule D5).
 func Open(ctx context.Context, c Config) (_ *Folder, err error) {
-	f := &Folder{c: c, log: c.Logger, committed: -1, sent: -1}
+	f := &Folder{
+		c: c, log: c.Logger, committed: -1, sent: -1,
+		failures: map[int64]int{}, numbers: map[string]int{}, said: map[string]string{}, seen: map[string]*sighting{},
+	}
 	defer func() {
 		if err != nil {
 			_ = f.Close()
@@ -81,14 +109,15 @@ func Open(ctx context.Context, c Config) (_ *Folder, err error) {
 		if f.root, err = os.OpenRoot(c.Dir); err != nil {
 			return nil, fmt.Errorf("folder: %w", err)
 		}
-		lock, err := waitLock(ctx, f.log, c.Dir, func() (io.Closer, error) { return tryLockDir(c.Dir, c.Move) })
-		if err != nil {
+		if f.is, err = f.root.Stat("."); err != nil {
+			return nil, fmt.Errorf("folder: %w", err)
+		}
+		if f.dir, err = waitLock(ctx, f.log, c.Dir, func() (io.Closer, error) { return tryLockDir(c.Dir, c.Move) }); err != nil {
 			return nil, err
 		}
-		f.locks = append(f.locks, lock)
 	}
 	if c.Move { // better now than after the first file
-		for _, to := range []string{ToProcessed, ToFailed} {
+		for _, to := range []Place{ToProcessed, ToFailed} {
 			if err := os.MkdirAll(c.moveDir(to), 0o755); err != nil {
 				return nil, fmt.Errorf("folder: %w", err)
 			}
@@ -101,6 +130,10 @@ func Open(ctx context.Context, c Config) (_ *Folder, err error) {
 // Close releases the locks.
 func (f *Folder) Close() error {
 	var errs []error
+	f.hints.close()
+	if f.dir != nil {
+		errs = append(errs, f.dir.Close())
+	}
 	if f.led != nil {
 		errs = append(errs, f.led.close())
 	}
@@ -110,7 +143,7 @@ func (f *Folder) Close() error {
 	for _, l := range f.locks {
 		errs = append(errs, l.Close())
 	}
-	f.led, f.root, f.locks = nil, nil, nil
+	f.led, f.root, f.locks, f.dir, f.hints = nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 
@@ -133,35 +166,45 @@ func (f *Folder) Start(ctx context.Context, next int64, known bool, ahead int64)
 		defer f.mu.Unlock()
 		return &BeyondError{Ledger: f.led.path, Next: next, End: f.led.end()}
 	}
-	f.known, f.start, f.ahead, f.readings, f.toMove, f.unchanged = known, next, ahead, nil, nil, 0
+	f.known, f.start, f.ahead, f.readings, f.toMove, f.unmoved, f.unchanged = known, next, ahead, nil, nil, nil, 0
 	f.committed, f.sent = -1, -1
 	if known {
 		f.committed, f.sent = next, next
 	}
+	f.watching.extra = false
 	var moves []*Entry
-	for _, e := range f.led.entries {
-		if e.Final() && e.Moved == "" {
-			moves = append(moves, e)
+	if f.c.Move {
+		for _, e := range f.led.entries {
+			if e.Final() && !e.Settled {
+				moves = append(moves, e)
+			}
 		}
 	}
+	f.watching.fresh = true
 	f.mu.Unlock()
+	f.dropCopies()
 	f.moveAll(ctx, moves)
 	return ctx.Err()
 }
 
-// Entries gives the files to read, in the order of the log: first those that the
-// ledger knows and whose rows are not all held, then what a scan of the folder
-// finds. Scanning and hashing run ahead of reading.
+// Entries makes a scan and gives the files to read, in the order of the log. The
+// first time after Start, those come first that the ledger knows and whose rows are
+// not all held. Scanning and hashing run ahead of reading.
 func (f *Folder) Entries(ctx context.Context) iter.Seq2[*Entry, error] {
 	return func(yield func(*Entry, error) bool) {
-		f.mu.Lock()
+		here := f.begin()
 		var old []*Entry
-		for _, e := range f.led.entries {
-			if e.wanted(f.start, f.known) {
-				old = append(old, e)
+		if f.watching.fresh {
+			f.watching.fresh = false
+			f.mu.Lock()
+			for _, e := range f.led.entries {
+				if e.wanted(f.start, f.known) {
+					old = append(old, e)
+				}
 			}
+			f.mu.Unlock()
 		}
-		f.mu.Unlock()
+		f.retryMoves(ctx)
 
 		ctx, cancel := context.WithCancel(ctx)
 		groups := make(chan []*Entry, 1)
@@ -169,6 +212,10 @@ func (f *Folder) Entries(ctx context.Context) iter.Seq2[*Entry, error] {
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			defer close(groups)
+			if !here {
+				failed <- nil
+				return
+			}
 			failed <- f.enterAll(ctx, func(g []*Entry) error {
 				select {
 				case groups <- g:
@@ -199,7 +246,9 @@ func (f *Folder) Entries(ctx context.Context) iter.Seq2[*Entry, error] {
 		}
 		f.mu.Lock()
 		n := f.unchanged
+		f.unchanged = 0
 		f.mu.Unlock()
+		f.watching.end(time.Now())
 		if n > 0 {
 			f.log.Info("files that were read before are skipped", "files", n, "rule", "D2")
 		}
@@ -217,20 +266,75 @@ func (f *Folder) Commit(ctx context.Context, next int64) error {
 	f.committed = max(f.committed, next)
 	err := f.finishLocked()
 	f.mu.Unlock()
-	if err != nil {
-		return err
+	if err == nil {
+		err = f.Settle(ctx)
 	}
-	f.Settle(ctx)
-	return nil
+	return err
 }
 
 // Settle moves files that became final without a Commit: those without rows.
-func (f *Folder) Settle(ctx context.Context) {
+func (f *Folder) Settle(ctx context.Context) error {
 	f.mu.Lock()
+	err := f.syncVerdicts()
 	moves := f.toMove
 	f.toMove = nil
 	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	f.announce()
 	f.moveAll(ctx, moves)
+	return nil
+}
+
+// announce calls OnFinal for what has become final. The status is durable, so a
+// crash from here on loses the call at most.
+func (f *Folder) announce() {
+	f.telling.Lock()
+	defer f.telling.Unlock()
+	f.mu.Lock()
+	news := f.news
+	f.news = nil
+	f.mu.Unlock()
+	if f.c.OnFinal == nil {
+		return
+	}
+	for _, n := range news {
+		f.tell(n)
+	}
+}
+
+// final is an entry whose status is final, and why as logs may show it.
+type final struct {
+	Entry
+	reason string
+}
+
+func (f *Folder) tell(n final) {
+	defer func() {
+		if p := recover(); p != nil {
+			f.log.Error("OnFile panicked; the file's status stands", "file", n.Name, "panic", fmt.Sprint(p))
+		}
+	}()
+	f.c.OnFinal(n.Entry, n.reason)
+}
+
+// brieflyLocked remembers a fault without what it quotes of the file, for OnFinal.
+func (f *Folder) brieflyLocked(e *Entry, fault error) {
+	if f.briefs == nil {
+		f.briefs = map[int64]string{}
+	}
+	f.briefs[e.Seq] = forLog(fault)
+}
+
+// newsLocked has OnFinal hear of e.
+func (f *Folder) newsLocked(e *Entry) {
+	n := final{*e, e.Error}
+	if e.Status == Failed {
+		n.reason = f.briefs[e.Seq]
+		delete(f.briefs, e.Seq)
+	}
+	f.news = append(f.news, n)
 }
 
 // finishLocked writes what the committed position makes final.
@@ -250,10 +354,7 @@ func (f *Folder) finishLocked() error {
 			continue
 		}
 		ev := event{Event: "status", Seq: r.Entry.Seq, Status: r.outcome, Error: r.fault, Rows: r.rows, Rejected: r.rejected}
-		ev.Next = max(r.last, r.Entry.Base)
-		if r.From > r.Entry.Base { // of an earlier life
-			ev.Next = max(ev.Next, r.From)
-		}
+		ev.Next = r.reached()
 		events = append(events, ev)
 	}
 	if len(events) == 0 {
@@ -286,9 +387,47 @@ func (f *Folder) finishLocked() error {
 		} else {
 			f.stats.Failed++
 		}
-		f.toMove = append(f.toMove, r.Entry)
+		f.finalLocked(r.Entry)
 	}
 	return nil
+}
+
+// finalLocked is what follows a final status that is durable.
+func (f *Folder) finalLocked(e *Entry) {
+	f.toMove = append(f.toMove, e)
+	f.newsLocked(e)
+	delete(f.failures, e.Seq)
+}
+
+// syncVerdicts makes durable what was decided about files without a checkpoint. That
+// must be before a row behind them is sent: when a later life starts behind them,
+// only the ledger tells it that they were not read whole.
+func (f *Folder) syncVerdicts() error {
+	if len(f.verdicts) == 0 && !f.faults {
+		return nil
+	}
+	if err := f.led.sync(); err != nil {
+		return err
+	}
+	for _, e := range f.verdicts {
+		f.stats.Failed++
+		f.finalLocked(e)
+	}
+	f.verdicts, f.faults = nil, false
+	return nil
+}
+
+// reached is the offset behind the last record that was sent, in this life or an
+// earlier one.
+func (r *Reading) reached() int64 {
+	next := max(r.last, r.Entry.Base)
+	if r.From > r.Entry.Base {
+		next = max(next, r.From)
+	}
+	if r.Entry.Faulted {
+		next = min(next, r.Entry.Sent)
+	}
+	return next
 }
 
 // cover adds up the chunks before committed.

@@ -12,10 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"github.com/stretchr/testify/require"
 )
 
-func testConfig(t *testing.T) Config {
+func testConfig(t testing.TB) Config {
 	root := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(root, "in"), 0o755))
 	return Config{
@@ -28,7 +29,7 @@ func testConfig(t *testing.T) Config {
 }
 
 // readAll sends each file as one chunk of one row.
-func readAll(t *testing.T, f *Folder) {
+func readAll(t testing.TB, f *Folder) {
 	t.Helper()
 	for e, err := range f.Entries(t.Context()) {
 		require.NoError(t, err)
@@ -41,7 +42,7 @@ func readAll(t *testing.T, f *Folder) {
 		require.NoError(t, err)
 		n := new(Count)
 		n.Set(1, 0)
-		r.Sent(e.End(), 1, n)
+		require.NoError(t, r.Sent(e.End(), 1, n))
 		require.NoError(t, r.End(nil))
 	}
 }
@@ -68,6 +69,7 @@ func TestMovedDuringAScan(t *testing.T) {
 	require.NoError(t, f.Start(t.Context(), 0, false, 0))
 	readAll(t, f)
 	commit = true
+	f.forget("a") // as if it looked new
 	require.NoError(t, f.enterAll(t.Context(), func([]*Entry) error { return nil }))
 	history, err := History(c.StateDir)
 	require.NoError(t, err)
@@ -145,4 +147,176 @@ func TestD5TwoProcesses(t *testing.T) {
 	require.NoError(t, other.Process.Kill())
 	_ = other.Wait()
 	require.NoError(t, <-opened)
+}
+
+// rule D3: a file that takes a finished file's name at the moment of the move is put
+// back, unread as it is.
+func TestD3PutBack(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	src, path := filepath.Join(dir, "a.csv"), filepath.Join(dir, "moved.csv")
+	write := func(path, text string) os.FileInfo {
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		info, err := os.Lstat(path)
+		require.NoError(t, err)
+		return info
+	}
+	read := func(path string) string {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		return string(text)
+	}
+	finished := write(filepath.Join(dir, "finished"), "old")
+	write(path, "new") // was moved in its place
+	require.ErrorIs(t, putBack(src, path, finished), errTaken)
+	require.Equal(t, "new", read(src))
+	require.NoFileExists(t, path)
+	write(path, "newer")
+	require.ErrorIs(t, putBack(src, path, finished), errTaken)
+	require.Equal(t, "newer", read(filepath.Join(dir, "a.2.csv")), "and overwrites nothing")
+	require.NoError(t, putBack(src, filepath.Join(dir, "finished"), finished))
+}
+
+// rule D3: where there is no rename that never overwrites, a second name is made; a
+// crash between the two halves is found by the next attempt.
+func TestD3LinkOver(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t)
+	c.Move = true
+	f, err := Open(t.Context(), c)
+	require.NoError(t, err)
+	defer f.Close()
+	src, path := filepath.Join(c.Dir, "a"), filepath.Join(c.moveDir(ToProcessed), "a")
+	require.NoError(t, os.WriteFile(src, []byte("x"), 0o600))
+	info, err := os.Lstat(src)
+	require.NoError(t, err)
+	require.NoError(t, os.Link(src, path)) // and then it died
+	require.NoError(t, f.rename(src, path, ToProcessed, info))
+	require.NoFileExists(t, src)
+	require.FileExists(t, path)
+
+	require.NoError(t, os.WriteFile(src, []byte("x"), 0o600))
+	info, err = os.Lstat(src)
+	require.NoError(t, err)
+	require.ErrorIs(t, linkOver(src, path, info), os.ErrExist)
+	require.NoError(t, linkOver(src, path+"2", info))
+	require.NoFileExists(t, src)
+}
+
+// A name that comes each day does not try all the numbers before it each time.
+func TestNumbersAreRemembered(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t)
+	c.Move = true
+	f, err := Open(t.Context(), c)
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, f.Start(t.Context(), 0, false, 0))
+	for i := range 5 {
+		require.NoError(t, os.WriteFile(filepath.Join(c.Dir, "a.csv"), []byte{byte('0' + i)}, 0o600))
+		readAll(t, f)
+		require.NoError(t, f.Commit(t.Context(), 1<<40))
+	}
+	require.Equal(t, 5, f.numbers["processed/a.csv"])
+	require.NoError(t, os.Remove(filepath.Join(c.moveDir(ToProcessed), "a.csv")))
+	require.NoError(t, os.WriteFile(filepath.Join(c.Dir, "a.csv"), []byte("9"), 0o600))
+	readAll(t, f)
+	require.NoError(t, f.Commit(t.Context(), 1<<40))
+	require.FileExists(t, filepath.Join(c.moveDir(ToProcessed), "a.csv"), "a name that is free is taken")
+}
+
+// A scan of known files opens none of them.
+func TestKnownFilesAreNotOpened(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t)
+	inspected := 0
+	inspect := c.Inspect
+	c.Inspect = func(ctx context.Context, name string, file *os.File, size int64) (int64, error, error) {
+		inspected++
+		return inspect(ctx, name, file, size)
+	}
+	for _, n := range []string{"a", "b"} {
+		require.NoError(t, os.WriteFile(filepath.Join(c.Dir, n), []byte(n), 0o600))
+	}
+	f, err := Open(t.Context(), c)
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, f.Start(t.Context(), 0, false, 0))
+	readAll(t, f)
+	for range 3 {
+		readAll(t, f)
+		require.Equal(t, 2, inspected)
+	}
+	for _, s := range f.seen { // it was looked at too soon after it had changed: once more
+		s.since, s.done = s.since.Add(-racy), s.done.Add(-racy)
+	}
+	readAll(t, f)
+	require.Equal(t, 4, inspected)
+	for _, s := range f.seen {
+		require.True(t, s.known())
+	}
+	readAll(t, f)
+	require.Equal(t, 4, inspected)
+}
+
+func TestWritableTime(t *testing.T) {
+	t.Parallel()
+	for _, year := range []int{-300, 0, 1900, 2026, 9999, 10_000, 300_000} {
+		at := writable(time.Date(year, 6, 1, 0, 0, 0, 0, time.UTC))
+		_, err := at.MarshalJSON()
+		require.NoError(t, err)
+		require.Equal(t, year >= 0 && year <= 9999, at.Year() == year && at.Month() == 6)
+	}
+}
+
+// Hints come for what a scan would find, and for nothing else.
+func TestHintsThatMatter(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t)
+	c.Globs, c.Watch, c.Settle = []string{"**/*.csv"}, time.Hour, time.Second
+	f, err := Open(t.Context(), c)
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, os.Mkdir(filepath.Join(c.Dir, "sub"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(c.Dir, "x.tmp"), nil, 0o600))
+	f.seen["changing.csv"] = &sighting{}
+	f.seen["known.csv"] = &sighting{done: time.Now()}
+	h := newHints(f)
+	defer h.close()
+	for _, tc := range []struct {
+		name string
+		op   fsnotify.Op
+		want bool
+	}{
+		{"new.csv", fsnotify.Create, true}, {"known.csv", fsnotify.Write, true}, {"changing.csv", fsnotify.Write, false},
+		{"x.tmp", fsnotify.Create, false}, {".a.csv", fsnotify.Create, false}, {"x.tmp", fsnotify.Write, false},
+		{"sub", fsnotify.Create, true}, {"sub/a.csv", fsnotify.Create, true}, {"new.csv", fsnotify.Remove, false},
+		{"new.csv", fsnotify.Rename, false}, {"new.csv", fsnotify.Chmod, false},
+	} {
+		require.Equal(t, tc.want, h.matters(fsnotify.Event{Name: filepath.Join(c.Dir, tc.name), Op: tc.op}), "%s %s", tc.name, tc.op)
+	}
+	var none *hints
+	none.watch("x")
+	none.close()
+	require.Nil(t, none.come())
+}
+
+// Whatever goes wrong with notifications, the interval is left.
+func TestHintsThatFail(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t)
+	c.Watch = time.Hour
+	f, err := Open(t.Context(), c)
+	require.NoError(t, err)
+	defer f.Close()
+	h := newHints(f)
+	h.watch(filepath.Join(c.Dir, "not", "there"))
+	require.False(t, h.said)
+	h.w.Errors <- fsnotify.ErrEventOverflow
+	<-h.come()
+	h.close()
+	h.watch(c.Dir)
+	require.True(t, h.said)
+	(&hints{f: f}).watch(c.Dir) // could not be started
+	require.Nil(t, (&hints{f: f}).come())
 }

@@ -1,12 +1,16 @@
 package folder
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
+	"io"
 	"io/fs"
 	"math"
 	"os"
@@ -15,6 +19,7 @@ import (
 	"time"
 
 	"github.com/leatgo/leat/internal/durable"
+	"github.com/leatgo/leat/internal/failpoint"
 )
 
 // LedgerFile is the ledger's name in a source's state folder.
@@ -25,7 +30,7 @@ const ledgerVersion = 1
 // event is one line of the ledger. Lines are only ever appended. The first one
 // carries Log and Version.
 type event struct {
-	Event    string    `json:"event"` // log, file, status, progress, moved, refused, abandon
+	Event    string    `json:"event"` // log, file, status, progress, fault, moved, refused, abandon
 	Time     time.Time `json:"time"`
 	Log      string    `json:"log,omitempty"`
 	Version  int       `json:"version,omitempty"`
@@ -42,24 +47,41 @@ type event struct {
 	Line     int64     `json:"line,omitempty"`
 	Rows     int64     `json:"rows,omitempty"`
 	Rejected int64     `json:"rejected,omitempty"`
-	Attempt  int       `json:"attempt,omitempty"`
-	To       string    `json:"to,omitempty"`
+	Attempt  int32     `json:"attempt,omitempty"`
+	Verdict  bool      `json:"verdict,omitempty"` // final status: Entry.Judged
+	Again    int32     `json:"again,omitempty"`   // file: Entry.Again
+	To       Place     `json:"to,omitempty"`      // moved; file: where Reprocess found it
 	As       string    `json:"as,omitempty"`
 }
 
 // ledger is the file and what it says. It is not safe for concurrent use.
 type ledger struct {
-	path    string
-	f       *os.File // nil when read only
-	size    int64    // of the part that is whole
-	broken  error    // a failed sync: what is on disk is not known any more
-	dirty   bool     // lines were appended since the last sync
-	log     string
-	entries []*Entry // by Seq, from 1
-	refused map[string]*Entry
-	order   []*Entry            // entries and refusals as they came
-	byName  map[string]*Entry   // latest version
-	byHash  map[string][]*Entry // oldest first
+	path     string
+	f        *os.File // nil when read only
+	size     int64    // of the part that is whole
+	broken   error    // a failed sync: what is on disk is not known any more
+	dirty    bool     // lines were appended since the last sync
+	log      string
+	entries  []*Entry // by Seq, from 1
+	refused  map[string]*refusedName
+	refusals int                  // lines of them
+	counts   map[int64][]progress // of entries that are not final, by Seq
+
+	// The latest entry with a name, and the latest with a hash that was entered to be
+	// read. Keys are hashes of them; the entries before it are in Entry.sameName and
+	// sameHash.
+	seed   maphash.Seed
+	names  map[uint64]int32
+	hashes map[uint64]int32
+	slab   []Entry
+}
+
+// refusedName is a name that got no place in the log.
+type refusedName struct {
+	reason string
+	at     time.Time
+	after  int // entries there were
+	nth    int
 }
 
 // CorruptError is a ledger that can't be read. Nothing was changed.
@@ -83,36 +105,58 @@ func (e *CorruptError) Unwrap() error { return e.Err }
 // the lock.
 func openLedger(dir string) (*ledger, error) {
 	path := filepath.Join(dir, LedgerFile)
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && bytes.IndexByte(data, '\n') < 0 && !looksWhole(data) {
-		// New, or its very first line is torn: then no file was ever entered.
+	fresh, err := neverBegun(path)
+	if err != nil {
+		return nil, err
+	}
+	if fresh {
 		first, err := json.Marshal(event{Event: "log", Time: now(), Log: newLogID(), Version: ledgerVersion})
 		if err != nil {
 			return nil, err
 		}
-		data = append(first, '\n')
-		if err := durable.WriteFile(path, data, 0o600); err != nil {
+		if err := durable.WriteFile(path, append(first, '\n'), 0o600); err != nil {
 			return nil, err
 		}
-	} else if err != nil {
-		return nil, err
 	}
-	l, err := readLedger(path, data)
+	f, err := os.OpenFile(path, os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY, 0o600)
+	l, err := readLedger(path, f)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, f.Close())
 	}
 	l.f = f
-	if l.size < int64(len(data)) { // the torn last line; rule D3: entries are synced before use, so nothing relies on it
-		err := errors.Join(f.Truncate(l.size), f.Sync())
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("folder: repair %s: %w", path, err), f.Close())
+	info, err := f.Stat()
+	if err == nil && l.size < info.Size() { // the torn last line; rule D3: entries are synced before use, so nothing relies on it
+		if err = errors.Join(f.Truncate(l.size), f.Sync()); err != nil {
+			err = fmt.Errorf("folder: repair %s: %w", path, err)
 		}
 	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
 	return l, nil
+}
+
+// neverBegun tells whether there is no ledger, or its very first line is torn: then
+// no file was ever entered.
+func neverBegun(path string) (bool, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	data := make([]byte, 4<<10) // more than a first line has
+	n, err := io.ReadFull(f, data)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return false, err
+	}
+	data = data[:n]
+	return err != nil && bytes.IndexByte(data, '\n') < 0 && !looksWhole(data), nil
 }
 
 // looksWhole tells a foreign file, which is not to be overwritten, from a torn
@@ -132,25 +176,38 @@ func now() time.Time { return time.Now().UTC().Round(0) }
 
 // readLedger reads the whole text. What follows the last line end, and a last line
 // that can't be read, was torn by a crash: it is left out, and l.size says so.
-func readLedger(path string, data []byte) (*ledger, error) {
+func readLedger(path string, text io.Reader) (*ledger, error) {
 	l := &ledger{
-		path: path, refused: map[string]*Entry{},
-		byName: map[string]*Entry{}, byHash: map[string][]*Entry{},
+		path: path, refused: map[string]*refusedName{}, counts: map[int64][]progress{},
+		seed: maphash.MakeSeed(), names: map[uint64]int32{}, hashes: map[uint64]int32{},
 	}
+	r := bufio.NewReaderSize(text, 64<<10)
+	var long []byte
 	for line := 1; ; line++ {
-		rest := data[l.size:]
-		n := bytes.IndexByte(rest, '\n')
-		if n < 0 {
+		b, err := r.ReadSlice('\n')
+		if err == bufio.ErrBufferFull {
+			long = append(long[:0], b...)
+			for err == bufio.ErrBufferFull {
+				b, err = r.ReadSlice('\n')
+				long = append(long, b...)
+			}
+			b = long
+		}
+		if err == io.EOF {
 			break
 		}
-		err := l.readLine(rest[:n], line == 1)
 		if err != nil {
-			if line > 1 && n+1 == len(rest) && !json.Valid(rest[:n]) {
+			return nil, fmt.Errorf("folder: read %s: %w", path, err)
+		}
+		n := int64(len(b))
+		if err := l.readLine(b[:n-1], line == 1); err != nil {
+			torn := line > 1 && !json.Valid(b[:n-1])
+			if _, perr := r.Peek(1); torn && perr == io.EOF {
 				break
 			}
 			return nil, &CorruptError{Path: path, Line: line, Byte: l.size, Err: err}
 		}
-		l.size += int64(n) + 1
+		l.size += n
 	}
 	if l.log == "" {
 		return nil, &CorruptError{Path: path, Line: 1, Err: errors.New("it does not begin with a log line")}
@@ -160,12 +217,8 @@ func readLedger(path string, data []byte) (*ledger, error) {
 
 func (l *ledger) readLine(b []byte, first bool) error {
 	var ev event
-	dec := json.NewDecoder(bytes.NewReader(b))
-	if err := dec.Decode(&ev); err != nil {
+	if err := json.Unmarshal(b, &ev); err != nil {
 		return err
-	}
-	if rest := bytes.TrimSpace(b[dec.InputOffset():]); len(rest) > 0 {
-		return errors.New("text after the end of the line's value")
 	}
 	if first != (ev.Event == "log") {
 		return errors.New("the log line must be the first and only the first")
@@ -188,12 +241,8 @@ func (l *ledger) apply(ev *event) error {
 	case "file":
 		return l.applyFile(ev)
 	case "refused":
-		e := &Entry{Name: ev.Name, Size: ev.Size, Status: Failed, Error: ev.Error, Refused: true, Entered: ev.Time, Finished: ev.Time}
-		if old := l.refused[ev.Name]; old != nil {
-			l.order = slices.DeleteFunc(l.order, func(o *Entry) bool { return o == old })
-		}
-		l.refused[ev.Name] = e
-		l.order = append(l.order, e)
+		l.refused[ev.Name] = &refusedName{reason: ev.Error, at: ev.Time, after: len(l.entries), nth: l.refusals}
+		l.refusals++
 		return nil
 	}
 	if ev.Seq < 1 || ev.Seq > int64(len(l.entries)) {
@@ -202,26 +251,49 @@ func (l *ledger) apply(ev *event) error {
 	e := l.entries[ev.Seq-1]
 	switch ev.Event {
 	case "status":
-		return applyStatus(e, ev)
+		return l.applyStatus(e, ev)
 	case "progress":
 		if !e.Final() {
-			if n := len(e.progress); n > 0 && e.progress[n-1].next >= ev.Next { // after a sink was reset
-				e.progress = slices.DeleteFunc(e.progress, func(p progress) bool { return p.next >= ev.Next })
+			p := l.counts[e.Seq]
+			if n := len(p); n > 0 && p[n-1].next >= ev.Next { // after a sink was reset
+				p = slices.DeleteFunc(p, func(p progress) bool { return p.next >= ev.Next })
 			}
-			e.progress = append(e.progress, progress{ev.Next, ev.Line, ev.Rows, ev.Rejected})
+			l.counts[e.Seq] = append(p, progress{ev.Next, ev.Line, ev.Rows, ev.Rejected})
 			e.Rows, e.Rejected = ev.Rows, ev.Rejected
 		}
+	case "fault":
+		if !e.Final() {
+			e.Faulted, e.Error, e.Sent = true, ev.Error, max(ev.Next, e.Base)
+		}
 	case "moved":
-		e.Moved, e.MovedTo = ev.To, ev.As
+		l.applyMoved(e, ev)
 	case "abandon":
 		e.Abandoned = true
 		if !e.Final() {
-			e.Status, e.Error, e.Finished, e.progress = Failed, ev.Error, ev.Time, nil
+			e.Status, e.Error, e.finished = Failed, ev.Error, ev.Time.UnixNano()
+			delete(l.counts, e.Seq)
 		}
 	default:
 		return fmt.Errorf("unknown event %q", ev.Event)
 	}
 	return nil
+}
+
+// applyMoved also follows the file for the entries that Reprocess has followed up:
+// it is the same file.
+func (l *ledger) applyMoved(e *Entry, ev *event) {
+	from, as := e.Moved, e.MovedTo
+	for o := e; o != nil; o = l.before(o) {
+		if o.Name == e.Name && (o == e || o.hash == e.hash && from != InFolder && o.Moved == from && o.MovedTo == as) {
+			o.Moved, o.MovedTo, o.Settled = ev.To, ev.As, true
+			if ev.As == e.Name {
+				o.MovedTo = e.Name // one string for both
+			}
+		}
+		if e.Again == 0 {
+			return
+		}
+	}
 }
 
 func (l *ledger) applyFile(ev *event) error {
@@ -231,30 +303,83 @@ func (l *ledger) applyFile(ev *event) error {
 	if ev.Base != l.end() {
 		return fmt.Errorf("file %d begins at offset %d, but the file before it ends at %d", ev.Seq, ev.Base, l.end())
 	}
-	if ev.Name == "" || ev.Size < 0 || ev.Extent < 0 || ev.Base > math.MaxInt64-ev.Extent {
+	if ev.Name == "" || ev.Size < 0 || ev.Extent < 0 || ev.Base > math.MaxInt64-ev.Extent || ev.Seq > math.MaxInt32 {
 		return fmt.Errorf("file %d has an impossible name, size or extent", ev.Seq)
+	}
+	hash, err := parseHash(ev.Hash)
+	if err != nil {
+		return fmt.Errorf("file %d: %w", ev.Seq, err)
 	}
 	switch ev.Status {
 	case Pending, Skipped, Failed:
 	default:
 		return fmt.Errorf("file %d is entered with status %q", ev.Seq, ev.Status)
 	}
-	e := &Entry{
-		Seq: ev.Seq, Name: ev.Name, Hash: ev.Hash, Size: ev.Size, ModTime: ev.ModTime,
-		Base: ev.Base, Extent: ev.Extent, Entered: ev.Time,
-		Status: ev.Status, Error: ev.Error, Attempt: ev.Attempt, Sent: ev.Base,
+	if len(l.slab) == cap(l.slab) {
+		l.slab = make([]Entry, 0, 256)
 	}
-	if e.Final() {
-		e.Finished = ev.Time
-	}
+	l.slab = append(l.slab, Entry{
+		Seq: ev.Seq, Name: ev.Name, hash: hash, Size: ev.Size, modSec: ev.ModTime.Unix(), modNano: int32(ev.ModTime.Nanosecond()),
+		Base: ev.Base, Extent: ev.Extent, entered: ev.Time.UnixNano(),
+		Status: ev.Status, Error: ev.Error, Attempt: ev.Attempt, Again: ev.Again, Sent: ev.Base, Moved: ev.To, MovedTo: ev.As,
+	})
+	e := &l.slab[len(l.slab)-1]
 	l.entries = append(l.entries, e)
-	l.order = append(l.order, e)
-	l.byName[e.Name] = e
-	l.byHash[e.Hash] = append(l.byHash[e.Hash], e)
+	key := l.nameKey(e.Name)
+	e.sameName, l.names[key] = l.names[key], int32(e.Seq)
+	if e.Final() {
+		e.finished = e.entered
+		return nil
+	}
+	key = hashKey(hash)
+	e.sameHash, l.hashes[key] = l.hashes[key], int32(e.Seq)
 	return nil
 }
 
-func applyStatus(e *Entry, ev *event) error {
+func (l *ledger) nameKey(name string) uint64 { return maphash.String(l.seed, name) }
+
+func hashKey(h [32]byte) uint64 { return binary.LittleEndian.Uint64(h[:]) }
+
+// entry gives an entry by its number; nil for 0.
+func (l *ledger) entry(seq int32) *Entry {
+	if seq == 0 {
+		return nil
+	}
+	return l.entries[seq-1]
+}
+
+// before gives the next older entry that may have the same name.
+func (l *ledger) before(e *Entry) *Entry { return l.entry(e.sameName) }
+
+// latest gives the latest entry with a name.
+func (l *ledger) latest(name string) *Entry {
+	e := l.entry(l.names[l.nameKey(name)])
+	for e != nil && e.Name != name {
+		e = l.before(e)
+	}
+	return e
+}
+
+// version gives the latest entry with a name and a hash.
+func (l *ledger) version(name string, hash [32]byte) *Entry {
+	e := l.entry(l.names[l.nameKey(name)])
+	for e != nil && (e.hash != hash || e.Name != name) {
+		e = l.before(e)
+	}
+	return e
+}
+
+// read gives the oldest entry by which a content was, or will be, read.
+func (l *ledger) read(hash [32]byte) (found *Entry) {
+	for e := l.entry(l.hashes[hashKey(hash)]); e != nil; e = l.entry(e.sameHash) {
+		if e.hash == hash && !e.Unread() {
+			found = e
+		}
+	}
+	return found
+}
+
+func (l *ledger) applyStatus(e *Entry, ev *event) error {
 	switch ev.Status {
 	case Processing:
 		if e.Final() {
@@ -262,12 +387,13 @@ func applyStatus(e *Entry, ev *event) error {
 		}
 		e.Status = Processing
 		e.Attempt++
-		if e.Started.IsZero() {
-			e.Started = ev.Time
+		if e.started == 0 {
+			e.started = ev.Time.UnixNano()
 		}
 	case OK, Failed:
-		e.Status, e.Error, e.Finished = ev.Status, ev.Error, ev.Time
-		e.Rows, e.Rejected, e.Sent, e.progress = ev.Rows, ev.Rejected, max(ev.Next, e.Base), nil
+		e.Status, e.Error, e.finished, e.Judged = ev.Status, ev.Error, ev.Time.UnixNano(), ev.Verdict
+		e.Rows, e.Rejected, e.Sent = ev.Rows, ev.Rejected, max(ev.Next, e.Base)
+		delete(l.counts, e.Seq)
 	default:
 		return fmt.Errorf("file %d gets the unknown status %q", e.Seq, ev.Status)
 	}
@@ -346,26 +472,48 @@ func (l *ledger) close() error {
 // entered.
 func History(dir string) ([]Entry, error) {
 	path := filepath.Join(dir, LedgerFile)
-	data, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	l, err := readLedger(path, data)
+	defer f.Close()
+	l, err := readLedger(path, f)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Entry, len(l.order))
-	for i, e := range l.order {
-		out[i] = *e
-		out[i].progress = nil
+	refused := make([]Entry, 0, len(l.refused))
+	after := make(map[string]*refusedName, len(l.refused))
+	for name, r := range l.refused {
+		refused = append(refused, refusedEntry(name, r.reason, r.at))
+		after[name] = r
 	}
-	return out, nil
+	slices.SortFunc(refused, func(a, b Entry) int {
+		x, y := after[a.Name], after[b.Name]
+		if x.after != y.after {
+			return x.after - y.after
+		}
+		return x.nth - y.nth
+	})
+	out := make([]Entry, 0, len(l.entries)+len(refused))
+	for i, e := range l.entries {
+		for len(refused) > 0 && after[refused[0].Name].after <= i {
+			out, refused = append(out, refused[0]), refused[1:]
+		}
+		out = append(out, *e)
+	}
+	return append(out, refused...), nil
 }
 
-// Abandon gives up the rest of a file by hand, so that it is never asked for
-// again: the latest version of name whose rows are not all durable, else the
-// latest. No pipeline may be running.
-func Abandon(dir, name string) error {
+func refusedEntry(name, reason string, at time.Time) Entry {
+	return Entry{Name: name, Status: Failed, Error: reason, Refused: true, entered: at.UnixNano(), finished: at.UnixNano()}
+}
+
+// byHand opens the ledger in dir for an operator's change. No pipeline may be
+// running.
+func byHand(dir string, change func(*ledger) error) (err error) {
+	if _, err := os.Stat(filepath.Join(dir, LedgerFile)); err != nil {
+		return err
+	}
 	lock, err := tryLock(filepath.Join(dir, lockFile))
 	if err != nil {
 		return err
@@ -374,29 +522,66 @@ func Abandon(dir, name string) error {
 		return fmt.Errorf("folder: %s is in use by a running pipeline", dir)
 	}
 	defer lock.Close()
-	if _, err := os.Stat(filepath.Join(dir, LedgerFile)); err != nil {
-		return err
-	}
 	l, err := openLedger(dir)
 	if err != nil {
 		return err
 	}
-	defer l.close()
-	e := l.byName[name]
-	for _, o := range l.entries {
-		if o.Name == name && !o.Final() {
-			e = o
-		}
-	}
-	if e == nil {
-		return fmt.Errorf("folder: %s was never entered into %s", name, l.path)
-	}
-	if e.Abandoned {
-		return nil
-	}
-	ev := event{Event: "abandon", Seq: e.Seq, Error: fmt.Sprintf("given up by hand after %d rows", e.Rows)}
-	if err := l.append(ev); err != nil {
+	defer func() { err = errors.Join(err, l.close()) }()
+	if err := change(l); err != nil {
 		return err
 	}
 	return l.sync()
+}
+
+// Abandon gives up the rest of a file by hand, so that it is never asked for
+// again: the latest version of name whose rows are not all durable, else the
+// latest. No pipeline may be running.
+func Abandon(dir, name string) error {
+	return byHand(dir, func(l *ledger) error {
+		e := l.latest(name)
+		for o := e; o != nil; o = l.before(o) {
+			if o.Name == name && !o.Final() {
+				e = o
+				break
+			}
+		}
+		if e == nil {
+			return fmt.Errorf("folder: %s was never entered into %s", name, l.path)
+		}
+		if e.Abandoned {
+			return nil
+		}
+		return l.append(event{Event: "abandon", Seq: e.Seq, Error: fmt.Sprintf("given up by hand after %d rows", e.Rows)})
+	})
+}
+
+// Reprocess enters the latest version of name once more, with a range of offsets of
+// its own, so that the next run reads it again from where it lies. No pipeline may
+// be running.
+func Reprocess(dir, name string) error {
+	return byHand(dir, func(l *ledger) error {
+		e := l.latest(name)
+		switch {
+		case e == nil && l.refused[name] != nil:
+			return fmt.Errorf("folder: %s was refused, never read: %s. Mend that; the next run reads it by itself", name, l.refused[name].reason)
+		case e == nil:
+			return fmt.Errorf("folder: %s was never entered into %s", name, l.path)
+		case !e.Final():
+			return fmt.Errorf("folder: %s is %s: the next run reads it anyway; only a finished file can be read again", name, e.Status)
+		}
+		ev := event{
+			Event: "file", Seq: int64(len(l.entries)) + 1, Name: e.Name, Hash: e.Hash(), Size: e.Size, ModTime: e.ModTime(),
+			Base: l.end(), Extent: e.Extent, Status: Pending, Attempt: e.Attempt, Again: e.Again + 1,
+		}
+		if e.Moved != Lost {
+			ev.To, ev.As = e.Moved, e.MovedTo
+		}
+		if ev.Base+ev.Extent < ev.Base {
+			return fmt.Errorf("folder: the log %s is full", l.path)
+		}
+		if err := l.append(ev); err != nil {
+			return err
+		}
+		return failpoint.Hit("folder/reprocess-written")
+	})
 }

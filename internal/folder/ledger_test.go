@@ -1,7 +1,10 @@
 package folder
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,7 +28,12 @@ func newLedger(t *testing.T) (string, *ledger) {
 }
 
 func fileEvent(seq, base, extent int64, name string) event {
-	return event{Event: "file", Seq: seq, Name: name, Hash: "h" + name, Size: extent - 1, Base: base, Extent: extent, Status: Pending}
+	return event{Event: "file", Seq: seq, Name: name, Hash: hexHash(name), Size: extent - 1, Base: base, Extent: extent, Status: Pending}
+}
+
+func hexHash(s string) string {
+	h := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(h[:])
 }
 
 func ledgerText(t *testing.T, dir string) string {
@@ -61,7 +69,7 @@ func TestLedgerRoundTrip(t *testing.T) {
 		event{Event: "refused", Name: "x", Error: "no"},
 		event{Event: "refused", Name: "x", Error: "no, again"},
 	))
-	require.Equal(t, []progress{{5, 2, 1, 0}, {6, 2, 1, 0}}, l.entries[0].progress)
+	require.Equal(t, []progress{{5, 2, 1, 0}, {6, 2, 1, 0}}, l.counts[1])
 	require.NoError(t, l.append(
 		event{Event: "status", Seq: 1, Status: OK, Rows: 3, Rejected: 1, Next: 11},
 		event{Event: "moved", Seq: 1, To: ToProcessed, As: "a.2.csv"},
@@ -72,10 +80,10 @@ func TestLedgerRoundTrip(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, history, 3)
 	a := history[0]
-	require.Equal(t, []any{OK, int64(3), int64(1), 1, int64(11), ToProcessed, "a.2.csv"},
+	require.Equal(t, []any{OK, int64(3), int64(1), int32(1), int64(11), ToProcessed, "a.2.csv"},
 		[]any{a.Status, a.Rows, a.Rejected, a.Attempt, a.Sent, a.Moved, a.MovedTo})
 	require.Equal(t, long.Name, history[1].Name)
-	require.True(t, history[1].ModTime.Equal(long.ModTime))
+	require.True(t, history[1].ModTime().Equal(long.ModTime))
 	require.True(t, history[1].Abandoned)
 	require.Equal(t, "no, again", history[2].Error)
 	require.Equal(t, int64(11+1<<36), l.end())
@@ -145,6 +153,8 @@ func TestLedgerDamage(t *testing.T) {
 		"two log lines":          good + strings.SplitAfter(good, "\n")[0],
 		"no log line":            strings.SplitAfter(good, "\n")[1],
 		"two values on one line": strings.Replace(good, "}\n", "} {}\n", 1),
+		"no hash":                strings.Replace(good, hexHash("b.csv"), "h", 1),
+		"unknown place":          good + `{"event":"moved","seq":1,"to":"moon"}` + "\n",
 		"negative extent":        strings.Replace(good, `"extent":21`, `"extent":-21`, 1),
 		"overflow":               strings.Replace(good, `"extent":21`, `"extent":9223372036854775807`, 1),
 	} {
@@ -273,6 +283,9 @@ func FuzzLedger(f *testing.F) {
 		fileEvent(1, 0, 11, "a.csv"), event{Event: "status", Seq: 1, Status: Processing}, event{Event: "progress", Seq: 1, Next: 3, Rows: 1},
 		event{Event: "status", Seq: 1, Status: OK, Next: 11}, event{Event: "moved", Seq: 1, To: ToProcessed, As: "a.csv"},
 		event{Event: "refused", Name: "b", Error: "x"}, fileEvent(2, 11, 5, "c.csv"), event{Event: "abandon", Seq: 2},
+		event{Event: "file", Seq: 3, Name: "a.csv", Hash: hexHash("a.csv"), Size: 10, Base: 16, Extent: 11, Status: Pending, Again: 1, To: ToProcessed, As: "a.csv"},
+		event{Event: "fault", Seq: 3, Error: "cut", Next: 20}, event{Event: "status", Seq: 3, Status: Failed, Next: 20, Verdict: true},
+		event{Event: "moved", Seq: 3, To: ToFailed, As: "a.csv"},
 	))
 	text, err := os.ReadFile(l.path)
 	require.NoError(f, err)
@@ -280,14 +293,15 @@ func FuzzLedger(f *testing.F) {
 	f.Add(text[:len(text)-7])
 	f.Add([]byte("{}\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		l, err := readLedger("x", data)
+		l, err := readLedger("x", bytes.NewReader(data))
 		if err != nil {
 			return
 		}
 		require.LessOrEqual(t, l.size, int64(len(data)))
-		again, err := readLedger("x", data[:l.size])
+		again, err := readLedger("x", bytes.NewReader(data[:l.size]))
 		require.NoError(t, err, "the whole part can be read")
-		require.Equal(t, len(l.order), len(again.order))
+		require.Equal(t, len(l.entries), len(again.entries))
+		require.Equal(t, len(l.refused), len(again.refused))
 		end := int64(0)
 		for _, e := range l.entries {
 			require.Equal(t, end, e.Base)
@@ -297,7 +311,7 @@ func FuzzLedger(f *testing.F) {
 		}
 		line, err := json.Marshal(event{Event: "refused", Name: "n", Error: "e"})
 		require.NoError(t, err)
-		_, err = readLedger("x", fmt.Appendf(nil, "%s%s\n", data[:l.size], line))
+		_, err = readLedger("x", bytes.NewReader(fmt.Appendf(nil, "%s%s\n", data[:l.size], line)))
 		require.NoError(t, err)
 	})
 }

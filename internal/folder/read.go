@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +36,23 @@ func (e *HeldError) Error() string {
 
 func (e *HeldError) Unwrap() error { return e.Err }
 
+// ReadError is a failed reading of a file that is to be tried again: nothing shows
+// that anything is wrong with the file itself.
+type ReadError struct {
+	File        string
+	Attempt, Of int // Of is 0 when there is no limit
+	Err         error
+}
+
+func (e *ReadError) Error() string {
+	if e.Of == 0 {
+		return fmt.Sprintf("folder: read %s (attempt %d): %v", e.File, e.Attempt, e.Err)
+	}
+	return fmt.Sprintf("folder: read %s (attempt %d of %d): %v", e.File, e.Attempt, e.Of, e.Err)
+}
+
+func (e *ReadError) Unwrap() error { return e.Err }
+
 // Count is how many records a chunk held. It is filled when the chunk is decoded,
 // perhaps more than once with the same numbers, by any goroutine.
 type Count struct {
@@ -60,8 +78,12 @@ type Reading struct {
 	// of them in a crash. CountLine is the line at CountFrom, 0 if it is not known.
 	From, CountFrom, CountLine int64
 
-	// Only counting: everything of the file is durable, but the crash came before
-	// the ledger heard of it.
+	// Stop is the offset behind which nothing is to be sent, because an earlier
+	// reading ended there; -1: there is none. Until then no fault is to be expected.
+	Stop int64
+
+	// Only counting: everything of the file (of one at fault, what was read of it) is
+	// durable, but the crash came before the ledger heard of it.
 	OnlyCount bool
 
 	folder *Folder
@@ -95,16 +117,20 @@ func (f *Folder) Begin(ctx context.Context, e *Entry) (*Reading, error) {
 	r := &Reading{
 		Entry: e, folder: f, replay: e.Final(),
 		From: e.Base, CountFrom: e.Base,
+		Stop:   -1,
 		strict: e.Final() || max(f.start, f.ahead) > e.Base,
+	}
+	if (e.Faulted || e.Status == Failed) && e.Sent > e.Base && e.Sent < e.End() {
+		r.Stop = e.Sent
 	}
 	if f.known && f.start > e.Base {
 		r.From = min(f.start, e.End())
-		r.OnlyCount = f.start >= e.End()
+		r.OnlyCount = f.start >= e.End() || e.Faulted && f.start >= e.Sent
 	}
 	if r.replay {
 		r.CountFrom = r.From
 	}
-	for _, p := range e.progress {
+	for _, p := range f.led.counts[e.Seq] {
 		if p.next <= r.From && p.next > r.CountFrom {
 			r.CountFrom, r.CountLine, r.rows, r.rejected = p.next, p.line, p.rows, p.rejected
 		}
@@ -119,22 +145,28 @@ func (f *Folder) Begin(ctx context.Context, e *Entry) (*Reading, error) {
 		}
 		return nil, cerr
 	}
+	defer f.announce()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case err == nil:
 		r.file = &checkedFile{ctx: ctx, f: file.File, info: file.info}
+	case !lasting(err) && f.tryAgain(e):
+		return nil, f.readError(e, err)
 	case r.OnlyCount:
 		// Everything of it is durable: only the count is lost.
 		f.log.Warn("a file that was read whole can't be counted again", "file", e.Name, "error", err)
-		r.settleLocked(OK, fmt.Sprintf("read whole, but its rows could not be counted after a crash: %v", err))
+		r.done, r.doneAt = true, f.sent
+		r.outcome, r.fault = r.uncounted(err)
+		f.readings = append(f.readings, r)
 		return nil, f.finishLocked()
+	case r.strict && f.c.Watch > 0 && f.reachable() != nil: // the folder is away, and may come back
+		return nil, &ReadError{File: e.Name, Attempt: int(e.Attempt) + 1, Err: err}
 	case r.strict:
-		return nil, &HeldError{File: e.Name, Hash: e.Hash, Offset: r.From, Err: err}
+		return nil, &HeldError{File: e.Name, Hash: e.Hash(), Offset: r.From, Err: err}
 	default:
 		f.log.Error("a file can't be read", "file", e.Name, "error", err)
-		r.settleLocked(Failed, fmt.Sprintf("%v; nothing of it was delivered", err))
-		return nil, f.finishLocked()
+		return nil, f.verdictLocked(e, fmt.Errorf("%w; nothing of it was delivered", err), false)
 	}
 	if !r.replay && !r.OnlyCount {
 		if err := f.led.append(event{Event: "status", Seq: e.Seq, Status: Processing}); err != nil {
@@ -148,10 +180,72 @@ func (f *Folder) Begin(ctx context.Context, e *Entry) (*Reading, error) {
 	return r, nil
 }
 
-// settleLocked is the end of a file that never became a reading.
-func (r *Reading) settleLocked(s Status, why string) {
-	r.done, r.outcome, r.fault, r.doneAt = true, s, why, r.folder.sent
-	r.folder.readings = append(r.folder.readings, r)
+// lasting tells an error of opening that will be the same at the next attempt.
+func lasting(err error) bool {
+	var r refusal
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrChanged) || errors.As(err, &r)
+}
+
+// tryAgain counts a failed reading and tells whether there is to be another one.
+func (f *Folder) tryAgain(e *Entry) bool {
+	f.failures[e.Seq]++
+	return f.c.Attempts == 0 || f.failures[e.Seq] < f.c.Attempts
+}
+
+func (f *Folder) readError(e *Entry, err error) error {
+	return &ReadError{File: e.Name, Attempt: f.failures[e.Seq], Of: f.c.Attempts, Err: err}
+}
+
+// verdictLocked fails a file of which nothing was delivered. It needs no checkpoint.
+func (f *Folder) verdictLocked(e *Entry, why error, judged bool) error {
+	if err := failpoint.Hit("folder/verdict"); err != nil {
+		return err
+	}
+	err := f.led.append(event{Event: "status", Seq: e.Seq, Status: Failed, Error: why.Error(), Next: e.Base, Verdict: judged})
+	if err != nil {
+		return err
+	}
+	if err := failpoint.Hit("folder/verdict-written"); err != nil {
+		return err
+	}
+	if errors.Is(why, ErrChanged) || errors.Is(why, fs.ErrNotExist) || errors.Is(why, fs.ErrPermission) {
+		f.forget(e.Name) // the next scan may find it mended
+	}
+	f.brieflyLocked(e, why)
+	f.verdicts = append(f.verdicts, e)
+	return nil
+}
+
+// Fresh tells whether no sink can hold a row of the file: nothing was sent of it in
+// this life, and no earlier one committed anything of it.
+func (r *Reading) Fresh() bool { return !r.strict && r.last == 0 }
+
+// Refuse closes a fresh file and fails it: nothing of it is delivered. judged says
+// that this is because of its content, so that the same is not tried again.
+func (r *Reading) Refuse(why error, judged bool) error {
+	f := r.folder
+	defer f.announce()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := r.file.f.Close(); err != nil {
+		f.log.Debug("close a file", "file", r.Entry.Name, "error", err)
+	}
+	f.log.Error("a file is refused whole; the ledger has the details", "file", r.Entry.Name, "error", forLog(why), "rule", "B2")
+	f.drop(r)
+	return f.verdictLocked(r.Entry, why, judged)
+}
+
+// drop takes a reading out that needs no checkpoint.
+func (f *Folder) drop(r *Reading) {
+	f.readings = slices.DeleteFunc(f.readings, func(o *Reading) bool { return o == r })
+}
+
+// uncounted is the outcome of a file that is read whole but can't be counted again.
+func (r *Reading) uncounted(err error) (Status, string) {
+	if r.Entry.Faulted {
+		return Failed, r.Entry.Error
+	}
+	return OK, fmt.Sprintf("read whole, but its rows could not be counted after a crash: %v", err)
 }
 
 // Reader is the file's bytes from the start. It can seek. A read fails with
@@ -169,12 +263,16 @@ func (r *Reading) Counted(rows, rejected int64) {
 
 // Sent says that a chunk whose records end before next, at line, is about to be
 // handed over. To be called before it is.
-func (r *Reading) Sent(next, line int64, count *Count) {
+func (r *Reading) Sent(next, line int64, count *Count) error {
 	r.folder.mu.Lock()
 	defer r.folder.mu.Unlock()
+	if err := r.folder.syncVerdicts(); err != nil {
+		return err
+	}
 	r.marks = append(r.marks, mark{next, line, count})
 	r.last = next
 	r.folder.sent = next
+	return nil
 }
 
 // End closes the file. err says why it was not read to its end: damage fails the
@@ -184,27 +282,77 @@ func (r *Reading) Sent(next, line int64, count *Count) {
 func (r *Reading) End(err error) error {
 	cerr := r.file.f.Close()
 	f := r.folder
+	defer f.announce()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err == nil {
 		err = cerr
 	}
 	if errors.Is(err, ErrChanged) && r.strict && !r.OnlyCount {
-		return &HeldError{File: r.Entry.Name, Hash: r.Entry.Hash, Offset: max(r.From, r.last), Err: err}
+		return &HeldError{File: r.Entry.Name, Hash: r.Entry.Hash(), Offset: max(r.From, r.last), Err: err}
 	}
+	return r.endLocked(err, errors.Is(err, ErrChanged), !errors.Is(err, ErrChanged))
+}
+
+// Broken closes the file because reading failed with an error that says nothing
+// about it: of the disk or the network. As long as there are attempts left it
+// returns a *ReadError. After that the file is failed, as by End; but if a sink
+// holds rows behind the fault since an earlier life, another sink would miss them
+// for ever, so the run ends with a HeldError.
+func (r *Reading) Broken(err error) error {
+	f := r.folder
+	defer f.announce()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if cerr := r.file.f.Close(); cerr != nil {
+		f.log.Debug("close a file", "file", r.Entry.Name, "error", cerr)
+	}
+	if f.tryAgain(r.Entry) {
+		return f.readError(r.Entry, err)
+	}
+	err = fmt.Errorf("given up after %d attempts: %w", f.failures[r.Entry.Seq], err)
+	delete(f.failures, r.Entry.Seq)
+	at := max(r.From, r.last)
+	if r.replay || !r.OnlyCount && at < min(f.ahead, r.Entry.End()) {
+		return &HeldError{File: r.Entry.Name, Hash: r.Entry.Hash(), Offset: at, Err: err}
+	}
+	return r.endLocked(err, true, false)
+}
+
+// endLocked settles the outcome. lost says that the error is not the content's, so
+// that it tells nothing of what was read before; judged that it is.
+func (r *Reading) endLocked(err error, lost, judged bool) error {
+	f := r.folder
 	r.done, r.outcome = true, OK
-	if err != nil {
+	switch {
+	case r.Entry.Faulted && !r.replay: // what an earlier life has decided
+		r.outcome, r.fault = Failed, r.Entry.Error
+	case err == nil:
+	case r.OnlyCount && lost:
+		r.outcome, r.fault = r.uncounted(err)
+	case r.replay:
+	default:
 		r.outcome, r.fault = Failed, err.Error()
-		if r.OnlyCount && errors.Is(err, ErrChanged) {
-			r.outcome, r.fault = OK, fmt.Sprintf("read whole, but its rows could not be counted after a crash: %v", err)
-		}
-		if !r.replay {
-			f.log.Error("a file failed", "file", r.Entry.Name, "error", err)
+		f.log.Error("a file failed; the ledger has the details", "file", r.Entry.Name, "error", forLog(err))
+		f.brieflyLocked(r.Entry, err)
+		if r.Fresh() {
+			f.drop(r)
+			return f.verdictLocked(r.Entry, fmt.Errorf("%w; nothing of it was delivered", err), judged)
 		}
 	}
 	// A file without rows is done when all that was sent before it is.
 	r.doneAt = f.sent
-	return f.finishLocked()
+	if err := f.finishLocked(); err != nil || !slices.Contains(f.readings, r) {
+		return err
+	}
+	if r.outcome == Failed && !r.Entry.Faulted && !r.OnlyCount && !r.replay {
+		if err := f.led.append(event{Event: "fault", Seq: r.Entry.Seq, Error: r.fault, Next: r.reached()}); err != nil {
+			return err
+		}
+		f.faults = true
+		return failpoint.Hit("folder/fault-written")
+	}
+	return nil
 }
 
 // Leave closes the file without a word about it: the run ends.
@@ -222,13 +370,18 @@ func (f *Folder) reopen(ctx context.Context, e *Entry) (*opened, error) {
 	var file *os.File
 	var info fs.FileInfo
 	var err error
-	switch e.Moved {
-	case "":
+	f.mu.Lock()
+	place, as := e.Moved, e.MovedTo
+	f.mu.Unlock()
+	if place == ToProcessed || place == ToFailed {
+		file, info, err = openPlain(filepath.Join(f.c.moveDir(place), filepath.FromSlash(as)))
+		if errors.Is(err, fs.ErrNotExist) { // perhaps it was put back
+			if back, binfo, berr := f.open(e.Name); berr == nil {
+				file, info, err = back, binfo, nil
+			}
+		}
+	} else {
 		file, info, err = f.open(e.Name)
-	case Lost:
-		err = fmt.Errorf("it was neither in the folder nor where finished files go: %w", fs.ErrNotExist)
-	default:
-		file, info, err = openPlain(filepath.Join(f.c.moveDir(e.Moved), filepath.FromSlash(e.MovedTo)))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("it can't be opened: %w", err)
@@ -237,9 +390,9 @@ func (f *Folder) reopen(ctx context.Context, e *Entry) (*opened, error) {
 		file.Close()
 		return nil, fmt.Errorf("%w: it has %d bytes instead of %d", ErrChanged, info.Size(), e.Size)
 	}
-	if !info.ModTime().Equal(e.ModTime) { // touched, or restored from a backup: the content decides
+	if !writable(info.ModTime()).Equal(e.ModTime()) { // touched, or restored from a backup: the content decides
 		hash, _, err := hashAll(ctx, file)
-		if err == nil && hash != e.Hash {
+		if err == nil && hash != e.hash {
 			err = fmt.Errorf("%w: its content has another hash", ErrChanged)
 		}
 		if err == nil {
@@ -280,6 +433,9 @@ type checkedFile struct {
 
 func (c *checkedFile) Read(p []byte) (int, error) {
 	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if err := failpoint.Hit("folder/read"); err != nil {
 		return 0, err
 	}
 	n, err := c.f.Read(p)

@@ -17,7 +17,7 @@
 //	}
 //
 // A role goes on from what it finds in dir, so that it can be killed again and again.
-// It must make all its system calls on the goroutine that it is called on.
+// For EverySyscall it must make its system calls on the goroutine that it is called on.
 package killtest
 
 import (
@@ -27,17 +27,22 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/leatgo/leat/internal/failpoint"
 )
 
 const (
 	envRole  = "LEAT_KILLTEST_ROLE"
 	envDir   = "LEAT_KILLTEST_DIR"
 	envSteps = "LEAT_KILLTEST_STEPS"
+	envPoint = "LEAT_KILLTEST_POINT"
 )
 
 // Main is the body of TestMain: it runs the tests, or the role that the process was
@@ -52,10 +57,29 @@ func Main(m interface{ Run() int }, roles map[string]func(dir string)) {
 		fmt.Fprintf(os.Stderr, "killtest: there is no role %q\n", name)
 		os.Exit(2)
 	}
+	if at, nth, ok := strings.Cut(os.Getenv(envPoint), ":"); ok {
+		killAtPoint(at, nth)
+	}
 	// One thread makes all system calls, so that the k-th of them is the same each time.
 	runtime.LockOSThread()
 	role(os.Getenv(envDir))
 	os.Exit(0)
+}
+
+// killAtPoint lets the process kill itself at the n-th hit of a failpoint.
+func killAtPoint(point, nth string) {
+	left, err := strconv.ParseInt(nth, 10, 64)
+	Must(err)
+	var hits atomic.Int64
+	failpoint.Set(func(at string) error {
+		if at == point && hits.Add(1) == left {
+			self, err := os.FindProcess(os.Getpid())
+			Must(err)
+			Must(self.Kill())
+			select {}
+		}
+		return nil
+	})
 }
 
 var steps = func() int {
@@ -110,40 +134,75 @@ func Kill(t *testing.T, role, dir string, kills int, check func(t *testing.T, ac
 	rng := rand.New(rand.NewPCG(5, 6))
 	acked := int64(0)
 	for round := range kills {
-		cmd := command(t, role, dir, -1)
-		var stderr strings.Builder
-		cmd.Stderr = &stderr
-		out, err := cmd.StdoutPipe()
-		require.NoError(t, err)
-		require.NoError(t, cmd.Start())
-		in := bufio.NewScanner(out)
-		killed := false
-		for left := rng.IntN(20); in.Scan(); left-- {
-			if left == 0 { // SIGKILL lands somewhere in the next steps; what they say until then still counts
-				require.NoError(t, cmd.Process.Kill())
-				killed = true
+		left := rng.IntN(20)
+		acked = max(acked, run(t, command(t, role, dir, -1), fmt.Sprint("round ", round), func(kill func()) {
+			if left--; left < 0 { // SIGKILL lands somewhere in the next steps; what they say until then still counts
+				kill()
 			}
-			n, err := strconv.ParseInt(in.Text(), 10, 64)
-			require.NoError(t, err, in.Text())
-			acked = n
-		}
-		_ = cmd.Wait()
-		require.Truef(t, killed, "round %d: the role ended by itself: %s", round, stderr.String())
+		}))
 		check(t, acked)
 	}
-	t.Logf("%d kills, %d steps acknowledged", kills, acked)
+	t.Logf("%d kills, %d acknowledged at last", kills, acked)
 }
 
-// Calls are the system calls that change what a crash leaves, or that can be the
-// first to do so.
-const Calls = "open,openat,creat,close,write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,msync,sync_file_range,ftruncate,fallocate," +
+// KillAt runs a role in dir once and kills it at the n-th hit of a failpoint.
+func KillAt(t *testing.T, role, dir, point string, n int, check func(t *testing.T, acked int64)) {
+	t.Helper()
+	cmd := command(t, role, dir, -1)
+	cmd.Env = append(cmd.Env, envPoint+"="+point+":"+strconv.Itoa(n))
+	steps := 0
+	check(t, run(t, cmd, point, func(kill func()) {
+		if steps++; steps > 10_000 {
+			t.Errorf("%s is not met %d times", point, n)
+			kill()
+		}
+	}))
+}
+
+// run runs a role to its violent end. step is called at each step that the role has
+// acknowledged; the last one is the result.
+func run(t *testing.T, cmd *exec.Cmd, what string, step func(kill func())) (acked int64) {
+	t.Helper()
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	in := bufio.NewScanner(out)
+	for in.Scan() {
+		acked, err = strconv.ParseInt(in.Text(), 10, 64)
+		require.NoError(t, err, in.Text())
+		step(func() { _ = cmd.Process.Kill() })
+	}
+	err = cmd.Wait()
+	require.Truef(t, err != nil && cmd.ProcessState.ExitCode() == -1, "%s: the role ended by itself: %v: %s", what, err, stderr.String())
+	return acked
+}
+
+// calls are the system calls that change what a crash leaves.
+const calls = "open,openat,creat,write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,msync,sync_file_range,ftruncate,fallocate," +
 	"rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,chmod,fchmod,fchmodat,copy_file_range,sendfile,utimensat"
 
 // EverySyscall runs a role for a number of steps under strace once for each system
-// call that the role makes, in a fresh folder each time, and kills it as it enters
-// that call: each k from 1 to n. check gets the folder and the last step that was
-// acknowledged. The test is skipped where strace is missing or may not trace.
+// call by which the role changes files, in a fresh folder each time, and kills it as
+// it enters that call: each k from 1 to n. (To be killed at one that only reads is the
+// same as at the next one that changes something.) check gets the folder and the last
+// step that was acknowledged. The test is skipped where strace is missing or may not
+// trace.
 func EverySyscall(t *testing.T, role string, steps int, check func(t *testing.T, dir string, acked int64)) {
+	t.Helper()
+	everySyscall(t, role, steps, nil, check)
+}
+
+// EverySyscallOfThreads is for roles that make system calls on other goroutines too:
+// the process is killed when any of its threads enters its k-th call of a name. Which
+// thread a call is made on differs from run to run, so that not each call is met.
+func EverySyscallOfThreads(t *testing.T, role string, steps int, check func(t *testing.T, dir string, acked int64)) {
+	t.Helper()
+	everySyscall(t, role, steps, []string{"-f"}, check)
+}
+
+func everySyscall(t *testing.T, role string, steps int, flags []string, check func(t *testing.T, dir string, acked int64)) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
 		t.Skip("strace is for Linux")
@@ -154,7 +213,8 @@ func EverySyscall(t *testing.T, role string, steps int, check func(t *testing.T,
 	}
 	// Which calls there are, and how often, is learned from a whole run.
 	trace := t.TempDir() + "/trace"
-	cmd := command(t, role, t.TempDir(), steps, strace, "-qq", "-o", trace, "-e", "trace="+Calls, "-e", "signal=none")
+	traced := append([]string{strace, "-qq", "-e", "signal=none"}, flags...)
+	cmd := command(t, role, t.TempDir(), steps, append(slices.Clone(traced), "-o", trace, "-e", "trace="+calls)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		if text := string(out); strings.Contains(text, "ptrace") || strings.Contains(text, "PTRACE") {
 			t.Skipf("strace may not trace here: %s", out)
@@ -163,41 +223,63 @@ func EverySyscall(t *testing.T, role string, steps int, check func(t *testing.T,
 	}
 	text, err := os.ReadFile(trace)
 	require.NoError(t, err)
-	count := map[string]int{}
-	var names []string
-	for line := range strings.Lines(string(text)) {
-		name, _, ok := strings.Cut(line, "(")
-		if !ok {
-			continue
-		}
-		if count[name]++; count[name] == 1 {
-			names = append(names, name)
-		}
-	}
-	require.NotEmpty(t, names)
+	points, count := points(string(text))
+	require.NotEmpty(t, points)
 	kills := 0
-	for _, name := range names {
-		for k := 1; ; k++ {
-			dir := t.TempDir()
-			acked, killed := killAt(t, strace, role, dir, steps, name, k)
-			check(t, dir, acked)
-			if t.Failed() {
-				t.Fatalf("after a kill at call %d of %s", k, name)
-			}
-			if !killed {
-				break // there are no more of them; the run was whole
-			}
-			kills++
-			require.LessOrEqualf(t, k, 3*count[name]+100, "%s: no end", name)
+	for _, p := range points {
+		dir := t.TempDir()
+		acked, killed := killAt(t, traced, role, dir, steps, p)
+		check(t, dir, acked)
+		if t.Failed() {
+			t.Fatalf("after a kill at call %d of %s", p.k, p.call)
 		}
+		if killed {
+			kills++
+		}
+		_ = os.RemoveAll(dir) // there are many
 	}
+	require.Greater(t, 2*kills, len(points), "the role does not do the same each time")
 	t.Logf("%d kills, at each of the calls %v", kills, count)
 }
 
-func killAt(t *testing.T, strace, role, dir string, steps int, name string, k int) (acked int64, killed bool) {
+// point is the k-th system call of a name.
+type point struct {
+	call string
+	k    int
+}
+
+// points are the calls of a trace that change something, and how many there are by name.
+func points(trace string) (out []point, count map[string]int) {
+	type caller struct{ thread, call string }
+	count = map[string]int{}
+	nth := map[caller]int{}
+	for line := range strings.Lines(trace) {
+		name, args, ok := strings.Cut(line, "(")
+		if !ok || strings.Contains(name, "<") { // "<... fsync resumed>)"
+			continue
+		}
+		thread := ""
+		if i := strings.LastIndexByte(name, ' '); i >= 0 { // with -f the thread comes first
+			thread, name = name[:i], name[i+1:]
+		}
+		c := caller{thread, name}
+		nth[c]++
+		p := point{name, nth[c]}
+		if strings.HasPrefix(name, "open") && !strings.Contains(args, "O_CREAT") && !strings.Contains(args, "O_TRUNC") {
+			continue
+		}
+		if !slices.Contains(out, p) {
+			out = append(out, p)
+			count[name]++
+		}
+	}
+	return out, count
+}
+
+func killAt(t *testing.T, traced []string, role, dir string, steps int, at point) (acked int64, killed bool) {
 	t.Helper()
-	cmd := command(t, role, dir, steps, strace, "-qq", "-o", os.DevNull, "-e", "trace="+name, "-e", "signal=none",
-		"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", name, k))
+	cmd := command(t, role, dir, steps, append(slices.Clone(traced), "-o", os.DevNull, "-e", "trace="+at.call,
+		"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", at.call, at.k))...)
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -211,6 +293,6 @@ func killAt(t *testing.T, strace, role, dir string, steps int, name string, k in
 		acked, _ = strconv.ParseInt(last, 10, 64)
 	}
 	code := cmd.ProcessState.ExitCode()
-	require.Truef(t, err == nil || code == -1 || code == 137, "%s, call %d: %v: %s", name, k, err, stderr.String())
+	require.Truef(t, err == nil || code == -1 || code == 137, "%s, call %d: %v: %s", at.call, at.k, err, stderr.String())
 	return acked, err != nil
 }

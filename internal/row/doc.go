@@ -19,7 +19,10 @@
 //
 // Options follow the name after a comma: `key` marks a key column of a sink,
 // `time=LAYOUT` gives the layout of a time in text. A layout may hold commas, so
-// it runs to the end of the tag; only a last ",key" is still the option. Embedded
+// it runs to the end of the tag; only a last ",key" is still the option.
+// `decimal=18.2` says that a string, or a type with a text form such as
+// decimal.Decimal, is a number of 18 digits, 2 of them behind the point: sinks
+// that have such numbers (Parquet) store one, all others the text. Embedded
 // structs are flattened, unless they have a name in their tag, are a time or
 // have a text form of their own. Unexported fields are ignored. A type with any
 // fault does not compile, and the error names all of them.

@@ -41,7 +41,7 @@ func (t *Type) AppendJSON(dst []byte, p unsafe.Pointer) ([]byte, error) {
 }
 
 func (c *Column) appendJSON(dst []byte, p unsafe.Pointer) ([]byte, error) {
-	q := c.at(p)
+	q := c.At(p)
 	if q == nil {
 		return append(dst, "null"...), nil
 	}

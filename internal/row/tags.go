@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -18,6 +19,8 @@ type tag struct {
 	key    bool
 	layout string
 	origin bool
+
+	precision, scale int // of decimal=; 0 without it
 }
 
 // parseTag reads the leat and json tags of f. The name is set even when there is an error.
@@ -85,13 +88,35 @@ func (t *tag) options(s string) error {
 			return errors.New("the option key is given twice")
 		case opt == "key":
 			t.key = true
+		case strings.HasPrefix(opt, "decimal="):
+			if t.precision != 0 {
+				return errors.New("the option decimal= is given twice")
+			}
+			var err error
+			if t.precision, t.scale, err = parseDecimalTag(strings.TrimPrefix(opt, "decimal=")); err != nil {
+				return err
+			}
 		case opt == "" && !more:
 			// A trailing comma, as the json tag allows it.
 		default:
-			return fmt.Errorf("unknown option %q: there are key and time=LAYOUT", opt)
+			return fmt.Errorf("unknown option %q: there are key, decimal=PRECISION.SCALE and time=LAYOUT", opt)
 		}
 	}
 	return nil
+}
+
+// maxPrecision is what databases and file formats share: the digits of a 128-bit integer.
+const maxPrecision = 38
+
+// parseDecimalTag reads 18.2: 18 digits in all, 2 of them behind the point.
+func parseDecimalTag(s string) (precision, scale int, err error) {
+	p, sc, ok := strings.Cut(s, ".")
+	precision, err1 := strconv.Atoi(p)
+	scale, err2 := strconv.Atoi(sc)
+	if !ok || err1 != nil || err2 != nil || precision < 1 || precision > maxPrecision || scale < 0 || scale > precision {
+		return 0, 0, fmt.Errorf("decimal=%s is no decimal: write PRECISION.SCALE, the digits in all (1 to %d) and those behind the point, such as decimal=18.2", s, maxPrecision)
+	}
+	return precision, scale, nil
 }
 
 // checkName keeps out names that nobody can see or type in a header line.

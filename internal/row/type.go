@@ -73,6 +73,10 @@ type Column struct {
 	Layout string       // for Time: how text is read and written; defaults to time.RFC3339Nano. Else ""
 	Type   reflect.Type // the Go type of the field
 
+	// For a Text or String tagged `decimal=18.2`: the digits in all and those
+	// behind the point, for adapters that store decimals as numbers. Else 0.
+	Precision, Scale int
+
 	offset   uintptr
 	null     nullity
 	elem     reflect.Type // Type without its pointer or sql.Null
@@ -125,6 +129,14 @@ func (c *Column) CanParse() bool { return c.canParse }
 // CanValue says whether [Column.Value] can ever succeed: it is false for Other,
 // and for a Text that can only be read.
 func (c *Column) CanValue() bool { return c.canValue }
+
+// Elem is the type of the value: the field's without its pointer or sql.Null.
+func (c *Column) Elem() reflect.Type { return c.elem }
+
+// Fixed gives the distance of the value from the start of the row, for adapters
+// that read a column of many rows in one loop. It is false for a column that can
+// be null: see [Column.At].
+func (c *Column) Fixed() (offset uintptr, ok bool) { return c.offset, c.null == notNull }
 
 var (
 	timeType            = reflect.TypeFor[time.Time]()
@@ -198,7 +210,7 @@ func (c *compiler) fields(st reflect.Type, base uintptr, prefix string) {
 		if f.Anonymous && !tag.named {
 			switch embedding(f.Type) {
 			case embedFlat:
-				if tag.key || tag.layout != "" {
+				if tag.key || tag.layout != "" || tag.precision != 0 {
 					c.fault(path, "", "options on an embedded struct have no effect: tag its fields, or give it a name to make it one column")
 					continue
 				}
@@ -233,7 +245,7 @@ func embedding(t reflect.Type) embed {
 	if t.Kind() != reflect.Struct || isSQLNull(t) {
 		return embedColumn
 	}
-	if k, _ := kindOf(t); k != Other {
+	if k, _ := KindOf(t); k != Other {
 		return embedColumn
 	}
 	if ptr {
@@ -252,7 +264,7 @@ func (c *compiler) column(f reflect.StructField, tag tag, offset uintptr, path s
 		col.null, col.elem, col.valueOff, col.validOff = nullSQL, v.Type, v.Offset, valid.Offset
 	}
 	col.Null = col.null != notNull
-	col.Kind, col.Bits = kindOf(col.elem)
+	col.Kind, col.Bits = KindOf(col.elem)
 
 	ptr := reflect.PointerTo(col.elem)
 	switch col.Kind {
@@ -280,6 +292,12 @@ func (c *compiler) column(f reflect.StructField, tag tag, offset uintptr, path s
 		}
 	case tag.layout != "":
 		c.fault(path, tag.name, "the option time= is for time.Time, not for %v", f.Type)
+	}
+	if tag.precision != 0 {
+		col.Precision, col.Scale = tag.precision, tag.scale
+		if col.Kind != Text && col.Kind != String {
+			c.fault(path, tag.name, "the option decimal= is for strings and types with a text form, not for %v", f.Type)
+		}
 	}
 
 	seen := c.seen
@@ -309,7 +327,9 @@ func isSQLNull(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && t.PkgPath() == sqlPkg && t.NumField() == 2 && t.Field(1).Name == "Valid"
 }
 
-func kindOf(t reflect.Type) (Kind, int) {
+// KindOf gives kind and bits of a column whose values have this type; t is
+// neither a pointer nor an sql.Null.
+func KindOf(t reflect.Type) (kind Kind, bits int) {
 	switch t {
 	case timeType:
 		return Time, 0

@@ -224,6 +224,17 @@ func TestFaults(t *testing.T) {
 	type layoutBad struct {
 		A time.Time `leat:"a,time=YYYY-MM-DD"`
 	}
+	type decimalOnInt struct {
+		A int `leat:"a,decimal=18.2"`
+	}
+	type decimalBad struct {
+		A string `leat:"a,decimal=39.2"`
+		B string `leat:"b,decimal=18"`
+		C string `leat:"c,decimal=4.5"`
+	}
+	type decimalTwice struct {
+		A string `leat:"a,decimal=4.2,decimal=4.2"`
+	}
 	type origin struct {
 		A string `leat:"@fiel"`
 	}
@@ -274,6 +285,9 @@ func TestFaults(t *testing.T) {
 		"layout on int":          {reflect.TypeFor[layoutOnInt](), []string{"time= is for time.Time, not for int"}},
 		"layout empty":           {reflect.TypeFor[layoutEmpty](), []string{"time= needs a layout"}},
 		"layout of another tool": {reflect.TypeFor[layoutBad](), []string{"time=YYYY-MM-DD is no Go time layout"}},
+		"decimal on int":         {reflect.TypeFor[decimalOnInt](), []string{"decimal= is for strings and types with a text form, not for int"}},
+		"decimal out of range":   {reflect.TypeFor[decimalBad](), []string{"column a", "decimal=39.2 is no decimal", "decimal=18 is no decimal", "decimal=4.5 is no decimal"}},
+		"decimal twice":          {reflect.TypeFor[decimalTwice](), []string{"given twice"}},
 		"unknown origin":         {reflect.TypeFor[origin](), []string{"column @fiel", "there are @file, @line"}},
 		"origin of wrong type":   {reflect.TypeFor[originType](), []string{"column @file", "must be a string, not int"}},
 		"origin with null":       {reflect.TypeFor[originNull](), []string{"must be an integer, not *int64"}},
@@ -301,6 +315,23 @@ func TestFaults(t *testing.T) {
 			assert.Equal(t, err, again)
 		})
 	}
+}
+
+func TestDecimalOption(t *testing.T) {
+	t.Parallel()
+	type fila struct {
+		D  decimal.Decimal           `leat:"d,decimal=18.2"`
+		P  *decimal.Decimal          `leat:"p,decimal=38.38"`
+		N  sql.Null[decimal.Decimal] `leat:"n,decimal=1.0,key"`
+		S  string                    `leat:"s,key,decimal=9.4"`
+		No decimal.Decimal
+	}
+	rt := mustOf[fila](t)
+	for name, want := range map[string][2]int{"d": {18, 2}, "p": {38, 38}, "n": {1, 0}, "s": {9, 4}, "no": {0, 0}} {
+		c := rt.Column(name)
+		assert.Equal(t, want, [2]int{c.Precision, c.Scale}, name)
+	}
+	assert.Len(t, rt.Keys(), 2)
 }
 
 func TestOfIsCached(t *testing.T) {

@@ -28,7 +28,7 @@ type Value struct {
 // while the row is. Only a Text and an Other can give an error, of type *[Error];
 // only a Text allocates.
 func (c *Column) Value(p unsafe.Pointer) (Value, error) {
-	q := c.at(p)
+	q := c.At(p)
 	if q == nil {
 		k := c.Kind
 		if k == Text {
@@ -69,8 +69,9 @@ func (c *Column) Value(p unsafe.Pointer) (Value, error) {
 	return Value{}, c.fail(RuleType, "", "a "+c.elem.String()+" has no column form, only JSON", nil)
 }
 
-// at returns where the field's value is, or nil when it is null.
-func (c *Column) at(p unsafe.Pointer) unsafe.Pointer {
+// At returns where the value of the row at p is, or nil when it is null. What
+// lies there is of type [Column.Elem].
+func (c *Column) At(p unsafe.Pointer) unsafe.Pointer {
 	f := unsafe.Add(p, c.offset)
 	switch c.null {
 	case nullPtr:

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"math"
+	"reflect"
 	"testing"
 	"time"
 	"unsafe"
@@ -90,4 +91,32 @@ func TestAlignment(t *testing.T) {
 	assert.Equal(t, fila{-1, -1, 255, sql.Null[bool]{V: true, Valid: true}, &minus, -1, anidada{-1, sql.Null[int16]{V: -1, Valid: true}}, true}, rows[1])
 	assert.Zero(t, rows[0])
 	assert.Zero(t, rows[2])
+}
+
+// TestPlaces reads values the way that adapters do which take whole columns.
+func TestPlaces(t *testing.T) {
+	t.Parallel()
+	type fila struct {
+		A int64
+		B *int32
+		C sql.Null[string]
+	}
+	rt := mustOf[fila](t)
+	b := int32(7)
+	row := fila{5, &b, sql.Null[string]{V: "x", Valid: true}}
+	p := unsafe.Pointer(&row)
+	offset, ok := rt.Column("a").Fixed()
+	require.True(t, ok)
+	assert.Equal(t, int64(5), *(*int64)(unsafe.Add(p, offset)))
+	for _, name := range []string{"b", "c"} {
+		_, ok := rt.Column(name).Fixed()
+		assert.False(t, ok, name)
+		assert.Nil(t, rt.Column(name).At(unsafe.Pointer(&fila{})), name)
+	}
+	assert.Equal(t, int32(7), *(*int32)(rt.Column("b").At(p)))
+	assert.Equal(t, "x", *(*string)(rt.Column("c").At(p)))
+	assert.Equal(t, reflect.TypeFor[string](), rt.Column("c").Elem())
+	k, bits := KindOf(rt.Column("b").Elem())
+	assert.Equal(t, Int, k)
+	assert.Equal(t, 32, bits)
 }

@@ -33,35 +33,19 @@ func putFormat(tx *bbolt.Tx, version int) error {
 
 // upgrade brings the file to sch.version, in one transaction: a crash in between leaves the old version.
 func (s *Store) upgrade(sch schema) error {
-	const where = "meta/format"
-	var have formatJSON
-	err := s.guard(where, func() error {
-		return s.db.View(func(tx *bbolt.Tx) error {
-			payload, err := get(tx, metaBucket, formatKey)
-			if err == nil {
-				err = json.Unmarshal(payload, &have)
-			}
-			if err == nil && have.Format < 1 {
-				err = errors.New("the version is missing")
-			}
-			if err != nil {
-				return corrupt(s.path, where, err)
-			}
-			return nil
-		})
-	})
+	version, err := s.version()
 	switch {
 	case err != nil:
 		return err
-	case have.Format == sch.version:
+	case version == sch.version:
 		return nil
-	case have.Format > sch.version:
+	case version > sch.version:
 		return fmt.Errorf("store: %s: %w: it has format %d and this program knows up to %d; run the newer program, or delete "+
-			"the state folder to start anew", s.path, ErrNewer, have.Format, sch.version)
+			"the state folder to start anew", s.path, ErrNewer, version, sch.version)
 	}
-	err = s.guard(where, func() error {
+	err = s.guard(formatWhere, func() error {
 		return s.db.Update(func(tx *bbolt.Tx) error {
-			for v := have.Format; v < sch.version; v++ {
+			for v := version; v < sch.version; v++ {
 				step := sch.steps[v]
 				if step == nil {
 					return fmt.Errorf("there is no way from format %d to %d", v, v+1)
@@ -77,4 +61,27 @@ func (s *Store) upgrade(sch schema) error {
 		return fmt.Errorf("store: upgrade %s: %w", s.path, err)
 	}
 	return err
+}
+
+const formatWhere = "meta/format"
+
+// version reads the version of the file's content.
+func (s *Store) version() (int, error) {
+	var have formatJSON
+	err := s.guard(formatWhere, func() error {
+		return s.db.View(func(tx *bbolt.Tx) error {
+			payload, err := get(tx, metaBucket, formatKey)
+			if err == nil {
+				err = json.Unmarshal(payload, &have)
+			}
+			if err == nil && have.Format < 1 {
+				err = errors.New("the version is missing")
+			}
+			if err != nil {
+				return corrupt(s.path, formatWhere, err)
+			}
+			return nil
+		})
+	})
+	return have.Format, err
 }

@@ -45,6 +45,8 @@ var (
 	ErrCorrupt = errors.New("the file is damaged")
 	// ErrNewer says that a newer leat wrote the file (rule H6). Nothing was changed.
 	ErrNewer = errors.New("the file was written by a newer leat")
+	// ErrInUse says that another process, or another part of this one, has the file open.
+	ErrInUse = errors.New("a pipeline is running on it")
 	// ErrClosed says that the store was closed, or that an earlier error closed it in effect.
 	ErrClosed = errors.New("the store is closed")
 )

@@ -1,29 +1,47 @@
-// Package jsonsink appends rows to a file of JSON lines, exactly once.
+// Package jsonsink writes rows to files of JSON lines in a folder, exactly once.
 //
-// A row is one JSON object on one line, with all its columns in order. Null is
-// null, integers have all their digits, a time is a string in the column's
-// layout, a duration is whole nanoseconds, bytes are base64; decimals and other
-// types with a MarshalJSON or MarshalText are written as these say. A row that
-// has no JSON form (NaN, an infinity) is rejected alone.
+//	jsonsink.New(jsonsink.Config[Venta]{Dir: "ventas-json"})
 //
-// # The sidecar
+// A row is one JSON object on one line, with all its columns in order:
 //
-// Beside out.jsonl lies out.jsonl.leat, which says how many bytes of the file
-// are committed and up to which positions of the source (rule E1). A commit
-// syncs the file and then replaces the sidecar; that rename is the commit point.
-// What lies in the file beyond the committed length was never committed: Open
-// cuts it off. Keep the two files together: moving, rotating or editing one of
-// them alone is found out and refused.
+//	Go                         JSON
+//	bool                       true or false
+//	int, uint, time.Duration   a number with all its digits; a duration in nanoseconds
+//	float32, float64           a number; NaN or an infinity rejects the row
+//	string                     a string; bytes that are not UTF-8 become U+FFFD
+//	time.Time                  a string in the column's layout, in UTC
+//	[]byte                     a string in base64
+//	MarshalJSON                as it writes itself
+//	MarshalText (decimals, …)  a string, every digit kept
+//	slices, maps, structs      as encoding/json writes them
+//	*T, sql.Null[T]            as T, or null
 //
-// Somebody who reads the file while it grows sees rows before they are
-// committed, the last line perhaps in part; after a crash such rows are cut off
-// and written again. A reader for whom that matters stops at "length" of the
-// sidecar.
+// # Files
 //
-// The file is locked while a sink has it open. Several pipelines may append to
-// one file one after another; each has positions of its own.
+// A file appears when it is closed, whole, and is never changed afterwards. It is
+// named <pipeline>-<commit>-<first offset>.jsonl, in the folders that PartitionBy
+// makes of the rows: date=2025-03-01/… Values are escaped as Hive does (%XX); an
+// empty one is __HIVE_DEFAULT_PARTITION__; one that makes a name of more than 255
+// bytes rejects the row. Columns named in PartitionBy are not in the files.
+//
+// Files are closed as Roll says, when the sources have caught up, and at shutdown;
+// all at once, because the positions that are committed with them cover them all.
+// A crash costs reading again what was not closed.
+//
+// # The manifest
+//
+// The folder _leat holds the manifest: one small file per commit, with names,
+// sizes, checksums and the positions of the source (rule F1). Leave it alone and
+// keep it with the files: a file that is missing, or a damaged manifest, is
+// refused with an error that says what to do. Readers that go by file names skip
+// _leat, and see a file a moment before its commit; after a crash in that moment,
+// the next start completes the commit.
+//
+// The temporary files are in _leat too, so Dir and its folders must be one file
+// system.
 //
 // # Starting over
 //
-// To load a file again from the beginning, delete it together with its sidecar.
+// To load the rows again from the beginning, move the whole folder away, _leat
+// included.
 package jsonsink

@@ -12,8 +12,8 @@ import (
 	"github.com/leatgo/leat/sink/jsonsink"
 )
 
-// Rows become lines of JSON. Running the same rows again adds none: the file's
-// sidecar knows how far it has come.
+// Rows become lines of JSON, in a folder per day. Running the same rows again
+// adds none: the manifest knows how far the sink has come.
 func ExampleNew() {
 	type Medida struct {
 		Sensor string    `leat:"sensor"`
@@ -28,25 +28,40 @@ func ExampleNew() {
 		return
 	}
 	defer os.RemoveAll(dir)
-	file := filepath.Join(dir, "medidas.jsonl")
+	medidas := filepath.Join(dir, "medidas")
 
 	for range 2 {
 		p := leat.New("telemetria", leat.Config{StateDir: filepath.Join(dir, "state")})
-		leat.To(leat.From(p, leattest.Rows(Medida{"norte", at, &grados}, Medida{"sur", at.Add(time.Minute), nil})),
-			jsonsink.New(jsonsink.Config[Medida]{Path: file}))
+		leat.To(leat.From(p, leattest.Rows(Medida{"norte", at, &grados}, Medida{"sur", at.Add(24 * time.Hour), nil})),
+			jsonsink.New(jsonsink.Config[Medida]{
+				Dir: medidas,
+				PartitionBy: []jsonsink.Partition[Medida]{{
+					Name: "dia", Value: func(m Medida) string { return m.Hora.Format(time.DateOnly) },
+				}},
+			}))
 		if err := p.Run(context.Background()); err != nil {
 			fmt.Println(err)
 			return
 		}
 	}
 
-	lines, err := os.ReadFile(file)
+	files, err := filepath.Glob(filepath.Join(medidas, "dia=*", "*.jsonl"))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Print(string(lines))
+	for _, f := range files {
+		lines, err := os.ReadFile(f)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		name, _ := filepath.Rel(medidas, f)
+		fmt.Printf("%s\n%s", filepath.ToSlash(name), lines)
+	}
 	// Output:
+	// dia=2025-03-01/telemetria-2-0.jsonl
 	// {"sensor":"norte","hora":"2025-03-01T12:00:00Z","grados":21.5}
-	// {"sensor":"sur","hora":"2025-03-01T12:01:00Z","grados":null}
+	// dia=2025-03-02/telemetria-2-1.jsonl
+	// {"sensor":"sur","hora":"2025-03-02T12:00:00Z","grados":null}
 }

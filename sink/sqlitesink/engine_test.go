@@ -45,11 +45,17 @@ func number(t *testing.T, path, query string) (n int64) {
 	return n
 }
 
-func countLines(t *testing.T, path string) int {
+// countLines counts the lines of all files that match.
+func countLines(t *testing.T, glob string) (n int) {
 	t.Helper()
-	b, err := os.ReadFile(path)
+	files, err := filepath.Glob(glob)
 	require.NoError(t, err)
-	return bytes.Count(b, []byte("\n"))
+	for _, path := range files {
+		b, err := os.ReadFile(path)
+		require.NoError(t, err)
+		n += bytes.Count(b, []byte("\n"))
+	}
+	return n
 }
 
 func runs(t *testing.T, p *leat.Pipeline) error {
@@ -77,7 +83,7 @@ func TestInThePipeline(t *testing.T) {
 			leat.To(leat.From(p, flaky),
 				sqlitesink.New(sqlitesink.Config[fila]{Path: db, Table: "a"}),
 				sqlitesink.New(sqlitesink.Config[fila]{Path: db, Table: "b"}),
-				jsonsink.New(jsonsink.Config[fila]{Path: filepath.Join(dir, "c.jsonl")}))
+				jsonsink.New(jsonsink.Config[fila]{Dir: filepath.Join(dir, "c")}))
 			return p
 		}
 		for _, n := range []int{rows, rows, rows + 300} {
@@ -86,7 +92,7 @@ func TestInThePipeline(t *testing.T) {
 				assert.Equal(t, int64(n), number(t, db, "SELECT count(*) FROM "+table))
 				assert.Equal(t, int64(n), number(t, db, "SELECT count(DISTINCT id) FROM "+table))
 			}
-			assert.Equal(t, n, countLines(t, filepath.Join(dir, "c.jsonl")))
+			assert.Equal(t, n, countLines(t, filepath.Join(dir, "c", "*.jsonl")))
 		}
 	})
 	t.Run("B5: a bad row is rejected alone", func(t *testing.T) {

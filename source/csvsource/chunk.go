@@ -63,7 +63,8 @@ type walk[T any] struct {
 	reject         func(record int, err error)
 	records        csvtext.Records
 	rows, rejected int
-	row            T // one for all: parsing through a pointer would put each on the heap
+	first          int // what the first record is called
+	row            T   // one for all: parsing through a pointer would put each on the heap
 }
 
 // run decodes up to the end, or to a record whose column's own UnmarshalText
@@ -86,14 +87,14 @@ func (w *walk[T]) run() (done bool) {
 			w.refuse(err)
 			continue
 		}
-		w.out.Append(w.row, w.rows)
+		w.out.Append(w.row, w.first+w.rows)
 		w.rows++
 	}
 	return true
 }
 
 func (w *walk[T]) refuse(err error) {
-	w.reject(w.rows, err)
+	w.reject(w.first+w.rows, err)
 	w.rejected++
 	w.rows++
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/folder"
@@ -25,12 +26,50 @@ type Config[T any] struct {
 	// Glob chooses files by their path relative to Dir, with slashes: elements as in
 	// path.Match, and ** for any number of folders. A name that begins with a dot is
 	// only found by a pattern that does too. Defaults to *.csv, *.csv.gz and
-	// *.csv.zst, in Dir itself only.
+	// *.csv.zst, in Dir itself or, with Recursive, in all folders below it too.
 	Glob string
+
+	// Recursive makes Glob's default look into all folders below Dir. With a Glob it
+	// has no meaning: write **/ there.
+	Recursive bool
 
 	// Files are read in this order. One that does not exist is an error, unless it
 	// was read before.
 	Files []string
+
+	// Watch keeps looking for new files: it is the time between two scans of Dir, the
+	// longest that a file waits to be seen. Where the file system notifies, that is
+	// sooner, but nothing depends on it. Defaults to 0: one pass over what is there.
+	Watch time.Duration
+
+	// Settle is how long a file's size and modification time must stand still, as
+	// seen by this process, before it is read (rule D1). -1 means not at all: files
+	// must then be complete when they appear. Defaults to 2 s with Watch, and to -1
+	// without.
+	Settle time.Duration
+
+	// MaxScans ends the run after so many scans that Watch made due. Files that
+	// changed shortly before the last one get one more look, Settle later; those that
+	// still change then are left for the next run. Defaults to 0: watch for ever.
+	MaxScans int
+
+	// PollOnly leaves out the file system's notifications, so that Watch alone says
+	// when the folder is looked at: for file systems that make too many, and for
+	// tests in virtual time (testing/synctest).
+	PollOnly bool
+
+	// Attempts is how often the reading of one file may fail, for reasons of the disk
+	// or the network, within one process. Each failure rewinds the pipeline, which
+	// waits a little; after the last one the file is failed, the rows before the
+	// fault stay, and the others go on. -1 means for ever. Defaults to 5.
+	Attempts int
+
+	// OnFile, if set, is called when a file's final status is durable: read, failed,
+	// skipped, or refused without a place in the log. It is called once for each
+	// entry of the ledger, never for rows; one call at a time, by any goroutine. The
+	// source waits for it, so it must return quickly. A crash may lose a call; Ledger
+	// has all.
+	OnFile func(FileEvent)
 
 	// Delimiter separates fields. It is one ASCII character. Defaults to ','.
 	Delimiter rune
@@ -92,6 +131,8 @@ const (
 const (
 	defaultMaxRecord  = 16 << 20
 	defaultChunkBytes = 512 << 10
+	defaultSettle     = 2 * time.Second
+	defaultAttempts   = 5
 )
 
 func (c *Config[T]) name() string {
@@ -136,14 +177,33 @@ func (c *Config[T]) chunkBytes() int {
 
 func (c *Config[T]) folder() folder.Config {
 	globs := []string{"*.csv", "*.csv.gz", "*.csv.zst"}
-	if c.Glob != "" {
+	switch {
+	case c.Glob != "":
 		globs = []string{c.Glob}
+	case c.Recursive:
+		for i, g := range globs {
+			globs[i] = "**/" + g
+		}
 	}
-	return folder.Config{
+	fc := folder.Config{
 		Dir: c.Dir, Globs: globs, Files: c.Files,
 		Move: c.After == Move, ProcessedDir: c.ProcessedDir, FailedDir: c.FailedDir,
 		ReadDuplicates: c.Duplicates == ReadDuplicates,
+		Watch:          c.Watch, MaxScans: c.MaxScans, PollOnly: c.PollOnly, Settle: c.Settle, Attempts: c.Attempts,
 	}
+	switch {
+	case c.Settle == 0 && c.Watch > 0:
+		fc.Settle = defaultSettle
+	case c.Settle < 0:
+		fc.Settle = 0
+	}
+	switch {
+	case c.Attempts == 0:
+		fc.Attempts = defaultAttempts
+	case c.Attempts < 0:
+		fc.Attempts = 0
+	}
+	return fc
 }
 
 func (c *Config[T]) faults() error {
@@ -153,6 +213,15 @@ func (c *Config[T]) faults() error {
 	faults = append(faults, fc.Faults()...)
 	if c.Glob != "" && len(c.Files) > 0 && c.Dir == "" {
 		fault("Glob chooses among the files of Dir; it has no effect on Files")
+	}
+	if c.Recursive && (c.Glob != "" || c.Dir == "") {
+		fault("Recursive changes the default of Glob, for Dir, and nothing else; write **/ into the Glob")
+	}
+	if c.Settle < -1 {
+		fault("Settle %d: it is a time, or -1 for none", c.Settle)
+	}
+	if c.Attempts < -1 {
+		fault("Attempts %d: it is a number, or -1 for no limit", c.Attempts)
 	}
 	var used []rune
 	for _, f := range []struct {

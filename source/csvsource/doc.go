@@ -2,24 +2,49 @@
 //
 //	src := csvsource.New(csvsource.Config[Venta]{Dir: "incoming"})
 //
-// A run reads the files that are there and ends. Rows are delivered exactly once
-// to sinks that can: every file gets a fixed range of offsets in a ledger before
-// its first row is sent, so a restart goes on in the middle of a file, with the
-// same rows at the same offsets.
+// A run reads the files that are there and ends; with Config.Watch it goes on and
+// looks for new ones. Rows are delivered exactly once to sinks that can: every file
+// gets a fixed range of offsets in a ledger before its first row is sent, so a
+// restart goes on in the middle of a file, with the same rows at the same offsets.
 //
 // # Files
 //
 // A file is known by its name and its content (SHA-256). The same name with the
 // same content is not read again; the same name with new content is a new version
 // and is read whole; the same content under another name is skipped, unless
-// Duplicates says otherwise. A file whose size and modification time are as the
-// ledger has them is taken to be unchanged without hashing it again.
+// Duplicates says otherwise.
 //
-// Files must be complete when they appear: write them under a name that begins
-// with a dot, or elsewhere, and rename. A file that changes while it is hashed is
-// left for the next run; one that changes while it is read fails, and if the
-// pipeline was restarted in the middle of it, so that its rest is needed as it
-// was, Run ends with an error that says what to do.
+// Whether a file changed is seen by its size and modification time, and while
+// watching on Linux by its change time too; then it is hashed. So what goes unseen is a
+// program that writes a file between two runs (elsewhere than on Linux: at any time)
+// and sets its old modification time again, leaving the size as it was.
+//
+// Files must be complete when they are read. While watching, a file is read when its
+// size and modification time have stood still for Config.Settle, as this process
+// sees it: neither the clock nor the file's own time matters. A writer that pauses
+// longer than that should write under a name that begins with a dot, or elsewhere,
+// and rename. Without Watch, what is there is taken to be complete, unless Settle is
+// set; a file that changes while it is hashed is left for the next run.
+//
+// A file that changes while it is read fails after the rows before the change, and
+// its new content is a new version. If the pipeline was restarted in the middle of
+// it, so that its rest is needed as it was, Run ends with an error that says what to
+// do. A file that is replaced by a rename while it is read is read to its end.
+//
+// A file that can't be read for reasons of the disk or the network is tried again,
+// Config.Attempts times; then it is failed after the rows before the fault. If a sink
+// holds rows behind the fault since an earlier run, another sink would miss them for
+// ever: Run then ends with an error instead.
+//
+// Where the pipeline's policy is leat.RejectFile, each file is passed over before any
+// of its rows is sent, and one with a bad row, or damage, is failed whole. The verdict
+// stands for this content: it is tried again when Reprocess asks for it, or when the
+// file was moved to failed/ and is put into the folder once more.
+//
+// If the watched folder is removed, that is said once; when there is a folder of that
+// name again, the source goes on with it. What can't be moved when it is finished (a
+// full disk, missing rights) is said once and tried at later scans, less and less
+// often; its rows are delivered all the same.
 //
 // Refused without a place in the log, and said so: symbolic links that leave the
 // folder (or any, with Move), absolute ones, special files, unreadable files. A
@@ -30,7 +55,8 @@
 // after the rows before the damage have been delivered; a mended copy has another
 // content, so it is read whole.
 //
-// Ledger gives the history of a source.
+// Ledger gives the history of a source, Config.OnFile tells of each file as it is
+// finished, Reprocess reads one again, and Abandon gives one up.
 //
 // # Records
 //

@@ -3,6 +3,7 @@ package csvsource_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -17,6 +19,7 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/source/csvsource"
+	"github.com/leatgo/leat/stage"
 )
 
 type sale struct {
@@ -159,4 +162,116 @@ func TestEngineRefusesAReplacedLedger(t *testing.T) {
 	err := load(t, root, sink.Successor(), csvsource.Config[sale]{})
 	require.ErrorContains(t, err, "rule A2-1")
 	require.Len(t, sink.Committed(), 90)
+}
+
+// rule B2 with the real engine: a file with a bad row, of the source or of a stage, is
+// refused whole.
+func TestB2EngineRejectsFiles(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	in := filepath.Join(root, "in")
+	require.NoError(t, os.Mkdir(in, 0o755))
+	for name, text := range map[string]string{
+		"a.csv": "id,text\n1,x\n2,y\n", "b.csv": "id,text\n3,x\nbad,y\nworse,y\n", "c.csv": "id,text\n4,x\n5,forbidden\n", "d.csv": "id,text\n6,x\n",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(in, name), []byte(text), 0o644))
+	}
+	sink := leattest.Collect[sale]()
+	p := leat.New("load", leat.Config{
+		StateDir: filepath.Join(root, "state"), Logger: slog.New(slog.DiscardHandler), Breaker: leat.Breaker{Share: -1},
+		OnReject: map[leat.Class]leat.Policy{leat.Decode: leat.RejectFile, leat.Contract: leat.RejectFile},
+	})
+	rows := leat.From(p, csvsource.New(csvsource.Config[sale]{Dir: in, Name: "src", After: csvsource.Move, ChunkBytes: 8}))
+	leat.To(leat.Via(rows, "check", stage.Check(func(s sale) error {
+		if s.Text == "forbidden" {
+			return &leat.FieldError{Column: "text", Rule: "oneof", Msg: "text: it is forbidden"}
+		}
+		return nil
+	})), sink)
+	require.NoError(t, p.Run(t.Context()))
+	var ids []int64
+	for _, s := range sink.Committed() {
+		ids = append(ids, s.ID)
+	}
+	require.Equal(t, []int64{1, 2, 6}, ids)
+	history, err := csvsource.Ledger(filepath.Join(root, "state"), "src")
+	require.NoError(t, err)
+	require.Equal(t, "failed", history[1].Status)
+	require.Regexp(t, `^rejected whole: 2 bad rows, the first: line 3: .*"bad".* is not a whole number`, history[1].Error)
+	require.Equal(t, "rejected whole: 1 bad row, the first: line 3: text: it is forbidden", history[2].Error)
+	require.Equal(t, []string{"processed/a.csv", "failed/b.csv", "failed/c.csv", "processed/d.csv"},
+		[]string{history[0].MovedTo, history[1].MovedTo, history[2].MovedTo, history[3].MovedTo})
+}
+
+// rule B4 with the real engine: a letter of a file is replayed.
+func TestEngineReplaysLetters(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	in := filepath.Join(root, "in")
+	require.NoError(t, os.Mkdir(in, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(in, "a.csv"), []byte("id,text\n1,x\nbad,y\n3,z\n"), 0o644))
+	sink := leattest.Collect[sale]()
+	build := func(sink *leattest.Collector[sale]) *leat.Pipeline {
+		p := leat.New("load", leat.Config{
+			StateDir: filepath.Join(root, "state"), Logger: slog.New(slog.DiscardHandler), Breaker: leat.Breaker{Share: -1},
+		})
+		leat.To(leat.From(p, csvsource.New(csvsource.Config[sale]{Dir: in, Name: "src"})), sink)
+		return p
+	}
+	require.NoError(t, build(sink).Run(t.Context()))
+	require.Len(t, sink.Committed(), 2)
+	mended := func(yield func(leat.DeadLetter, error) bool) {
+		err := leat.ReadDeadLetters(filepath.Join(root, "state", "dead-letters.jsonl"), func(l leat.DeadLetter) error {
+			l.Raw = bytes.Replace(l.Raw, []byte("bad"), []byte("2"), 1)
+			yield(l, nil)
+			return nil
+		})
+		require.NoError(t, err)
+	}
+	next := sink.Successor()
+	stats, err := leat.Replay(t.Context(), build(next), mended)
+	require.NoError(t, err)
+	require.Equal(t, int64(1), stats.Sent, "%+v", stats)
+	rows := next.Committed()
+	require.Contains(t, rows, sale{ID: 2, Text: "y", Line: 3})
+	require.Len(t, rows, 3)
+}
+
+// Watching with the real engine: files come while it runs, OnFile hears of them when
+// they are durable, and the end of the context is a clean drain.
+func TestEngineWatches(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		root := t.TempDir()
+		in := filepath.Join(root, "in")
+		require.NoError(t, os.Mkdir(in, 0o755))
+		sink := leattest.Collect[sale]()
+		p := leat.New("load", leat.Config{StateDir: filepath.Join(root, "state"), Logger: slog.New(slog.DiscardHandler)})
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		files := 0
+		leat.To(leat.From(p, csvsource.New(csvsource.Config[sale]{
+			Dir: in, Name: "src", After: csvsource.Move, Watch: time.Minute, PollOnly: true,
+			OnFile: func(e csvsource.FileEvent) {
+				require.Equal(t, "ok", e.Status)
+				require.Equal(t, int64(1), e.Rows)
+				files++
+				require.Len(t, sink.Committed(), files)
+				if files == 3 {
+					stop()
+				}
+			},
+		})), sink)
+		go func() {
+			for i := range 3 {
+				time.Sleep(10 * time.Minute)
+				_ = os.WriteFile(filepath.Join(in, fmt.Sprintf("%d.csv", i)), fmt.Appendf(nil, "id,text\n%d,x\n", i), 0o644)
+			}
+		}()
+		require.NoError(t, p.Run(ctx))
+		require.Len(t, sink.Committed(), 3)
+		left, err := os.ReadDir(in)
+		require.NoError(t, err)
+		require.Empty(t, left)
+	})
 }

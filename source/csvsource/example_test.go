@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/leattest"
@@ -55,4 +56,89 @@ func ExampleNew() {
 	// monday.csv: ok, 3 rows, 1 rejected
 	// tuesday.csv: failed, 0 rows, 0 rejected
 	//   the header is refused: it misses the columns "note" (header line: "amount,day,id")
+}
+
+// A run that watches: the files come while it runs, and OnFile tells when the rows
+// of each are durable in every sink.
+func ExampleNew_watch() {
+	type Sale struct {
+		ID     int64
+		Amount float64
+	}
+	work, err := os.MkdirTemp("", "leat")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(work)
+	incoming := filepath.Join(work, "incoming")
+	_ = os.Mkdir(incoming, 0o755)
+	drop := func(name, text string) { // complete when it appears
+		_ = os.WriteFile(filepath.Join(work, name), []byte(text), 0o644)
+		_ = os.Rename(filepath.Join(work, name), filepath.Join(incoming, name))
+	}
+	drop("monday.csv", "id,amount\n1,9.50\n2,oops\n")
+
+	ctx, stop := context.WithCancel(context.Background())
+	p := leat.New("sales", leat.Config{StateDir: filepath.Join(work, "state"), Logger: slog.New(slog.DiscardHandler)})
+	sales := leat.From(p, csvsource.New(csvsource.Config[Sale]{
+		Dir: incoming, After: csvsource.Move,
+		Watch: 20 * time.Millisecond, Settle: 5 * time.Millisecond,
+		OnFile: func(f csvsource.FileEvent) {
+			fmt.Printf("%s: %s, %d rows, %d rejected\n", f.Name, f.Status, f.Rows, f.Rejected)
+			switch f.Name {
+			case "monday.csv":
+				drop("tuesday.csv", "id,amount\n3,7\n")
+			case "tuesday.csv":
+				stop()
+			}
+		},
+	}))
+	leat.To(sales, leattest.Collect[Sale]())
+	if err := p.Run(ctx); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// monday.csv: ok, 2 rows, 1 rejected
+	// tuesday.csv: ok, 1 rows, 0 rejected
+}
+
+// A file that the program has read wrongly is read once more.
+func ExampleReprocess() {
+	type Sale struct{ ID int64 }
+	work, err := os.MkdirTemp("", "leat")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(work)
+	incoming, state := filepath.Join(work, "incoming"), filepath.Join(work, "state")
+	_ = os.Mkdir(incoming, 0o755)
+	_ = os.WriteFile(filepath.Join(incoming, "monday.csv"), []byte("id\n1\n"), 0o644)
+
+	sink := leattest.Collect[Sale]()
+	run := func(sink *leattest.Collector[Sale]) {
+		p := leat.New("sales", leat.Config{StateDir: state, Logger: slog.New(slog.DiscardHandler)})
+		leat.To(leat.From(p, csvsource.New(csvsource.Config[Sale]{Dir: incoming})), sink)
+		if err := p.Run(context.Background()); err != nil {
+			fmt.Println(err)
+		}
+	}
+	run(sink)
+	if err := csvsource.Reprocess(state, "incoming", "monday.csv"); err != nil {
+		fmt.Println(err)
+	}
+	next := sink.Successor()
+	run(next)
+
+	fmt.Println(len(next.Committed()), "rows: this sink has no key, so it holds the row twice")
+	history, err := csvsource.Ledger(state, "incoming")
+	if err != nil {
+		fmt.Println(err)
+	}
+	for _, f := range history {
+		fmt.Println(f.Name, f.Status, f.Again)
+	}
+	// Output:
+	// 2 rows: this sink has no key, so it holds the row twice
+	// monday.csv ok 0
+	// monday.csv ok 1
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -17,6 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/csvtext"
+	"github.com/leatgo/leat/internal/folder"
+	"github.com/leatgo/leat/internal/row"
 )
 
 // rec is a row that knows where it came from.
@@ -56,6 +60,9 @@ type world struct {
 	rows  []rec // durable
 	log   logBook
 	stats Stats // of the last life
+
+	mu     sync.Mutex
+	events []FileEvent
 }
 
 func newWorld(t *testing.T) *world {
@@ -75,7 +82,26 @@ func (w *world) put(name, text string) {
 	require.NoError(w.t, os.Rename(path+".tmp", path))
 }
 
-func (w *world) config() Config[rec] { return Config[rec]{Dir: w.dir, Name: "src"} }
+func (w *world) config() Config[rec] {
+	return Config[rec]{Dir: w.dir, Name: "src", OnFile: func(e FileEvent) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		require.Equal(w.t, "src", e.Source)
+		require.False(w.t, e.Finished.IsZero())
+		w.events = append(w.events, e)
+	}}
+}
+
+// told are name and status of what OnFile heard of.
+func (w *world) told() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := []string{}
+	for _, e := range w.events {
+		out = append(out, e.Name+" "+e.Status)
+	}
+	return out
+}
 
 func (w *world) beside(name string) string { return filepath.Join(filepath.Dir(w.dir), name) }
 
@@ -110,6 +136,9 @@ type life struct {
 	hear        bool // the source hears of it before the process ends
 	early       int  // after so many chunks, one checkpoint of everything so far
 	beforeChunk func(i int)
+	caughtUp    func(n int) // the n-th time, after a commit of everything
+	rejectFile  bool        // the policy is to refuse a file with the text bad
+	dying       bool        // a failpoint may end it anywhere
 }
 
 func whole() life { return life{commit: -1, hear: true} }
@@ -123,8 +152,9 @@ type fake struct {
 	l      life
 	sent   []leat.Chunk[rec]
 	rows   [][]rec
-	caught bool
+	caught int
 	log    string
+	tried  int // chunks
 }
 
 func (f *fake) Env() leat.Env {
@@ -135,6 +165,8 @@ func (f *fake) Assign(ps ...leat.Partition) (map[string]leat.Position, error) {
 	require.Len(f.w.t, ps, 1)
 	f.log = ps[0].Log
 	require.NotEmpty(f.w.t, f.log)
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
 	if f.w.held.Known() {
 		require.Equal(f.w.t, f.w.held.Log, f.log)
 	}
@@ -165,14 +197,50 @@ func (f *fake) Send(c leat.Chunk[rec]) error {
 	f.sent = append(f.sent, c)
 	f.rows = append(f.rows, out.Rows())
 	if f.l.early == len(f.sent) {
-		require.NoError(t, f.commit(len(f.sent)))
+		if err := f.commit(len(f.sent)); !f.l.dying {
+			require.NoError(t, err)
+		}
 	}
 	return nil
 }
 
-func (f *fake) Ahead(string) leat.Offset { return max(f.w.held.Next, f.w.ahead) }
+func (f *fake) Ahead(string) leat.Offset {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	return max(f.w.held.Next, f.w.ahead)
+}
 
-func (f *fake) CaughtUp() { f.caught = true }
+// CaughtUp is the idle cut: everything becomes durable. Without a caughtUp the world
+// does that at the end of the life.
+func (f *fake) CaughtUp() {
+	f.caught++
+	if f.l.caughtUp != nil {
+		if len(f.sent) > 0 {
+			require.NoError(f.w.t, f.commit(len(f.sent)))
+		}
+		f.l.caughtUp(f.caught)
+	}
+}
+
+func (f *fake) RejectsFiles() bool { return f.l.rejectFile }
+
+// Try finds rows with the text bad.
+func (f *fake) Try(ctx context.Context, c leat.Chunk[rec]) (faults int, first, err error) {
+	f.tried++
+	out := new(leat.Batch[rec])
+	if err := c.Decode(ctx, out); err != nil {
+		return 0, nil, err
+	}
+	for _, r := range out.Rows() {
+		if r.Text != "bad" {
+			continue
+		}
+		if faults++; first == nil {
+			first = fmt.Errorf("line %d: a bad word", r.Line)
+		}
+	}
+	return faults, first, nil
+}
 
 // commit tells the source that the first n chunks are durable.
 func (f *fake) commit(n int) error {
@@ -205,12 +273,14 @@ func (w *world) liveCtx(ctx context.Context, c Config[rec], l life) error {
 		w.held = leat.Position{Next: last.Next, Resume: last.Resume, Log: f.log}
 	}
 	if l.hear && n > 0 {
-		require.NoError(w.t, f.commit(n))
-		require.NoError(w.t, f.commit(n), "Commit may be repeated")
+		if err := f.commit(n); !l.dying {
+			require.NoError(w.t, err)
+			require.NoError(w.t, f.commit(n), "Commit may be repeated")
+		}
 	}
 	w.stats = src.Stats()
 	require.NoError(w.t, src.Close())
-	require.Equal(w.t, err == nil, f.caught)
+	require.Equal(w.t, err == nil, f.caught > 0)
 	return err
 }
 
@@ -280,4 +350,25 @@ func randomCSV(r *rand.Rand, first, rows int) string {
 		}
 	}
 	return b.String()
+}
+
+// decodeOf is the only chunk of a small file.
+func decodeOf(s *Source[rec], path string) (*chunk[rec], error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	t, err := row.Of[rec]()
+	if err != nil {
+		return nil, err
+	}
+	d := s.config.dialect()
+	c := csvtext.NewCutter(d, s.config.chunkBytes())
+	c.Reset(bytes.NewReader(text))
+	h, err := readHeader(c, t)
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.Next()
+	return &chunk[rec]{piece: p, dialect: &d, header: h, file: filepath.Base(path), count: new(folder.Count)}, err
 }

@@ -20,7 +20,8 @@ type Entry struct {
 	Error    string    // why it failed or was skipped
 	Rows     int64     // records found so far, rejected ones included
 	Rejected int64     // those that could not be decoded; what later stages reject is not in it
-	Attempt  int       // how often reading it began
+	Attempt  int       // how often reading this content began, of this entry and those that it follows up
+	Again    int       // how often Reprocess had asked for the file; 0 as it came
 	Entered  time.Time // into the ledger
 	Started  time.Time // zero: never
 	Finished time.Time // zero: not yet
@@ -44,17 +45,43 @@ func Ledger(stateDir, source string) ([]Entry, error) {
 		return nil, wrap(err)
 	}
 	out := make([]Entry, len(entries))
-	for i, e := range entries {
-		out[i] = Entry{
-			Name: e.Name, Hash: e.Hash, Size: e.Size, Offset: e.Base,
-			Status: string(e.Status), Error: e.Error, Rows: e.Rows, Rejected: e.Rejected, Attempt: e.Attempt,
-			Entered: e.Entered, Started: e.Started, Finished: e.Finished,
-		}
-		if e.MovedTo != "" {
-			out[i].MovedTo = e.Moved + "/" + e.MovedTo
-		}
+	for i := range entries {
+		out[i] = publicEntry(&entries[i])
 	}
 	return out, nil
+}
+
+func publicEntry(e *folder.Entry) Entry {
+	out := Entry{
+		Name: e.Name, Hash: e.Hash(), Size: e.Size, Offset: e.Base,
+		Status: e.Status.String(), Error: e.Error, Rows: e.Rows, Rejected: e.Rejected, Attempt: int(e.Attempt), Again: int(e.Again),
+		Entered: e.Entered(), Started: e.Started(), Finished: e.Finished(),
+	}
+	if e.MovedTo != "" {
+		out.MovedTo = e.Moved.String() + "/" + e.MovedTo
+	}
+	return out
+}
+
+// FileEvent is a file whose status is final; see Config.OnFile.
+type FileEvent struct {
+	Source   string // the source's name
+	Name     string // relative to the folder, with slashes
+	Status   string // ok, failed or skipped
+	Error    string // why it failed or was skipped
+	Reason   string // Error without anything quoted from the file, for messages to people; "" if that is not known any more
+	Rows     int64  // as in Entry
+	Rejected int64
+	Finished time.Time
+	Duration time.Duration // since reading it began; 0 when it never did
+}
+
+func fileEvent(source string, e *folder.Entry, reason string) FileEvent {
+	p := publicEntry(e)
+	return FileEvent{
+		Source: source, Name: p.Name, Status: p.Status, Error: p.Error, Reason: reason, Rows: p.Rows, Rejected: p.Rejected,
+		Finished: p.Finished, Duration: p.Duration(),
+	}
 }
 
 // Abandon gives up the rest of a file that can't be read any more: it went away or
@@ -62,10 +89,20 @@ func Ledger(stateDir, source string) ([]Entry, error) {
 // delivered stays; the file is marked failed and not asked for again. The pipeline
 // must not be running.
 func Abandon(stateDir, source, name string) error {
-	if err := folder.Abandon(filepath.Join(stateDir, stateName(source)), name); err != nil {
-		return wrap(err)
-	}
-	return nil
+	return wrap(folder.Abandon(filepath.Join(stateDir, stateName(source)), name))
+}
+
+// Reprocess makes the next run read a file once more, in its latest version, also
+// when it was read, failed or skipped before. The pipeline must not be running.
+//
+// The file is read from where it lies: its folder, or processed/ or failed/; if it is
+// in none of them any more, put it back into the folder. The same bytes get a new
+// entry and new offsets, so that all its rows come again: a sink with a key replaces
+// what it has, a stage that drops duplicates drops them if it still knows them, and
+// any other sink holds them twice, also one that is exactly once. After it the file
+// lies in processed/ or failed/ as its new status says.
+func Reprocess(stateDir, source, name string) error {
+	return wrap(folder.Reprocess(filepath.Join(stateDir, stateName(source)), name))
 }
 
 // stateName is the source's folder in the state folder. Most names are their own.

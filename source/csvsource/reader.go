@@ -22,6 +22,9 @@ type reader[T any] struct {
 	dialect csvtext.Dialect
 	cutter  *csvtext.Cutter
 	start   leat.Position // of this life
+
+	rejectsFiles bool // rule B2
+	sent         bool // since the engine was last told that it has everything
 }
 
 // sendError is an error of the engine, to be returned as it is.
@@ -29,40 +32,158 @@ type sendError struct{ err error }
 
 func (e *sendError) Error() string { return e.err.Error() }
 
+// scan reads what one scan of the folder finds.
+func (r *reader[T]) scan(ctx context.Context) error {
+	for e, err := range r.folder.Entries(ctx) {
+		if err == nil {
+			err = r.file(ctx, e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return r.folder.Settle(ctx)
+}
+
 // file reads one file. Its faults are written to the ledger; an error ends the
 // run.
 func (r *reader[T]) file(ctx context.Context, e *folder.Entry) error {
 	f, err := r.folder.Begin(ctx, e)
 	if f == nil || err != nil {
-		return err
+		return transient(err)
 	}
-	err = r.records(ctx, f)
+	if r.rejectsFiles && f.Fresh() {
+		verdict, err := r.try(ctx, f)
+		switch {
+		case err != nil:
+			return r.end(ctx, f, err)
+		case verdict != nil:
+			return f.Refuse(verdict, !errors.Is(verdict, folder.ErrChanged))
+		}
+	}
+	return r.end(ctx, f, r.records(ctx, f))
+}
+
+// end closes a file that was read to its end, or as far as err let it.
+func (r *reader[T]) end(ctx context.Context, f *folder.Reading, err error) error {
 	var sent *sendError
-	if errors.As(err, &sent) || ctx.Err() != nil {
+	switch {
+	case errors.As(err, &sent) || ctx.Err() != nil:
 		f.Leave()
 		return errors.Join(err, ctx.Err())
-	}
-	if err != nil && !isDamage(err) {
-		// The disk or the network: nothing is wrong with the file.
-		f.Leave()
-		return leat.Transient(fmt.Errorf("read %s: %w", e.Name, err))
+	case err != nil && !isDamage(err): // the disk or the network
+		return transient(f.Broken(fmt.Errorf("%w; the records before line %d were read, the rest of the file was not", err, r.cutter.Line())))
 	}
 	return f.End(err)
+}
+
+// transient lets the engine rewind and try again what may go better then.
+func transient(err error) error {
+	var again *folder.ReadError
+	if errors.As(err, &again) {
+		return leat.Transient(err)
+	}
+	return err
+}
+
+// try passes over a whole file before any of its rows is sent (rule B2). It returns
+// why the file is to be refused whole; an error is one of the engine, or of the disk
+// or the network.
+func (r *reader[T]) try(ctx context.Context, f *folder.Reading) (verdict, err error) {
+	h, done, err := r.open(f)
+	if err != nil {
+		return wholly(err)
+	}
+	defer done()
+	bad := 0
+	var first error
+	for {
+		ch, err := r.next(ctx, f, h)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return wholly(err)
+		}
+		faults, fault, err := r.in.Try(ctx, ch.send(r.behind(f, ch)))
+		if err != nil {
+			return nil, &sendError{err}
+		}
+		if bad += faults; first == nil {
+			first = fault
+		}
+	}
+	if bad == 0 {
+		return nil, nil
+	}
+	return &rejectedWhole{bad, first}, nil
+}
+
+// wholly makes damage a verdict: a file of which not all can be read is not wanted
+// in part either.
+func wholly(err error) (verdict, _ error) {
+	if isDamage(err) {
+		return fmt.Errorf("rejected whole: %w", err), nil
+	}
+	return nil, err
+}
+
+// rejectedWhole is the verdict on a file with bad rows.
+type rejectedWhole struct {
+	bad   int
+	first error
+}
+
+func (e *rejectedWhole) Error() string { return fmt.Sprintf("%s, the first: %v", e.ForLog(), e.first) }
+
+// ForLog keeps what a row's error may quote out of logs. The ledger has all of it.
+func (e *rejectedWhole) ForLog() string {
+	if e.bad == 1 {
+		return "rejected whole: 1 bad row"
+	}
+	return fmt.Sprintf("rejected whole: %d bad rows", e.bad)
+}
+
+// open begins with the text of a file, behind its header.
+func (r *reader[T]) open(f *folder.Reading) (*header, func(), error) {
+	file := f.Reader()
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return nil, nil, err
+	}
+	src, done, err := openText(f.Entry.Name, file)
+	if err != nil {
+		return nil, nil, err
+	}
+	r.cutter.Reset(src)
+	h, err := readHeader(r.cutter, r.row)
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return h, done, nil
+}
+
+// behind is the offset behind a chunk. The last one takes the file's whole range, so
+// that the position after it is the next file's.
+func (r *reader[T]) behind(f *folder.Reading, ch *chunk[T]) int64 {
+	if ch.piece.Last {
+		return f.Entry.End()
+	}
+	return f.Entry.Base + ch.piece.End
 }
 
 // records sends the file's records from where this life starts.
 func (r *reader[T]) records(ctx context.Context, f *folder.Reading) error {
 	e := f.Entry
-	src, done, err := openText(e.Name, f.Reader())
+	h, done, err := r.open(f)
 	if err != nil {
 		return err
 	}
 	defer done()
 	c := r.cutter
-	c.Reset(src)
-	h, err := readHeader(c, r.row)
-	if err != nil {
-		return err
+	stop := int64(-1)
+	if f.Stop >= 0 {
+		stop = f.Stop - e.Base
 	}
 	// What a crash made the ledger lose count of.
 	if from := f.CountFrom - e.Base; f.CountFrom < f.From && f.CountFrom < e.End() {
@@ -71,19 +192,22 @@ func (r *reader[T]) records(ctx context.Context, f *folder.Reading) error {
 				return r.skipError(err)
 			}
 		}
-		if stop := f.From - e.Base; !f.OnlyCount && stop > c.Offset() {
+		switch until := f.From - e.Base; {
+		case f.OnlyCount:
 			c.Stop(stop)
+		case until > c.Offset():
+			c.Stop(until)
 		}
 		if f.OnlyCount || f.From-e.Base > c.Offset() {
 			if err := r.count(ctx, f, h); err != nil {
 				return r.located(err)
 			}
 		}
-		c.Stop(-1)
 	}
 	if f.OnlyCount {
 		return nil
 	}
+	c.Stop(stop)
 	if from := f.From - e.Base; from > c.Offset() {
 		line := int64(0)
 		if r.start.Known() && r.start.Next == f.From {
@@ -101,13 +225,11 @@ func (r *reader[T]) records(ctx context.Context, f *folder.Reading) error {
 		if err != nil {
 			return r.located(err)
 		}
-		// The last chunk takes the file's whole range, so that the position after it
-		// is the next file's.
-		next := e.Base + ch.piece.End
-		if ch.piece.Last {
-			next = e.End()
+		next := r.behind(f, ch)
+		if err := f.Sent(next, ch.piece.EndLine, ch.count); err != nil {
+			return &sendError{err}
 		}
-		f.Sent(next, ch.piece.EndLine, ch.count)
+		r.sent = true
 		if err := r.in.Send(ch.send(next)); err != nil {
 			return &sendError{err}
 		}
@@ -133,7 +255,7 @@ func (r *reader[T]) next(ctx context.Context, f *folder.Reading, h *header) (*ch
 	}
 	return &chunk[T]{
 		piece: p, dialect: &r.dialect, header: h,
-		base: f.Entry.Base, file: f.Entry.Name, arrived: f.Entry.ModTime, count: new(folder.Count),
+		base: f.Entry.Base, file: f.Entry.Name, arrived: f.Entry.ModTime(), count: new(folder.Count),
 	}, nil
 }
 

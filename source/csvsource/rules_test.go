@@ -174,8 +174,12 @@ type plainIntake[T any] struct {
 	onRun func()
 }
 
-func (p *plainIntake[T]) Env() leat.Env            { return p.env }
-func (p *plainIntake[T]) CaughtUp()                {}
+func (p *plainIntake[T]) Env() leat.Env      { return p.env }
+func (p *plainIntake[T]) CaughtUp()          {}
+func (p *plainIntake[T]) RejectsFiles() bool { return false }
+func (p *plainIntake[T]) Try(context.Context, leat.Chunk[T]) (int, error, error) {
+	return 0, nil, nil
+}
 func (p *plainIntake[T]) Ahead(string) leat.Offset { return p.at.Next }
 func (p *plainIntake[T]) Assign(...leat.Partition) (map[string]leat.Position, error) {
 	if p.onRun != nil {

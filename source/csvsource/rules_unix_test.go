@@ -59,3 +59,5 @@ func TestD5Refusals(t *testing.T) {
 	require.Contains(t, strings.Join(w.statuses(), "\n"), "j-link.csv failed")
 	require.FileExists(t, w.beside("processed/k.csv"))
 }
+
+func mkfifo(path string) error { return syscall.Mkfifo(path, 0o644) }

@@ -16,13 +16,15 @@ import (
 )
 
 // Source reads CSV files. It implements leat.Source, leat.Named, leat.Validator,
-// leat.Replayer and io.Closer.
+// leat.Replayer, leat.FileRejecter, leat.LetterDecoder and io.Closer.
 type Source[T any] struct {
 	config Config[T]
 
 	mu     sync.Mutex
 	folder *folder.Folder // nil until Run, and after Close
 	stats  Stats          // of closed folders
+
+	letters letterHeader
 }
 
 // New makes a source. It does no I/O and can't fail; Validate tells what is wrong.
@@ -37,6 +39,9 @@ func (s *Source[T]) Validate() error { return s.config.faults() }
 // Replay implements leat.Replayer: rows come again at the same offsets.
 func (s *Source[T]) Replay() leat.ReplayKind { return leat.ReplayExact }
 
+// CanRejectFiles implements leat.FileRejecter (rule B2).
+func (s *Source[T]) CanRejectFiles() bool { return true }
+
 // intake is leat.Intake as far as it is used.
 type intake[T any] interface {
 	Env() leat.Env
@@ -44,10 +49,13 @@ type intake[T any] interface {
 	Ahead(partition string) leat.Offset
 	Send(c leat.Chunk[T]) error
 	CaughtUp()
+	RejectsFiles() bool
+	Try(ctx context.Context, c leat.Chunk[T]) (faults int, first, err error)
 }
 
-// Run implements leat.Source. It reads what is there and returns nil; while
-// another process has the folder it waits (rule D5).
+// Run implements leat.Source. It reads what is there and returns nil or, with
+// Watch, goes on looking until MaxScans or the end of ctx. While another process
+// has the folder it waits (rule D5).
 func (s *Source[T]) Run(ctx context.Context, in leat.Intake[T]) error { return s.run(ctx, in) }
 
 func (s *Source[T]) run(ctx context.Context, in intake[T]) error {
@@ -74,17 +82,20 @@ func (s *Source[T]) run(ctx context.Context, in intake[T]) error {
 	r := &reader[T]{
 		folder: f, in: in, log: env.Logger, row: t, dialect: s.config.dialect(),
 		start: pos, cutter: csvtext.NewCutter(s.config.dialect(), s.config.chunkBytes()),
+		rejectsFiles: in.RejectsFiles(), sent: true,
 	}
-	for e, err := range f.Entries(ctx) {
-		if err == nil {
-			err = r.file(ctx, e)
+	for more := true; more; {
+		if err := r.scan(ctx); err != nil {
+			return wrap(err)
 		}
-		if err != nil {
+		if r.sent { // nothing new: nothing to say
+			in.CaughtUp()
+			r.sent = false
+		}
+		if more, err = f.Wait(ctx); err != nil {
 			return wrap(err)
 		}
 	}
-	f.Settle(ctx)
-	in.CaughtUp()
 	return nil
 }
 
@@ -93,6 +104,8 @@ func (s *Source[T]) run(ctx context.Context, in intake[T]) error {
 func wrap(err error) error {
 	var sent *sendError
 	switch {
+	case err == nil:
+		return nil
 	case errors.As(err, &sent):
 		return sent.err
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -118,6 +131,9 @@ func (s *Source[T]) open(ctx context.Context, env leat.Env) (*folder.Folder, err
 		return nil, err
 	}
 	c.Inspect = inspector.inspect
+	if s.config.OnFile != nil {
+		c.OnFinal = func(e folder.Entry, reason string) { s.config.OnFile(fileEvent(env.Node, &e, reason)) }
+	}
 	f, err = folder.Open(ctx, c)
 	if err != nil {
 		return nil, err
@@ -160,7 +176,7 @@ func (s *Source[T]) Close() error {
 // Stats counts files since New.
 type Stats struct {
 	OK        int // read to the end, and all rows durable in every sink
-	Failed    int // refused for their header, or given up part way
+	Failed    int // refused for their header or their rows, or given up part way
 	Skipped   int // new files with the content of another one
 	Refused   int // not even entered into the ledger: special files, links out of the folder, unreadable ones
 	Unchanged int // read by an earlier run, and left alone by this one

@@ -1,4 +1,4 @@
-package jsonsink
+package lake
 
 import (
 	"errors"

@@ -1,6 +1,6 @@
 //go:build unix
 
-package jsonsink
+package lake
 
 import (
 	"errors"

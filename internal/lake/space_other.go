@@ -1,6 +1,6 @@
 //go:build !unix && !windows
 
-package jsonsink
+package lake
 
 // full tells that there is no room, which may change.
 func full(error) bool { return false }

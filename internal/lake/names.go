@@ -1,0 +1,181 @@
+package lake
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+)
+
+const (
+	leatDir     = "_leat" // the manifest's folder; readers skip names that begin with _
+	entryExt    = ".json"
+	snapshotExt = ".snapshot.json"
+	pendingExt  = ".pending"
+	tmpExt      = ".tmp"
+	maxElement  = 255 // bytes that a file system takes as one name
+
+	// nullPartition is the folder of the empty value, as Hive and all that came
+	// after it name it.
+	nullPartition = "__HIVE_DEFAULT_PARTITION__"
+)
+
+// safe marks the bytes that stand for themselves in names of files and folders.
+// All others are written %XX, which readers of Hive folders undo.
+var safe = func() (t [256]bool) {
+	for _, b := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.") {
+		t[b] = true
+	}
+	return t
+}()
+
+const upperHex = "0123456789ABCDEF"
+
+// appendEscaped appends s with everything unsafe as %XX. A dot at the end is
+// escaped too: Windows drops it.
+func appendEscaped(dst []byte, s string) []byte {
+	for i := range len(s) {
+		if b := s[i]; safe[b] && (b != '.' || i < len(s)-1) {
+			dst = append(dst, b)
+		} else {
+			dst = append(dst, '%', upperHex[b>>4], upperHex[b&15])
+		}
+	}
+	return dst
+}
+
+// appendLevel appends one level of folders, name=value (rule F6). The value can
+// neither end the element nor climb out of it.
+func appendLevel(dst []byte, name, value string) ([]byte, error) {
+	start := len(dst)
+	dst = append(append(dst, name...), '=')
+	if value == "" {
+		dst = append(dst, nullPartition...)
+	} else {
+		dst = appendEscaped(dst, value)
+	}
+	if n := len(dst) - start; n > maxElement {
+		return dst[:start], fmt.Errorf("the folder of this %s would have a name of %d bytes; %d is the limit", name, n, maxElement)
+	}
+	return dst, nil
+}
+
+// owner is who writes: a sink of a pipeline. Several may share a lake.
+type owner struct {
+	Pipeline text `json:"pipeline"`
+	Sink     text `json:"sink"`
+}
+
+// compactor is the owner of what Compact does. No pipeline has an empty name.
+var compactor = owner{Sink: "@compact"}
+
+// id is the owner's part in names of files: readable, and unambiguous by the hash
+// at its end.
+func (o owner) id() string {
+	if o == compactor {
+		return "compact"
+	}
+	sum := sha256.Sum256([]byte(o.Pipeline + "\x00" + o.Sink))
+	return short(string(o.Pipeline)) + "." + short(string(o.Sink)) + "." + hex.EncodeToString(sum[:6])
+}
+
+func (o owner) String() string {
+	if o == compactor {
+		return "the compaction"
+	}
+	return fmt.Sprintf("pipeline %s, sink %s", o.Pipeline, o.Sink)
+}
+
+// short is the beginning of a name, as part of a file's name.
+func short(s string) string {
+	b := appendEscaped(nil, s)
+	return string(b[:min(len(b), 40)])
+}
+
+func lockName(o owner) string { return path.Join(leatDir, o.id()+".lock") }
+
+func entryName(seq int64) string { return path.Join(leatDir, fmt.Sprintf("%016d%s", seq, entryExt)) }
+
+func snapshotName(seq int64) string {
+	return path.Join(leatDir, fmt.Sprintf("%016d%s", seq, snapshotExt))
+}
+
+func pendingName(seq int64, o owner) string {
+	return path.Join(leatDir, fmt.Sprintf(".%016d.%s%s", seq, o.id(), pendingExt))
+}
+
+// tmpName is a file that is being written. Epoch and number make it unique, so
+// that an owner who has been fenced without knowing touches nothing of the new
+// one.
+func tmpName(o owner, epoch int64, n int) string {
+	return path.Join(leatDir, fmt.Sprintf(".%s.%d-%d%s", o.id(), epoch, n, tmpExt))
+}
+
+// isTmpOf tells whether a name in the manifest's folder is a temporary file of o.
+func isTmpOf(name string, o owner) bool {
+	rest, ok := strings.CutPrefix(name, "."+o.id()+".")
+	if !ok {
+		return false
+	}
+	rest, ok = strings.CutSuffix(rest, tmpExt)
+	if !ok {
+		return false
+	}
+	epoch, n, ok := strings.Cut(rest, "-")
+	return ok && isNumber(epoch) && isNumber(n)
+}
+
+// isPendingOf tells whether a name in the manifest's folder is a pending entry of o.
+func isPendingOf(name string, o owner) bool {
+	rest, ok := strings.CutSuffix(name, "."+o.id()+pendingExt)
+	if !ok {
+		return false
+	}
+	rest, ok = strings.CutPrefix(rest, ".")
+	return ok && isNumber(rest)
+}
+
+// seqOf reads the number of an entry or, with snapshotExt, of a snapshot; 0 when
+// name is none.
+func seqOf(name, ext string) int64 {
+	digits, ok := strings.CutSuffix(name, ext)
+	if !ok || len(digits) != 16 || !isNumber(digits) {
+		return 0
+	}
+	seq, _ := strconv.ParseInt(digits, 10, 64)
+	return seq
+}
+
+func isNumber(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// finalName is the name of a finished file: which pipeline, which entry, and the
+// offset of its first row. n tells apart those that would have one name.
+func finalName(prefix string, seq int64, first int64, n int, ext string) string {
+	name := fmt.Sprintf("%s-%d-%d", prefix, seq, first)
+	if n > 1 {
+		name += "." + strconv.Itoa(n)
+	}
+	return name + ext
+}
+
+// filePrefix is the pipeline's part of a file's name. Readers skip files that
+// begin with . or _.
+func filePrefix(pipeline string) string {
+	b := appendEscaped(nil, pipeline)
+	if len(b) > 0 && (b[0] == '.' || b[0] == '_') {
+		b = append([]byte{'%', upperHex[b[0]>>4], upperHex[b[0]&15]}, b[1:]...)
+	}
+	if len(b) > 120 {
+		b = b[:120]
+	}
+	return string(b)
+}

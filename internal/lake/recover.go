@@ -1,0 +1,158 @@
+package lake
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/leatgo/leat/internal/durable"
+)
+
+// recover brings the lake to where every commit of this owner has happened or
+// not, and deletes what it left behind (rules F1, F5). Nothing of another owner is
+// touched.
+func (w *writer) recover() error {
+	names, err := w.list()
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	slices.Reverse(names) // of several pending entries the last is the one that counts
+	for _, name := range names {
+		if !isPendingOf(name, w.owner) {
+			continue
+		}
+		if err := w.settle(path.Join(leatDir, name)); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		if isTmpOf(name, w.owner) {
+			if err := w.root.Remove(path.Join(leatDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// settle rolls a pending entry forward, or back.
+func (w *writer) settle(name string) error {
+	b, err := w.root.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	var e entry
+	if err := unseal(b, &e); err != nil {
+		return fmt.Errorf("%s, a commit that was not finished, is damaged: %w; nothing was changed: move it away, and its rows are written again", w.abs(name), err)
+	}
+	if w.st.of(w.owner).last == e.ID { // it is finished
+		return w.root.Remove(name)
+	}
+	e.Seq = w.st.seq + 1
+	forward := w.st.check(&e) == nil // else a new epoch has begun in between
+	for i := range e.Files {
+		at, err := w.whole(&e.Files[i])
+		if err != nil {
+			return err
+		}
+		forward = forward && at != nowhere
+	}
+	if forward {
+		err := w.publish(&e)
+		if err == nil {
+			if err = w.root.Remove(name); errors.Is(err, fs.ErrNotExist) {
+				err = nil // it has become the entry
+			}
+			return err
+		}
+		if !errors.Is(err, errNotCurrent) {
+			return err
+		}
+	}
+	for i := range e.Files {
+		f := &e.Files[i]
+		tmp, final, err := w.look(f)
+		if err != nil {
+			return err
+		}
+		if final == nil || w.st.isLive(f.Path) || tmp != nil && !os.SameFile(tmp, final) { // none, or somebody else's
+			continue
+		}
+		if err := w.root.Remove(f.Path); err != nil {
+			return err
+		}
+		if err := durable.SyncDir(w.abs(path.Dir(f.Path))); err != nil {
+			return err
+		}
+	}
+	return w.root.Remove(name)
+}
+
+// verify makes sure that every file that counts is there (rule F5).
+func (w *writer) verify() error {
+	for again := false; ; again = true {
+		fault, err := w.missing()
+		if err != nil || fault == nil {
+			return err
+		}
+		if again {
+			return fault
+		}
+		// Perhaps a compaction has replaced it just now.
+		if _, err := w.catchUp(w.st); err != nil {
+			return err
+		}
+	}
+}
+
+// missing gives the first fault that it finds.
+func (w *writer) missing() (fault, err error) {
+	const advice = "nothing was changed and no other file is affected: restore it from a backup, or start over by moving the whole folder away"
+	for _, f := range w.st.files {
+		if f == nil {
+			continue
+		}
+		info, err := os.Lstat(w.abs(f.Path))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%s is missing, and its %d rows were committed (entry %d of the manifest): %s", w.abs(f.Path), f.Rows, f.Seq, advice), nil
+		case err != nil:
+			return nil, err
+		case !info.Mode().IsRegular():
+			return fmt.Errorf("%s is no regular file any more, and its %d rows were committed (entry %d of the manifest): %s", w.abs(f.Path), f.Rows, f.Seq, advice), nil
+		case info.Size() != f.Bytes:
+			return fmt.Errorf("%s has %d bytes, and %d were committed (entry %d of the manifest): %s", w.abs(f.Path), info.Size(), f.Bytes, f.Seq, advice), nil
+		}
+	}
+	return nil, nil
+}
+
+// virgin refuses a folder that has such files and no manifest: leat has not
+// written them, or the manifest is lost.
+func (w *writer) virgin() error {
+	found := ""
+	err := fs.WalkDir(w.root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && name == leatDir:
+			return fs.SkipDir
+		case !d.IsDir() && strings.HasSuffix(name, w.ext) && !strings.HasPrefix(d.Name(), "."):
+			found = name
+			return fs.SkipAll
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if found != "" {
+		return fmt.Errorf("%s is there, and no manifest in %s: leat has not written it, or the manifest is lost; move the files away, restore %s, or give another Dir", w.abs(found), w.abs(leatDir), leatDir)
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+)
+
+// OpenNow is [Open] that does not wait: when another process, or another part of this one, has the store, the error is
+// [ErrInUse]. A store is made when there is none.
+func OpenNow(path string) (*Store, error) {
+	// One that looks at the file has it for a moment only, so one that runs is told from it by asking again.
+	for try := 0; ; try++ {
+		s, err := tryOpen(path, func() {}, current)
+		if !errors.Is(err, berrors.ErrTimeout) {
+			return s, err
+		}
+		if try == lookTries {
+			return nil, fmt.Errorf("store: %s: %w", path, ErrInUse)
+		}
+		time.Sleep(lookPause)
+	}
+}
+
+const (
+	lookTries = 4
+	lookPause = 25 * time.Millisecond
+)
+
+// Peek reads what the store at path holds and changes nothing: no file is made, none is upgraded. A running pipeline is not
+// disturbed: then a copy of the file is read, and running is true. The error matches [fs.ErrNotExist] when there is no store.
+func Peek(path string) (saved Saved, running bool, err error) {
+	if _, err := os.Stat(path); err != nil {
+		return Saved{}, false, fmt.Errorf("store: %w", err)
+	}
+	saved, err = peek(path)
+	if !errors.Is(err, berrors.ErrTimeout) {
+		return saved, false, err
+	}
+	dir, err := os.MkdirTemp("", "leat-peek-")
+	if err != nil {
+		return Saved{}, true, fmt.Errorf("store: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	// A commit in the middle of copying leaves a copy that does not fit together, which is found out when it is read.
+	copied := filepath.Join(dir, "copy.db")
+	for range lookTries {
+		if err = copyFile(copied, path); err != nil {
+			return Saved{}, true, fmt.Errorf("store: copy %s to look at it: %w", path, err)
+		}
+		if saved, err = peek(copied); err == nil {
+			return saved, true, nil
+		}
+		time.Sleep(lookPause)
+	}
+	return Saved{}, true, fmt.Errorf("store: %s: %w, and it changes faster than it can be copied; ask again", path, ErrInUse)
+}
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+// peek gives berrors.ErrTimeout when somebody writes to the file.
+func peek(path string) (Saved, error) {
+	s := &Store{path: path}
+	if info, err := os.Stat(path); err == nil && info.Size() == 0 {
+		return Saved{}, corrupt(path, "", errors.New("it is empty"))
+	}
+	if err := s.lock(true); err != nil {
+		return Saved{}, err
+	}
+	defer func() { _ = s.release() }()
+	info, err := s.file.Stat()
+	if err == nil {
+		err = verify(s.file, info.Size())
+	}
+	if err != nil {
+		return Saved{}, corrupt(path, "", err)
+	}
+	version, err := s.version()
+	if err != nil {
+		return Saved{}, err
+	}
+	if version != current.version {
+		return Saved{}, fmt.Errorf("store: %s has format %d and this program reads format %d: use the program that runs the pipeline", path, version, current.version)
+	}
+	h, err := s.readHead()
+	if err != nil {
+		return Saved{}, err
+	}
+	return Saved{Seq: h.Seq, Positions: h.Positions, Counters: h.Counters}, nil
+}
+
+// Move durably puts a partition that the store knows to another position and removes its state, which belongs to the old
+// one: an operator's reset. Counters and Seq stay. Errors are those of Commit.
+func (s *Store) Move(partition string, to Position) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	old := s.head.Load()
+	if _, known := old.Positions[partition]; !known {
+		return fmt.Errorf("store: %s holds no position of partition %q", s.path, partition)
+	}
+	next := *old
+	next.Positions, next.State = maps.Clone(old.Positions), map[stateKey]extent{}
+	next.Positions[partition] = to
+	gone := map[stateKey]extent{}
+	for k, e := range old.State {
+		if k.partition == partition {
+			gone[k] = e
+		} else {
+			next.State[k] = e
+		}
+	}
+	return s.update(&next, func(state *bbolt.Bucket) error {
+		for k, e := range gone {
+			if err := removePieces(state, k, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Stateful lists the stages that have state of a partition, by their names.
+func (s *Store) Stateful(partition string) (stages []string) {
+	for k := range s.head.Load().State {
+		if k.partition == partition {
+			stages = append(stages, k.stage)
+		}
+	}
+	return stages
+}

@@ -1,0 +1,58 @@
+// Package parquetsink writes rows to Parquet files in a folder, a lake, exactly
+// once: plain files that DuckDB, pandas, pyarrow and Spark read with no help.
+//
+//	SELECT * FROM read_parquet('ventas/**/*.parquet', hive_partitioning = true)
+//
+// # Types
+//
+//	Go                          Parquet
+//	bool                        BOOLEAN
+//	int8, int16, int32          INT32, INT(8, 16 or 32, signed)
+//	int, int64                  INT64, INT(64, signed)
+//	uint8, uint16, uint32       INT32, INT(8, 16 or 32, unsigned)
+//	uint, uint64                INT64, INT(64, unsigned)
+//	time.Duration               INT64, INT(64, signed), nanoseconds
+//	float32, float64            FLOAT, DOUBLE; NaN and infinities too
+//	string                      BYTE_ARRAY, STRING; text that is not UTF-8 rejects the row
+//	time.Time                   INT64, TIMESTAMP(MICROS, UTC); a year outside 1 to 9999 rejects the row
+//	[]byte                      BYTE_ARRAY; nil is empty, not null
+//	MarshalText (decimals, …)   BYTE_ARRAY, STRING, every digit kept
+//	the same or a string,       DECIMAL(18,2) on INT32 (up to 9 digits), INT64 (up to 18)
+//	  with `decimal=18.2`         or FIXED_LEN_BYTE_ARRAY(16) (up to 38)
+//	[]T                         LIST of T, which are not null; nil is the empty list
+//	*T, sql.Null[T]             as T or LIST, or null; all other columns are required
+//
+// The T of a list is a bool, a number, a string, []byte, a time or a duration.
+// Maps, structs and lists of anything else have no column; Validate names them.
+// The columns are in the order of the row type's fields.
+//
+// What is finer than a microsecond is cut off a time (towards the past, also
+// before 1970), and its zone is not kept: the instant is. The option
+// `decimal=18.2` means 18 digits, 2 of them behind the point. Nothing is rounded:
+// a number with more digits than fit, before the point or behind it, rejects its
+// row, and so does a text that is no number.
+//
+// # Files
+//
+// A file becomes visible under its name when it is complete, and it counts from
+// when the manifest (the folder _leat, which readers skip) names it together with
+// the positions of the source (rule F1). So rows are visible when their file is
+// closed: see Roll. A pipeline that must show rows sooner sets smaller limits,
+// and lets Compact make large files of the small ones. Files lists those that
+// count.
+//
+// Row groups are bounded, and so is memory: the open files together hold about 48
+// MiB of rows that are not written yet; past that the largest ends its row group
+// early (rule F8). Partition by what queries ask for and what has tens to
+// hundreds of values: each value has a file open.
+//
+// Numbers, times, bools and decimals of up to 18 digits have their smallest and
+// largest value in the files, for readers that skip what a query can't find. Texts
+// and bytes have none.
+//
+// # Starting over
+//
+// To write a lake again from the beginning, delete its folder, _leat included.
+// Never delete or add files by hand: the sink refuses to go on when a file that
+// the manifest names is missing.
+package parquetsink

@@ -1,0 +1,399 @@
+package csvsource
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/failpoint"
+)
+
+// The tests of this file set failpoints, which are the whole process's: none of them
+// is parallel.
+
+// dieAt makes the process dead from the n-th time that it comes to a place: nothing
+// that matters happens any more.
+func dieAt(t *testing.T, place string, n int) (died *bool) {
+	died = new(bool)
+	failpoint.Set(func(name string) error {
+		if name == place {
+			n--
+		}
+		if n <= 0 {
+			*died = true
+			return fmt.Errorf("died at %s: %w", place, errKilled)
+		}
+		return nil
+	})
+	t.Cleanup(func() { failpoint.Set(nil) })
+	return died
+}
+
+// rules D3, D6, B2: whichever step the process dies at, the next run repairs what is
+// half done: each row once, each status and place as without the crash.
+func TestD3DieAtEachStep(t *testing.T) {
+	shm, err := os.MkdirTemp("/dev/shm", "leat")
+	if err != nil {
+		shm = ""
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(shm) })
+	scene := func(t *testing.T, elsewhere bool) (*world, Config[rec], life) {
+		w := newWorld(t)
+		w.put("a.csv", ab)
+		w.put("b-refused.csv", "nothing\n")
+		w.put("c-same.csv", ab)
+		w.put("d-bad.csv", "id,text\n8,x\n9,bad\n")
+		w.put("e-cut.csv.gz", gz("id,text\n" + strings.Repeat("4,abcdefgh\n5,x\n", 4000))[:120])
+		w.put("f-empty.csv", "id,text\n")
+		w.put("g.csv", row1(3))
+		c := w.config()
+		c.After, c.ChunkBytes = Move, 10
+		if elsewhere {
+			dir, err := os.MkdirTemp(shm, "p")
+			require.NoError(t, err)
+			c.ProcessedDir = dir
+		}
+		return w, c, life{commit: -1, hear: true, early: 2, rejectFile: true}
+	}
+	want := []string{
+		"a.csv ok processed/a.csv", "b-refused.csv failed failed/b-refused.csv", "c-same.csv skipped processed/c-same.csv",
+		"d-bad.csv failed failed/d-bad.csv", "e-cut.csv.gz failed failed/e-cut.csv.gz", "f-empty.csv ok processed/f-empty.csv",
+		"g.csv ok processed/g.csv",
+	}
+	for _, elsewhere := range []bool{false, true} {
+		if elsewhere && shm == "" {
+			continue
+		}
+		hits := map[string]int{}
+		failpoint.Set(func(name string) error { hits[name]++; return nil })
+		w, c, l := scene(t, elsewhere)
+		require.NoError(t, w.live(c, l))
+		failpoint.Set(nil)
+		w.must(c)
+		require.Equal(t, want, w.statuses())
+		rows, history := slices.Clone(w.rows), brief(w.ledger())
+		require.Equal(t, "rejected whole: 1 bad row, the first: line 3: a bad word", w.ledger()[3].Error)
+		require.Equal(t, "rejected whole: the gzip file is truncated", w.ledger()[4].Error)
+		for _, place := range []string{"entry-written", "entries-synced", "begun", "verdict", "verdict-written", "status-written", "status-synced", "moved"} {
+			require.Contains(t, hits, "folder/"+place)
+		}
+		if elsewhere {
+			require.Contains(t, hits, "folder/copied")
+			require.Contains(t, hits, "folder/copy-named")
+		}
+		delete(hits, "folder/open") // where tests make the disk fail: no steps
+		delete(hits, "folder/read")
+		for place, n := range hits {
+			for k := 1; k <= min(n, 6); k++ {
+				t.Run(fmt.Sprintf("%s %d elsewhere=%v", place, k, elsewhere), func(t *testing.T) {
+					w, c, l := scene(t, elsewhere)
+					died := dieAt(t, place, k)
+					l.dying = true
+					_ = w.live(c, l)
+					failpoint.Set(nil)
+					if !*died {
+						t.Skip("this life did not come to it")
+					}
+					l.dying, l.early = false, 0
+					require.NoError(t, w.live(c, l))
+					w.must(c)
+					require.Equal(t, rows, w.rows)
+					require.Equal(t, history, brief(w.ledger()))
+					require.Equal(t, want, w.statuses())
+					require.Empty(t, w.inDir(w.dir))
+					require.ElementsMatch(t, []string{"b-refused.csv", "d-bad.csv", "e-cut.csv.gz"}, w.inDir(w.beside("failed")))
+					if elsewhere {
+						require.Equal(t, []string{"a.csv", "c-same.csv", "f-empty.csv", "g.csv"}, w.inDir(c.ProcessedDir), "no copy is left")
+					}
+				})
+			}
+		}
+	}
+}
+
+// What was decided about a file outlives a crash in which the engine's checkpoint was
+// saved and the source did not hear of it.
+func TestD3FaultOutlivesTheCrash(t *testing.T) {
+	begin := func(t *testing.T) (*world, Config[rec]) {
+		w := newWorld(t)
+		w.put("a.csv", "id,text\n"+strings.Repeat("1,aaaaaaaaaa\n", 1000))
+		w.put("b.csv", row1(2))
+		c := w.config()
+		c.ChunkBytes = 100
+		require.NoError(t, w.live(c, life{commit: -1, hear: false, beforeChunk: func(i int) {
+			if i == 2 {
+				w.add("a.csv", "3,z\n")
+			}
+		}}))
+		require.Equal(t, []string{"a.csv processing", "b.csv processing"}, w.statuses())
+		require.Equal(t, int64(2), w.rows[len(w.rows)-1].ID, "b.csv is delivered")
+		return w, c
+	}
+	check := func(t *testing.T, w *world) {
+		e := w.ledger()[0]
+		require.Equal(t, "failed", e.Status)
+		require.Contains(t, e.Error, "the rest of the file was not")
+	}
+	t.Run("it is not said to be read whole", func(t *testing.T) {
+		w, c := begin(t)
+		rows := len(w.rows)
+		w.must(c)
+		check(t, w)
+		require.Greater(t, len(w.rows), rows, "its new content is a new version")
+	})
+	t.Run("and nobody asks for the rest", func(t *testing.T) {
+		w := newWorld(t)
+		w.put("a.csv", "id,text\n"+strings.Repeat("1,aaaaaaaaaa\n", 1000))
+		c := w.config()
+		c.ChunkBytes = 100
+		require.NoError(t, w.live(c, life{commit: -1, hear: false, beforeChunk: func(i int) {
+			if i == 2 {
+				w.add("a.csv", "3,z\n")
+			}
+		}}))
+		rows := len(w.rows)
+		w.must(c)
+		check(t, w)
+		require.Len(t, w.rows, rows+1001, "its new content is a new version")
+	})
+	t.Run("its original came back: counted up to the fault", func(t *testing.T) {
+		w, c := begin(t)
+		rows := len(w.rows)
+		require.NoError(t, os.Truncate(w.path("a.csv"), 13008))
+		w.must(c)
+		check(t, w)
+		require.Equal(t, int64(rows-1), w.ledger()[0].Rows)
+		require.Len(t, w.rows, rows)
+
+		first := slices.Clone(w.rows)
+		w.held, w.rows = leat.Position{}, nil
+		w.must(c)
+		require.Equal(t, first, w.rows, "rule E7: a sink that starts anew gets the same rows, not more")
+	})
+}
+
+// The same when the process dies before that is durable: no later row was sent yet.
+func TestD3DieAtTheFault(t *testing.T) {
+	w := newWorld(t)
+	w.put("a.csv", "id,text\n"+strings.Repeat("1,aaaaaaaaaa\n", 1000))
+	w.put("b.csv", row1(2))
+	c := w.config()
+	c.ChunkBytes = 100
+	died := dieAt(t, "folder/fault-written", 1)
+	require.ErrorIs(t, w.live(c, life{commit: 1, beforeChunk: func(i int) {
+		if i == 2 {
+			w.add("a.csv", "3,z\n")
+		}
+	}}), errKilled)
+	failpoint.Set(nil)
+	require.True(t, *died)
+	require.ErrorContains(t, w.live(c, whole()), "Sinks hold rows of it", "rule D3-1: they are part of the offsets")
+	require.NoError(t, os.Truncate(w.path("a.csv"), 13008))
+	w.must(c)
+	e := w.ledger()[0]
+	require.Equal(t, "failed", e.Status, "what was decided stands")
+	require.Contains(t, e.Error, fmt.Sprintf("the records before line %d were read", e.Rows+2))
+	require.Equal(t, int64(len(w.rows)-1), e.Rows)
+	require.Equal(t, "b.csv ok", w.statuses()[1])
+}
+
+// Reprocess that dies half way: again, or it is said to be done.
+func TestReprocessDies(t *testing.T) {
+	w := newWorld(t)
+	w.put("a.csv", ab)
+	w.must(w.config())
+	dieAt(t, "folder/reprocess-written", 1)
+	require.ErrorIs(t, Reprocess(w.state, "src", "a.csv"), errKilled)
+	failpoint.Set(nil)
+	require.ErrorContains(t, Reprocess(w.state, "src", "a.csv"), "the next run reads it anyway")
+	w.must(w.config())
+	require.Equal(t, []int64{1, 2, 1, 2}, w.ids())
+}
+
+// A crash between the pass over a file and what follows: the verdict is in the ledger
+// before any later row is sent.
+func TestB2VerdictOutlivesTheCrash(t *testing.T) {
+	w := newWorld(t)
+	w.put("a.csv", "id,text\n1,bad\n")
+	w.put("b.csv", row1(2))
+	require.NoError(t, w.live(w.config(), life{commit: -1, hear: false, rejectFile: true}))
+	require.Equal(t, []string{"a.csv failed", "b.csv processing"}, w.statuses())
+	w.must(w.config()) // the policy is another by now: the verdict stands
+	require.Equal(t, []string{"a.csv failed", "b.csv ok"}, w.statuses())
+	require.Equal(t, []int64{2}, w.ids())
+}
+
+// failReads makes reading fail from the n-th read of each run on.
+func failReads(t *testing.T, after int) (reset func()) {
+	n := 0
+	failpoint.Set(func(name string) error {
+		if name != "folder/read" {
+			return nil
+		}
+		if n++; n > after {
+			return &fs.PathError{Op: "read", Path: "disk", Err: syscall.EIO}
+		}
+		return nil
+	})
+	t.Cleanup(func() { failpoint.Set(nil) })
+	return func() { n = 0 }
+}
+
+// rule B8: an error of the disk is tried again; after Attempts the file is given up,
+// and the others are read.
+func TestAttempts(t *testing.T) {
+	text := "id,text\n" + strings.Repeat("1,aaaaaaaaaa\n", 1000)
+	begin := func(t *testing.T, attempts int) (*world, *Source[rec], *fake) {
+		w := newWorld(t)
+		w.put("a.csv", text)
+		c := w.config()
+		c.ChunkBytes, c.Attempts = 200, attempts
+		src := New(c)
+		t.Cleanup(func() { _ = src.Close() })
+		return w, src, &fake{w: w, src: src, l: life{caughtUp: func(int) {}}}
+	}
+	again := func(f *fake) { f.sent, f.rows = nil, nil } // as after a rewind that lost it all
+	t.Run("given up after as many as are allowed", func(t *testing.T) {
+		w, src, f := begin(t, 3)
+		reset := failReads(t, 40) // the hash and the first header take some
+		for i := range 2 {
+			reset()
+			err := src.run(t.Context(), f)
+			require.True(t, leat.IsTransient(err), "%v", err)
+			require.ErrorContains(t, err, fmt.Sprintf("csvsource: folder: read a.csv (attempt %d of 3): read disk: input/output error", i+1))
+			again(f)
+		}
+		w.put("b.csv", row1(2))
+		n := 0
+		failpoint.Set(func(name string) error {
+			if name == "folder/read" {
+				if n++; n == 10 {
+					return &fs.PathError{Op: "read", Path: "disk", Err: syscall.EIO}
+				}
+			}
+			return nil
+		})
+		require.NoError(t, src.run(t.Context(), f))
+		e := w.ledger()[0]
+		require.Equal(t, "failed", e.Status)
+		require.Equal(t, 3, e.Attempt)
+		require.Contains(t, e.Error, "given up after 3 attempts: read disk: input/output error; the records before line")
+		require.Positive(t, e.Rows, "what is before the fault stays")
+		require.Equal(t, []string{"a.csv failed", "b.csv ok"}, w.statuses())
+		require.Equal(t, []string{"a.csv failed", "b.csv ok"}, w.told())
+	})
+	t.Run("never, with -1", func(t *testing.T) {
+		_, src, f := begin(t, -1)
+		reset := failReads(t, 40)
+		for range 20 {
+			reset()
+			require.True(t, leat.IsTransient(src.run(t.Context(), f)))
+			again(f)
+		}
+	})
+	t.Run("not while a sink holds more", func(t *testing.T) {
+		w, src, f := begin(t, 2)
+		w.ahead = 10_000 // of an earlier life
+		reset := failReads(t, 10)
+		require.True(t, leat.IsTransient(src.run(t.Context(), f)))
+		again(f)
+		reset()
+		err := src.run(t.Context(), f)
+		require.False(t, leat.IsTransient(err))
+		require.ErrorContains(t, err, "a.csv can't be read to its end: given up after 2 attempts")
+		require.ErrorContains(t, err, "Sinks hold rows of it")
+		require.Equal(t, []string{"a.csv processing"}, w.statuses())
+	})
+	t.Run("when all that a sink holds could be read", func(t *testing.T) {
+		w, src, f := begin(t, 1)
+		w.ahead = 300
+		failReads(t, 10)
+		require.NoError(t, src.run(t.Context(), f))
+		require.Equal(t, []string{"a.csv failed"}, w.statuses())
+	})
+	t.Run("when it can't be opened", func(t *testing.T) {
+		w, src, f := begin(t, 2)
+		n := 0
+		failpoint.Set(func(name string) error {
+			if name == "folder/open" {
+				if n++; n > 1 { // the first one is for the hash
+					return &fs.PathError{Op: "open", Path: "a.csv", Err: syscall.ENFILE}
+				}
+			}
+			return nil
+		})
+		t.Cleanup(func() { failpoint.Set(nil) })
+		require.True(t, leat.IsTransient(src.run(t.Context(), f)))
+		require.NoError(t, src.run(t.Context(), f))
+		require.Contains(t, w.ledger()[0].Error, "too many open files in system; nothing of it was delivered")
+	})
+}
+
+// rule D5: an unreadable file, as those who are not root meet it: it is refused, said
+// once, and read when its rights are mended.
+func TestD5Unreadable(t *testing.T) {
+	failpoint.Set(func(name string) error {
+		if name == "folder/open" {
+			return &fs.PathError{Op: "openat", Path: "a.csv", Err: syscall.EACCES}
+		}
+		return nil
+	})
+	t.Cleanup(func() { failpoint.Set(nil) })
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.put("a.csv", ab)
+		r := w.watch(w.config(), life{})
+		r.pass(20 * every)
+		require.Equal(t, []string{"a.csv failed"}, r.told())
+		require.Equal(t, 1, w.says("a file is refused"))
+		require.Contains(t, w.ledger()[0].Error, "a.csv is refused: openat a.csv: permission denied")
+		failpoint.Set(nil)
+		r.pass(3 * every)
+		require.Error(t, r.end(true))
+		require.Equal(t, []int64{1, 2}, w.ids())
+		require.Equal(t, []string{"a.csv failed", "a.csv ok"}, w.told())
+	})
+}
+
+// rule D3: a full disk: said once, tried at later scans, nothing is lost.
+func TestD3MoveToAFullDisk(t *testing.T) {
+	var full atomic.Bool
+	full.Store(true)
+	failpoint.Set(func(name string) error {
+		if name == "folder/move" && full.Load() {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	t.Cleanup(func() { failpoint.Set(nil) })
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.put("a.csv", ab)
+		c := w.config()
+		c.After = Move
+		r := w.watch(c, life{})
+		r.pass(30 * every)
+		require.Equal(t, []string{"a.csv ok"}, w.statuses())
+		require.Equal(t, 1, w.says("level=ERROR"))
+		require.Contains(t, w.log.String(), "a.csv: no space left on device")
+		full.Store(false)
+		r.pass(mostRetry)
+		require.Equal(t, []string{"a.csv ok processed/a.csv"}, w.statuses())
+		require.Error(t, r.end(true))
+		require.NoFileExists(t, w.path("a.csv"))
+		require.FileExists(t, filepath.Join(w.beside("processed"), "a.csv"))
+	})
+}
+
+const mostRetry = 6 * time.Minute
