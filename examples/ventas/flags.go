@@ -24,6 +24,7 @@ type options struct {
 	every          schedule.Spec
 	partition      bool
 	notify         string
+	replay         string
 	log            string
 	json           bool
 }
@@ -48,6 +49,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.TextVar(&o.every, "every", schedule.Spec{}, "make a pass at these `times` until a signal comes: a cron line (\"0 6 * * 1-5\") or a duration (\"15m\")")
 	fs.BoolVar(&o.partition, "partition", false, "write the lake by month: lake/mes=2025-01/")
 	fs.StringVar(&o.notify, "notify", "", "tell failures to this `URL`: http(s) gets {\"text\":…}; smtp://, slack:// and other forms of shoutrrr (default the log)")
+	fs.StringVar(&o.replay, "replay", "", "read no files, but send the dead letters in this `file` through again")
 	fs.StringVar(&o.log, "log", "", "append the log to this `file` too")
 	fs.BoolVar(&o.json, "json", false, "end with one line of JSON about this run")
 	if err := fs.Parse(args); err != nil {
@@ -70,11 +72,15 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		wrong = fmt.Sprintf("-max-scans %d: it is a number of scans, and needs -watch", o.maxScans)
 	case !o.every.IsZero() && o.watch > 0:
 		wrong = "-every and -watch: choose one"
+	case o.replay != "" && (o.watch > 0 || !o.every.IsZero() || generate):
+		wrong = "-replay reads no files: leave -watch, -every and -generate out"
+	case o.replay != "" && !isFile(o.replay):
+		wrong = fmt.Sprintf("-replay %s: there is no such file", o.replay)
 	case notify.New(notify.Config{URL: o.notify}).Validate() != nil:
 		wrong = fmt.Sprintf("-notify: %v", notify.New(notify.Config{URL: o.notify}).Validate())
 	case *in == "":
 		*in, o.ownData = filepath.Join("ventas-data", "incoming"), true
-		if !generate {
+		if !generate && o.replay == "" {
 			o.generate = 3
 		}
 	case !generate:
@@ -99,4 +105,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		o.out = filepath.Join(filepath.Dir(dir), "out")
 	}
 	return o, nil
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }

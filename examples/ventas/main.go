@@ -113,6 +113,13 @@ func run(ctx context.Context, o options, stdout, stderr *os.File, c tuning) erro
 	}}, pass)
 }
 
+// replay sends dead letters through again, those that were not yet.
+func replay(ctx context.Context, p *leat.Pipeline, file string, log *slog.Logger) error {
+	s, err := leat.Replay(ctx, p, leat.DeadLetters(file))
+	log.Info("replay", "letters", s.Letters, "taken_over", s.Journaled, "done_before", s.Already, "undecodable", s.Undecodable, "sent", s.Sent, "refused_again", s.Rejected)
+	return err
+}
+
 // tell passes on what became of a file.
 func tell(people *notify.Notifier, e csvsource.FileEvent) {
 	f := notify.File{Name: e.Name, Status: e.Status, Rows: e.Rows, Rejected: e.Rejected, Duration: e.Duration}
@@ -142,7 +149,12 @@ func load(ctx context.Context, o options, made int, stdout io.Writer, line *prog
 
 	start := time.Now()
 	stop := line.follow(p.Stats)
-	err := p.Run(ctx)
+	var err error
+	if o.replay == "" {
+		err = p.Run(ctx)
+	} else {
+		err = replay(ctx, p, o.replay, c.Logger)
+	}
 	took := time.Since(start)
 	stop()
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -416,6 +418,97 @@ func TestInAndOut(t *testing.T) {
 	require.EqualValues(t, 45, s.Loaded)
 }
 
+// With -watch it goes on as files come, and tells people.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	const files, rows = 3, 200
+	dir := t.TempDir()
+	base := filepath.Join(dir, "d")
+	in := filepath.Join(base, "incoming")
+	require.NoError(t, os.MkdirAll(in, 0o755))
+	var mu sync.Mutex
+	var told []string
+	people := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var m struct{ Text string }
+		if assert.NoError(t, json.NewDecoder(r.Body).Decode(&m)) {
+			mu.Lock()
+			told = append(told, m.Text)
+			mu.Unlock()
+		}
+	}))
+	defer people.Close()
+
+	cmd, stdout, stderr := child(t, dir, []string{withCheckpoint + "=10ms"}, "-in", in, "-watch", "10ms", "-partition", "-notify", people.URL, "-json")
+	require.NoError(t, cmd.Start())
+	made := foldersOf(filepath.Join(dir, "made"))
+	require.NoError(t, os.MkdirAll(made.incoming, 0o755))
+	_, err := generate(t.Context(), made, files, rows)
+	require.NoError(t, err)
+	processed := foldersOf(in).processed
+	for n := 1; n <= files; n++ {
+		require.NoError(t, os.Rename(filepath.Join(made.incoming, fileName(n)), filepath.Join(in, fileName(n))))
+		require.Eventually(t, func() bool { return filesIn(t, processed) == n }, time.Minute, time.Millisecond)
+	}
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	err = cmd.Wait()
+	r := ended{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	require.NoError(t, err, "%v", r)
+	s := r.summary(t)
+	require.Equal(t, files, s.Files)
+	require.EqualValues(t, files*rows, s.In)
+	wanted(files, rows).check(t, base, files)
+	mu.Lock()
+	defer mu.Unlock()
+	all := strings.Join(told, "\n")
+	require.Contains(t, all, fileName(1))
+	require.Contains(t, all, "stopped; all that was read is committed")
+}
+
+// With -every it makes a pass at each time.
+func TestEvery(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cmd, stdout, stderr := child(t, dir, nil, "-every", "1s", "-json")
+	require.NoError(t, cmd.Start())
+	letters := filepath.Join(dir, "ventas-data", "processed", fileName(3))
+	require.Eventually(t, func() bool { _, err := os.Stat(letters); return err == nil }, time.Minute, 5*time.Millisecond)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	err := cmd.Wait()
+	r := ended{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	require.NoError(t, err, "%v", r)
+	require.Contains(t, r.stderr, "waiting for the next pass")
+	wanted(3, 1000).check(t, filepath.Join(dir, "ventas-data"), 3)
+}
+
+// With -replay letters go through again: the mended ones are loaded, once.
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.Equal(t, 0, runChild(t, dir).code)
+	letters := filepath.Join(dir, "ventas-data", "out", "dead-letters.jsonl")
+	mended := filepath.Join(dir, "mended.jsonl")
+	log, err := os.Create(mended)
+	require.NoError(t, err)
+	require.NoError(t, leat.ReadDeadLetters(letters, func(l leat.DeadLetter) error {
+		if faultOf(l) == unknownState {
+			l.Raw = bytes.Replace(l.Raw, []byte("devuelta"), []byte("cancelada"), 1)
+		}
+		return json.NewEncoder(log).Encode(l)
+	}))
+	require.NoError(t, log.Close())
+	for _, want := range []summary{{In: 300, Loaded: 75, Rejected: 225}, {}} {
+		r := runChild(t, dir, "-replay", mended, "-json")
+		require.Equal(t, 0, r.code, "%v", r)
+		s := r.summary(t)
+		require.Equal(t, want, summary{In: s.In, Loaded: s.Loaded, Rejected: s.Rejected})
+		require.Len(t, lakeRows(t, filepath.Join(dir, "ventas-data", "out", "lake")), 2775)
+		sums, err := readSums(filepath.Join(dir, "ventas-data", "out", "state", sumsFile))
+		require.NoError(t, err)
+		require.Len(t, sums.Archivos, 3)
+		require.EqualValues(t, 925, sums.Archivos[0].Filas)
+	}
+}
+
 func TestMissingColumn(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -457,6 +550,13 @@ func TestExitCodes(t *testing.T) {
 		{"no rows", []string{"-rows", "0"}, 2, "-rows 0"},
 		{"negative files", []string{"-generate", "-1"}, 2, "-generate -1"},
 		{"an argument", []string{"data"}, 2, `"data"`},
+		{"negative interval", []string{"-watch", "-1s"}, 2, "-watch -1s"},
+		{"scans without watching", []string{"-max-scans", "3"}, 2, "-watch"},
+		{"watching by the clock", []string{"-watch", "1s", "-every", "@daily"}, 2, "choose one"},
+		{"not a time", []string{"-every", "61 * * * *"}, 2, "61 * * * *"},
+		{"not a receiver", []string{"-notify", "smoke://hill"}, 2, "-notify"},
+		{"no such letters", []string{"-replay", "none.jsonl"}, 2, "none.jsonl"},
+		{"letters and files", []string{"-replay", file, "-generate", "3"}, 2, "-replay"},
 		{"no such folder", []string{"-in", filepath.Join(dir, "none")}, 2, "none"},
 		{"out is a file", []string{"-in", dir, "-out", file}, 1, file},
 		{"log is a folder", []string{"-in", bad, "-log", dir}, 1, dir},

@@ -10,6 +10,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/leatgo/leat"
 )
@@ -29,7 +31,8 @@ type Resumen struct {
 // The engine then leaves out the rows that the sums hold already (rule E7).
 //
 // A folder is one partition and its files come one after another, so only the
-// last file's customers are remembered.
+// last file's customers are remembered. A row that comes back from the dead letters
+// is added to its file's sums; whether its customer is a new one is not known then.
 type porArchivo struct {
 	path string
 	sums
@@ -77,18 +80,24 @@ func (s *porArchivo) Restore(context.Context, []string) (map[string]leat.Positio
 }
 
 func (s *porArchivo) Write(_ context.Context, b *leat.Batch[Rica]) error {
+	again := strings.HasSuffix(b.Partition(), leat.ReplayPartition)
 	for _, r := range b.Rows() {
-		last := len(s.Archivos) - 1
-		if last < 0 || s.Archivos[last].Archivo != r.Archivo {
+		at := len(s.Archivos) - 1
+		if again {
+			at = slices.IndexFunc(s.Archivos, func(a Resumen) bool { return a.Archivo == r.Archivo })
+		}
+		if at < 0 || s.Archivos[at].Archivo != r.Archivo {
 			s.Archivos = append(s.Archivos, Resumen{Archivo: r.Archivo})
 			clear(s.Clientes)
-			last++
+			at = len(s.Archivos) - 1
 		}
-		sum := &s.Archivos[last]
+		sum := &s.Archivos[at]
 		sum.Filas++
 		sum.Total += r.Total
-		s.Clientes[r.ClienteID] = true
-		sum.Clientes = len(s.Clientes)
+		if at == len(s.Archivos)-1 {
+			s.Clientes[r.ClienteID] = true
+			sum.Clientes = len(s.Clientes)
+		}
 	}
 	return nil
 }

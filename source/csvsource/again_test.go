@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -327,4 +328,21 @@ func TestOnFile(t *testing.T) {
 	require.Contains(t, w.events[1].Error, `"nothing"`)
 	require.NotContains(t, w.events[1].Reason, "nothing", "what a message may say does not quote the file")
 	require.Contains(t, w.events[1].Reason, `it misses the columns "id", "text"`)
+}
+
+// Where a replayed row came from is where its letter's record did.
+func TestDecodeLetterOrigins(t *testing.T) {
+	t.Parallel()
+	type origins struct {
+		ID   int64     `leat:"id"`
+		File string    `leat:"@file"`
+		Line int64     `leat:"@line"`
+		At   int64     `leat:"@offset"`
+		When time.Time `leat:"@timestamp"`
+	}
+	when := time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC)
+	out := new(leat.Batch[origins])
+	l := leat.DeadLetter{Raw: []byte("7\n"), Header: "id\n", File: "in/a.csv", Line: 5, Offset: 700, Arrived: when}
+	require.NoError(t, New(Config[origins]{Dir: "in"}).DecodeLetter(l, out, 0))
+	require.Equal(t, []origins{{7, "in/a.csv", 5, 700, when}}, out.Rows())
 }

@@ -19,10 +19,9 @@ type letterHeader struct {
 	h    *header
 }
 
-// DecodeLetter implements leat.LetterDecoder. It decodes the record of a dead letter once more, by the header line
-// that it came with, and appends it to out as record number record. Its file, line
-// and offset are the letter's; the file's modification time (@timestamp) is not in
-// a letter and stays zero. A record that still can't be decoded is rejected as when
+// DecodeLetter implements leat.LetterDecoder. It decodes the record of a dead letter
+// once more, by the header line that it came with, and appends it to out as record
+// number record. Its file, line, offset and time are the letter's. A record that still can't be decoded is rejected as when
 // it was read. An error means that this source can do nothing with the letter. The
 // row's strings are parts of l.Raw, which must not be changed any more.
 func (s *Source[T]) DecodeLetter(l leat.DeadLetter, out *leat.Batch[T], record int) error {
@@ -57,7 +56,7 @@ func (s *Source[T]) decodeLetter(l *leat.DeadLetter, out *leat.Batch[T], record 
 	}
 	c := chunk[T]{
 		piece:   csvtext.Piece{Data: l.Raw, Line: l.Line},
-		dialect: &d, header: h, base: l.Offset, file: l.File, count: new(folder.Count),
+		dialect: &d, header: h, base: l.Offset, file: l.File, arrived: l.Arrived, count: new(folder.Count),
 	}
 	w := walk[T]{
 		chunk: &c, out: out, first: record, reject: reject,
