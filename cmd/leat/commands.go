@@ -120,17 +120,16 @@ func (c *call) filter() operate.Filter {
 	return operate.Filter{Class: leat.Class(c.o.class), Node: c.o.node, File: c.o.file, Source: c.o.source, Newest: !c.o.all}
 }
 
-// lettersFile is the pipeline's, which must be a state folder even if nothing was
-// rejected.
+// lettersFile is the file that is given, or the one in the state folder that is.
 func (c *call) lettersFile() (string, error) {
-	path := operate.LettersFile(c.stateDir())
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
-	if _, err := os.Stat(c.stateDir()); err != nil {
+	info, err := os.Stat(c.stateDir())
+	if err != nil {
 		return "", err
 	}
-	return path, nil
+	if !info.IsDir() {
+		return c.stateDir(), nil
+	}
+	return operate.LettersFile(c.stateDir()), nil
 }
 
 func letters(c *call) error {
@@ -169,6 +168,9 @@ func letters(c *call) error {
 	}
 	c.say("%d letters, %d of them refused again after a replay", stats.Letters, stats.Again)
 	if stats.Letters == 0 {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			c.say("there is no %s: either nothing was rejected, or the pipeline keeps its dead letters elsewhere; give that file instead of the state folder", path)
+		}
 		return nil
 	}
 	c.table("LETTERS CLASS/COLUMN/RULE", counted(stats.ByRule))

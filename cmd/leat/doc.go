@@ -9,7 +9,8 @@
 //	leat reprocess STATEDIR SOURCE FILE                       read a file again
 //	leat reset     STATEDIR -partition P -to OFFSET|forget    move a position
 //
-// STATEDIR is the pipeline's state folder (leat-state/<pipeline>). Results go to stdout,
+// STATEDIR is the pipeline's state folder (leat-state/<pipeline>); letters, letter and
+// replay also take the file of dead letters itself. Results go to stdout,
 // errors to stderr. Exit code 0: done; 1: failed, or refused; 2: wrong usage. With -json the
 // result is one JSON object.
 package main

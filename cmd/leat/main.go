@@ -54,12 +54,12 @@ var commands = []command{
 		f.StringVar(&o.source, "source", "", "only this source")
 	}},
 	{"positions", []string{"STATEDIR"}, "positions, counters and the last checkpoint", positions, func(f *flag.FlagSet, o *options) { holderFlags(f, o) }},
-	{"letters", []string{"STATEDIR"}, "dead letters and their statistics", letters, func(f *flag.FlagSet, o *options) {
+	{"letters", []string{"STATEDIR|FILE"}, "dead letters and their statistics", letters, func(f *flag.FlagSet, o *options) {
 		filterFlags(f, o)
 		f.IntVar(&o.n, "n", 20, "list so many, the newest; 0: statistics only")
 	}},
-	{"letter", []string{"STATEDIR", "ID"}, "one dead letter, with its bytes; the beginning of its id will do", letter, func(*flag.FlagSet, *options) {}},
-	{"replay", []string{"STATEDIR"}, "write chosen letters to a file, for the pipeline's program to replay", export, func(f *flag.FlagSet, o *options) {
+	{"letter", []string{"STATEDIR|FILE", "ID"}, "one dead letter, with its bytes; the beginning of its id will do", letter, func(*flag.FlagSet, *options) {}},
+	{"replay", []string{"STATEDIR|FILE"}, "write chosen letters to a file, for the pipeline's program to replay", export, func(f *flag.FlagSet, o *options) {
 		filterFlags(f, o)
 		f.StringVar(&o.out, "o", "", "the file; it must not be there yet")
 	}},

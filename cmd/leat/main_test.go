@@ -92,6 +92,8 @@ func TestLooking(t *testing.T) {
 	require.Contains(t, out, "2 letters, 0 of them refused again after a replay\n")
 	require.Regexp(t, `(?m)^1 +Transform/qty/gte$`, out)
 	require.Regexp(t, `(?m)^[0-9a-f]{12} .* check +Transform +a.csv:3 +1 +qty is negative$`, out)
+	require.Equal(t, out, ok(t, "letters", operate.LettersFile(state)), "the file itself will do")
+	require.Contains(t, ok(t, "letters", t.TempDir()), "either nothing was rejected, or the pipeline keeps its dead letters elsewhere")
 	require.NotRegexp(t, `(?m)^[0-9a-f]{12} `, ok(t, "letters", state, "-n", "0"))
 	require.Contains(t, ok(t, "letters", state, "-class", "Late"), "0 letters")
 	v := object(t, "letters", state, "-node", "files")
