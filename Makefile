@@ -2,7 +2,7 @@
 
 SEEDS ?= 20000
 
-.PHONY: help test race vet lint model fuzz bench example kill tidy ci
+.PHONY: help test race vet lint model fuzz bench example kill killcalls tidy ci
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -27,6 +27,9 @@ model: ## the model checker with SEEDS seeds (default 20000)
 
 kill: ## ventas killed with kill -9, 2,000 times
 	LEAT_LONG=1 go test -run Kill -v -timeout 60m ./examples/ventas
+
+killcalls: ## killed at every system call that changes a file (needs strace)
+	go test -run KillAtEverySyscall -v ./internal/lake ./internal/folder ./internal/store ./internal/jsonlines ./sink/sqlitesink
 
 fuzz: ## every fuzz target for 30 s
 	.ci/fuzz 30s

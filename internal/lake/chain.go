@@ -327,6 +327,8 @@ func (l *lake) readEntry(seq int64) (*entry, int, error) {
 
 // catchUp reads the entries that have come since st.
 func (l *lake) catchUp(st *state) (came []*entry, err error) {
+	began := st.seq
+	var fault error
 	for {
 		e, size, err := l.readEntry(st.seq + 1)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -338,14 +340,18 @@ func (l *lake) catchUp(st *state) (came []*entry, err error) {
 			}
 		}
 		if err != nil {
-			return nil, err
+			fault = err
+			break
 		}
 		st.apply(e, size)
 		came = append(came, e)
 	}
-	ok, err := l.endsAt(st.seq)
+	// What comes after an entry that is there has never been tidied away. So it is
+	// the chain, and not the entry of a writer that slept while its number was used
+	// and deleted, and was killed before it found out.
+	ok, err := l.endsAt(began)
 	if err != nil || ok {
-		return came, err
+		return came, errors.Join(fault, err)
 	}
 	// So much has come that entries were tidied away.
 	now, err := l.load()

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -241,6 +240,9 @@ func (w *writer) publish(e *entry) error {
 			continue
 		}
 		if errors.Is(err, fs.ErrNotExist) {
+			if there, err2 := w.exists(name); err2 != nil || there { // under the open root, and not under its path
+				return errors.Join(fmt.Errorf("%s is not the folder any more that was opened: %w", w.dir, err), err2)
+			}
 			continue // a new owner has found the pending entry, and settled it
 		}
 		if err != nil {
@@ -332,11 +334,12 @@ func (w *writer) place(e *entry) (collided bool, err error) {
 	return false, nil
 }
 
-// rename finds another name for file i of e.
+// rename finds another name for file i of e. Its extension is not always that of w,
+// which may be there to settle what an older program or another format has left.
 func (w *writer) rename(e *entry, i int) error {
-	stem := strings.TrimSuffix(e.Files[i].Path, w.ext)
+	stem, ext := splitFinal(e.Files[i].Path)
 	for n := 2; ; n++ {
-		name := fmt.Sprintf("%s.%d%s", stem, n, w.ext)
+		name := fmt.Sprintf("%s.%d%s", stem, n, ext)
 		there, err := w.exists(name)
 		if err != nil {
 			return err

@@ -167,6 +167,25 @@ func finalName(prefix string, seq int64, first int64, n int, ext string) string 
 	return name + ext
 }
 
+// splitFinal takes a name of finalName apart, without its n.
+func splitFinal(name string) (stem, ext string) {
+	end := strings.LastIndexByte(name, '-') + 1
+	digits := func(from int) int {
+		for from < len(name) && name[from] >= '0' && name[from] <= '9' {
+			from++
+		}
+		return from
+	}
+	end = digits(end)
+	stem, ext = name[:end], name[end:]
+	if strings.HasPrefix(ext, ".") {
+		if n := digits(end + 1); n > end+1 && n < len(name) && name[n] == '.' {
+			ext = name[n:]
+		}
+	}
+	return stem, ext
+}
+
 // filePrefix is the pipeline's part of a file's name. Readers skip files that
 // begin with . or _.
 func filePrefix(pipeline string) string {

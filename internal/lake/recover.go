@@ -95,23 +95,23 @@ func (w *writer) settle(name string) error {
 
 // verify makes sure that every file that counts is there (rule F5).
 func (w *writer) verify() error {
-	for again := false; ; again = true {
-		fault, err := w.missing()
+	for {
+		name, fault, err := w.missing()
 		if err != nil || fault == nil {
 			return err
 		}
-		if again {
-			return fault
-		}
-		// Perhaps a compaction has replaced it just now.
+		// Perhaps a compaction has replaced it just now, and will do so with others.
 		if _, err := w.catchUp(w.st); err != nil {
 			return err
+		}
+		if w.st.isLive(name) {
+			return fault
 		}
 	}
 }
 
-// missing gives the first fault that it finds.
-func (w *writer) missing() (fault, err error) {
+// missing gives the first file that is not as it was committed, and what is wrong.
+func (w *writer) missing() (name string, fault, err error) {
 	const advice = "nothing was changed and no other file is affected: restore it from a backup, or start over by moving the whole folder away"
 	for _, f := range w.st.files {
 		if f == nil {
@@ -120,16 +120,16 @@ func (w *writer) missing() (fault, err error) {
 		info, err := os.Lstat(w.abs(f.Path))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("%s is missing, and its %d rows were committed (entry %d of the manifest): %s", w.abs(f.Path), f.Rows, f.Seq, advice), nil
+			return f.Path, fmt.Errorf("%s is missing, and its %d rows were committed (entry %d of the manifest): %s", w.abs(f.Path), f.Rows, f.Seq, advice), nil
 		case err != nil:
-			return nil, err
+			return "", nil, err
 		case !info.Mode().IsRegular():
-			return fmt.Errorf("%s is no regular file any more, and its %d rows were committed (entry %d of the manifest): %s", w.abs(f.Path), f.Rows, f.Seq, advice), nil
+			return f.Path, fmt.Errorf("%s is no regular file any more, and its %d rows were committed (entry %d of the manifest): %s", w.abs(f.Path), f.Rows, f.Seq, advice), nil
 		case info.Size() != f.Bytes:
-			return fmt.Errorf("%s has %d bytes, and %d were committed (entry %d of the manifest): %s", w.abs(f.Path), info.Size(), f.Bytes, f.Seq, advice), nil
+			return f.Path, fmt.Errorf("%s has %d bytes, and %d were committed (entry %d of the manifest): %s", w.abs(f.Path), info.Size(), f.Bytes, f.Seq, advice), nil
 		}
 	}
-	return nil, nil
+	return "", nil, nil
 }
 
 // virgin refuses a folder that has such files and no manifest: leat has not

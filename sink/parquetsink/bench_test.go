@@ -3,6 +3,7 @@ package parquetsink
 import (
 	"fmt"
 	"io"
+	"runtime"
 	"testing"
 	"time"
 
@@ -125,4 +126,47 @@ func TestAllocs(t *testing.T) {
 	}
 	write()
 	require.Less(t, testing.AllocsPerRun(20, write), float64(len(rows))/20, "A1: allocations for %d rows", len(rows))
+}
+
+// F8: what Buffered says of many files of many columns is what they take. Not
+// parallel: it looks at the heap.
+func TestBufferedIsMemory(t *testing.T) {
+	const files, columns, rows, writes = 64, 20, 16, 200
+	o := FileOptions{PageBytes: 8 << 10}
+	var all []Column
+	vectors := make([]Vector, columns)
+	for i := range vectors {
+		if i%2 == 0 {
+			all = append(all, Column{Name: fmt.Sprint("c", i), Type: Double})
+			vectors[i].Doubles = make([]float64, rows)
+			continue
+		}
+		all = append(all, Column{Name: fmt.Sprint("c", i), Type: String})
+		for k := range rows {
+			vectors[i].Strings = append(vectors[i].Strings, fmt.Sprint(i*7919, k))
+		}
+	}
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	var open []FileWriter
+	for range files {
+		w, err := parquetGo{}.Create(io.Discard, all, o)
+		require.NoError(t, err)
+		for range writes {
+			require.NoError(t, w.Write(rows, vectors))
+		}
+		open = append(open, w)
+	}
+	said := int64(0)
+	for _, w := range open {
+		said += w.Buffered()
+	}
+	require.Less(t, heap()-before, said+said/4)
+	runtime.KeepAlive(open)
 }

@@ -104,6 +104,8 @@ type merger struct {
 	rows     int64
 	inGroup  int64
 	groups   int
+	floats   []bool // by column; nil: none is of floats
+	nans     nanGroups
 }
 
 // mergeBytes bounds the encoded pages of an open row group (rule F8).
@@ -116,15 +118,15 @@ func (m *merger) merge(ctx context.Context, files []string) (rows int64, err err
 			return m.rows, fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	if err := m.w.Flush(); err != nil {
+	if err := m.flush(); err != nil {
 		return m.rows, err
 	}
 	for k, v := range m.metadata {
 		m.w.SetKeyValueMetadata(k, v)
 	}
-	return m.rows, closeWithout(m.w, &m.out, func(path []string) bool {
+	return m.rows, closeWithout(m.w, &m.out, func(group int, path []string) bool {
 		leaf, ok := m.schema.Lookup(path...)
-		return ok && !hasBounds(leaf.Node)
+		return !ok || !hasBounds(leaf.Node) || m.nans.has(group, leaf.ColumnIndex)
 	})
 }
 
@@ -180,8 +182,18 @@ func (m *merger) begin(root *parquet.Column) error {
 		parquet.DictionaryMaxBytes(maxDictionary), parquet.CreatedBy("leat", "", ""),
 	}
 	for _, path := range m.schema.Columns() {
-		if leaf, ok := m.schema.Lookup(path...); ok && !hasBounds(leaf.Node) {
+		leaf, ok := m.schema.Lookup(path...)
+		if !ok {
+			continue
+		}
+		if !hasBounds(leaf.Node) {
 			options = append(options, parquet.SkipPageBounds(path...))
+		}
+		if k := leaf.Node.Type().Kind(); k == parquet.Float || k == parquet.Double {
+			if m.floats == nil {
+				m.floats = make([]bool, len(m.schema.Columns()))
+			}
+			m.floats[leaf.ColumnIndex] = true
 		}
 	}
 	if _, err := parquet.NewWriterConfig(options...); err != nil {
@@ -223,6 +235,30 @@ type recoded struct {
 
 func (g *recoded) Fields() []parquet.Field { return g.fields }
 
+// flush ends the row group, if there is one.
+func (m *merger) flush() error {
+	if m.inGroup == 0 {
+		return nil
+	}
+	m.inGroup = 0
+	m.nans.end()
+	return m.w.Flush()
+}
+
+func (m *merger) noteNaN(rows []parquet.Row) {
+	if m.floats == nil {
+		return
+	}
+	for _, r := range rows {
+		for _, v := range r {
+			c := v.Column()
+			if m.floats[c] && !v.IsNull() && (v.Kind() == parquet.Float && v.Float() != v.Float() || v.Kind() == parquet.Double && v.Double() != v.Double()) {
+				m.nans.add(c, len(m.floats))
+			}
+		}
+	}
+}
+
 func (m *merger) copy(ctx context.Context, g parquet.RowGroup) (err error) {
 	rows := g.Rows()
 	defer func() { err = errors.Join(err, rows.Close()) }()
@@ -235,12 +271,12 @@ func (m *merger) copy(ctx context.Context, g parquet.RowGroup) (err error) {
 			if _, err := m.w.WriteRows(m.buf[:n]); err != nil {
 				return err
 			}
+			m.noteNaN(m.buf[:n])
 			m.rows += int64(n)
 			m.inGroup += int64(n)
 			if (m.inGroup >= m.group || m.w.Size()-m.out.n >= mergeBytes) && m.groups < maxGroups { // rule F8
-				m.inGroup = 0
 				m.groups++
-				if err := m.w.Flush(); err != nil {
+				if err := m.flush(); err != nil {
 					return err
 				}
 			}

@@ -48,7 +48,7 @@
 //
 // Numbers, times, bools and decimals of up to 18 digits have their smallest and
 // largest value in the files, for readers that skip what a query can't find. Texts
-// and bytes have none.
+// and bytes have none, nor has a row group of a float column that holds a NaN.
 //
 // # Starting over
 //

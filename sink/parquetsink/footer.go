@@ -12,12 +12,13 @@ import (
 )
 
 // closeWithout closes a writer whose row groups are flushed, and leaves the
-// column index out of the footer for columns without bounds. parquet-go writes
-// "" to "" as the bounds of each of their pages, and a reader that believes it
-// (Spark does) finds no row there.
+// smallest and largest value and the column index out of the footer for columns
+// without bounds. parquet-go writes "" to "" as the bounds of each page of columns
+// that it takes none of, and a reader that believes it (Spark does) finds no row
+// there.
 //
 // out must be what w writes to, without a buffer between.
-func closeWithout(w *parquet.GenericWriter[any], out *countingWriter, unbounded func(path []string) bool) error {
+func closeWithout(w *parquet.GenericWriter[any], out *countingWriter, unbounded func(group int, path []string) bool) error {
 	base := out.n
 	file := out.w
 	var tail bytes.Buffer // indexes and footer; a few KiB for each row group
@@ -49,10 +50,10 @@ func closeWithout(w *parquet.GenericWriter[any], out *countingWriter, unbounded 
 	// Column indexes come first, then offset indexes. What stays is moved up:
 	// parquet-go's reader takes each of the two sections to have no gaps.
 	var kept []byte
-	section := func(of func(*thriftformat.ColumnChunk) (offset *int64, length *int32)) error {
+	section := func(of func(group int, c *thriftformat.ColumnChunk) (offset *int64, length *int32)) error {
 		for i := range meta.RowGroups {
 			for j := range meta.RowGroups[i].Columns {
-				offset, length := of(&meta.RowGroups[i].Columns[j])
+				offset, length := of(i, &meta.RowGroups[i].Columns[j])
 				if *length == 0 {
 					continue
 				}
@@ -67,15 +68,16 @@ func closeWithout(w *parquet.GenericWriter[any], out *countingWriter, unbounded 
 		}
 		return nil
 	}
-	if err := section(func(c *thriftformat.ColumnChunk) (*int64, *int32) {
-		if unbounded(c.MetaData.PathInSchema) {
+	if err := section(func(group int, c *thriftformat.ColumnChunk) (*int64, *int32) {
+		if unbounded(group, c.MetaData.PathInSchema) {
 			c.ColumnIndexOffset, c.ColumnIndexLength = 0, 0
+			c.MetaData.Statistics.MinValue, c.MetaData.Statistics.MaxValue = nil, nil
 		}
 		return &c.ColumnIndexOffset, &c.ColumnIndexLength
 	}); err != nil {
 		return err
 	}
-	if err := section(func(c *thriftformat.ColumnChunk) (*int64, *int32) {
+	if err := section(func(_ int, c *thriftformat.ColumnChunk) (*int64, *int32) {
 		return &c.OffsetIndexOffset, &c.OffsetIndexLength
 	}); err != nil {
 		return err
@@ -89,4 +91,30 @@ func closeWithout(w *parquet.GenericWriter[any], out *countingWriter, unbounded 
 	_, err1 := out.Write(kept)
 	_, err2 := out.Write(end)
 	return errors.Join(err1, err2)
+}
+
+// nanGroups notes which columns of which row groups hold a NaN. Those get no bounds:
+// a NaN is outside of any, and a reader that goes by them (DuckDB takes NaN to be the
+// largest number) would miss its row.
+type nanGroups struct {
+	now   []bool   // by column, of the open row group; nil: none yet
+	ended [][]bool // of the others
+}
+
+// add notes a NaN in one of so many columns.
+func (g *nanGroups) add(column, columns int) {
+	if g.now == nil {
+		g.now = make([]bool, columns)
+	}
+	g.now[column] = true
+}
+
+// end is called when the row group ends.
+func (g *nanGroups) end() {
+	g.ended = append(g.ended, g.now)
+	g.now = nil
+}
+
+func (g *nanGroups) has(group, column int) bool {
+	return column >= 0 && g.ended[group] != nil && g.ended[group][column]
 }

@@ -52,6 +52,7 @@ type goFile struct {
 	pending int64           // rows of the open row group
 	dicts   []int           // columns with a dictionary
 	inPage  int             // rows of their open page, at most
+	nans    nanGroups
 }
 
 // countingWriter counts the bytes that have gone out.
@@ -77,6 +78,7 @@ func (f *goFile) begin(vectors []Vector) error {
 		parquet.DataPageVersion(1),
 		parquet.PageBufferSize(f.options.PageBytes),
 		parquet.WriteBufferSize(0), // the lake has a buffer
+		parquet.ColumnPageBuffers(pageBuffers(f.options.PageBytes)),
 		parquet.DictionaryMaxBytes(maxDictionary),
 		parquet.CreatedBy("leat", "", ""),
 	}
@@ -91,6 +93,15 @@ func (f *goFile) begin(vectors []Vector) error {
 	f.w = parquet.NewGenericWriter[any](&f.out, options...)
 	f.writers = f.w.ColumnWriters()
 	return nil
+}
+
+// pageBuffers gives the memory in which encoded pages wait for the end of their row
+// group. It comes in pieces, of which each column has one that is not full: with
+// those of parquet-go's default, many columns in many files take twice the memory
+// that their pages do.
+func pageBuffers(pageBytes int) parquet.BufferPool {
+	const least = 2 << 10
+	return parquet.NewChunkBufferPool(max(least, pageBytes/8))
 }
 
 // bounded tells whether a column has its smallest and largest value in the
@@ -255,10 +266,12 @@ func (f *goFile) valuesOf(column, rows int, v *Vector) []parquet.Value {
 		for i, x := range v.Floats[from : from+n] {
 			out[i] = parquet.FloatValue(x)
 		}
+		f.noteNaN(column, hasNaN(v.Floats[from:from+n]))
 	case Float64:
 		for i, x := range v.Doubles[from : from+n] {
 			out[i] = parquet.DoubleValue(x)
 		}
+		f.noteNaN(column, hasNaN(v.Doubles[from:from+n]))
 	case ByteArray:
 		for i, x := range v.Strings[from : from+n] {
 			out[i] = parquet.ByteArrayValue(unsafe.Slice(unsafe.StringData(x), len(x)))
@@ -284,6 +297,21 @@ func (f *goFile) valuesOf(column, rows int, v *Vector) []parquet.Value {
 		}
 	}
 	return out
+}
+
+func (f *goFile) noteNaN(column int, some bool) {
+	if some {
+		f.nans.add(column, len(f.columns))
+	}
+}
+
+func hasNaN[E float32 | float64](values []E) bool {
+	for _, x := range values {
+		if x != x {
+			return true
+		}
+	}
+	return false
 }
 
 // listLevels sets the levels of the values of lists, and puts in a value for each
@@ -349,6 +377,7 @@ func (f *goFile) Flush() error {
 		return nil
 	}
 	f.pending, f.inPage = 0, 0
+	f.nans.end()
 	return f.w.Flush()
 }
 
@@ -363,8 +392,9 @@ func (f *goFile) Close() error {
 	if err := f.Flush(); err != nil {
 		return err
 	}
-	return closeWithout(f.w, &f.out, func(path []string) bool {
-		return slices.ContainsFunc(f.columns, func(c Column) bool { return !c.bounded() && slices.Equal(c.path(), path) })
+	return closeWithout(f.w, &f.out, func(group int, path []string) bool {
+		i := slices.IndexFunc(f.columns, func(c Column) bool { return slices.Equal(c.path(), path) })
+		return i < 0 || !f.columns[i].bounded() || f.nans.has(group, i)
 	})
 }
 

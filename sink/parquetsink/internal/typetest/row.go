@@ -111,6 +111,49 @@ func Random(r *rand.Rand) Row {
 	return out
 }
 
+// Numbered is a Row with a number, for Prune.
+type Numbered struct {
+	ID int64
+	Row
+}
+
+// Close makes n rows, numbered, whose values are close to those of their
+// neighbours in many columns, so that row groups can be told apart by them; there are
+// runs of nulls, of zeros and of NaN.
+func Close(n int, seed uint64) []Numbered {
+	r := rand.New(rand.NewPCG(seed, 2))
+	rows := make([]Numbered, n)
+	var like Row
+	for i := range rows {
+		if i%40 == 0 {
+			like = Random(r)
+		}
+		v := Random(r)
+		mixed := r.IntN(20) == 0
+		if !mixed {
+			at := i / 40
+			v.I64, v.U64, v.I8, v.U8 = like.I64^int64(r.IntN(9)), like.U64^uint64(r.IntN(9)), like.I8, like.U8
+			v.F64, v.F32 = float64(at)+r.Float64(), -float32(at)
+			v.S, v.T, v.DS = like.S, like.T.Truncate(time.Millisecond).Add(time.Duration(r.IntN(1000))), like.DS
+			v.D9, v.D18, v.D38 = like.D9, like.D18, like.D38
+			v.Nulls = like.Nulls
+			switch at % 5 {
+			case 1: // all null
+				v.Nulls = Nulls{}
+			case 2:
+				v.F64, v.F32 = math.Copysign(0, float64(r.IntN(2))-0.5), 0
+			case 3:
+				if r.IntN(8) == 0 {
+					v.F64, v.F32 = math.NaN(), float32(math.NaN())
+					v.PF64 = &v.F64
+				}
+			}
+		}
+		rows[i] = Numbered{int64(i), v}
+	}
+	return rows
+}
+
 // Rows makes n rows, the same for the same seed. The first has only zeros and
 // nulls.
 func Rows(n int, seed uint64) []Row {

@@ -1,0 +1,168 @@
+package lake
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/failpoint"
+)
+
+// F5: an Open beside a compaction takes no file for lost that has been replaced.
+func TestOpenBesideCompact(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	const folders = 300
+	s := New(byP(dir))
+	s.hook = unsynced(1000)
+	s.config.MaxOpen = folders
+	require.NoError(t, s.Open(t.Context(), env()))
+	for range 2 {
+		var rows []fila
+		for i := range int64(folders) {
+			rows = append(rows, fila{ID: i, P: fmt.Sprint(i)})
+		}
+		require.NoError(t, putRows(s, rows))
+		commit(t, s, held(t, s)+1)
+	}
+	require.NoError(t, s.Close())
+	compacted := make(chan error)
+	go func() {
+		_, err := Compact(t.Context(), dir, CompactOptions{Ext: ".txt", Merge: mergeLines, hook: unsynced(1000)})
+		compacted <- err
+	}()
+	for {
+		s := New(byP(dir))
+		s.hook = unsynced(1000)
+		require.NoError(t, s.Open(t.Context(), leat.Env{Pipeline: "other"}))
+		require.NoError(t, s.Close())
+		select {
+		case err := <-compacted:
+			require.NoError(t, err)
+			return
+		default:
+		}
+	}
+}
+
+// A commit ends with an error, and not never, when somebody moves the folder.
+func TestMovedFolder(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("an open folder can't be moved there")
+	}
+	for name, after := range map[string]func(t *testing.T, dir string){
+		"gone": func(*testing.T, string) {},
+		"another lake in its place": func(t *testing.T, dir string) {
+			s := New(byP(dir))
+			require.NoError(t, s.Open(t.Context(), env()))
+			require.NoError(t, s.Close())
+		},
+	} {
+		for _, rows := range []int64{0, 3} {
+			t.Run(fmt.Sprint(name, ", rows: ", rows), func(t *testing.T) {
+				t.Parallel()
+				dir := filepath.Join(t.TempDir(), "lake")
+				s := opened(t, byP(dir), env())
+				put(t, s, 0, rows)
+				require.NoError(t, os.Rename(dir, dir+".moved"))
+				after(t, dir)
+				failed := make(chan error, 1)
+				go func() {
+					_, err := s.Commit(t.Context(), forced(9))
+					failed <- err
+				}()
+				select {
+				case err := <-failed:
+					require.Error(t, err)
+					require.NotErrorIs(t, err, leat.ErrAborted, "it ends the pipeline")
+				case <-time.After(5 * time.Second):
+					t.Fatal("Commit does not return")
+				}
+			})
+		}
+	}
+}
+
+// F1: a file whose name another sink of the pipeline takes, and whose commit Move
+// brings to an end, keeps the end of its name, which readers go by.
+func TestMoveAfterCollision(t *testing.T) {
+	dir := t.TempDir()
+	a, b := leat.Env{Pipeline: "ventas", Node: "a"}, leat.Env{Pipeline: "ventas", Node: "b"}
+	first, second := opened(t, byP(dir), a), opened(t, byP(dir), b)
+	put(t, first, 0, 3)
+	failAt(t, "lake/pending-written", 1)
+	_, err := first.Commit(t.Context(), forced(3))
+	require.ErrorIs(t, err, errInjected)
+	require.NoError(t, first.Close())
+	require.NoError(t, second.write(t.Context(), numbered(3, 6), func(int) leat.Offset { return 0 }))
+	failAt(t, "lake/before-entry", 1)
+	_, err = second.Commit(t.Context(), forced(6))
+	require.ErrorIs(t, err, errInjected)
+	require.NoError(t, second.Close())
+	failpoint.Set(nil)
+	require.NoError(t, Move(dir, Held{Pipeline: "ventas", Sink: "a", Partition: "src", Position: upTo(3).Positions["src"]}, leat.Position{Next: 1}))
+	require.Equal(t, int64(6), held(t, opened(t, byP(dir), b)))
+	require.Equal(t, int64(1), held(t, opened(t, byP(dir), a)))
+	whole(t, dir, 6)
+	tidyTree(t, dir)
+	data, _ := tree(t, dir)
+	require.Len(t, data, 6)
+	for _, name := range data {
+		assert.True(t, strings.HasSuffix(name, ".txt"), name)
+	}
+}
+
+// F7, A3: an entry that has been tidied away, and is back because its writer slept
+// and was killed before it could take it back, is not taken for the end of the
+// manifest.
+func TestStrayEntry(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a := opened(t, byP(dir), leat.Env{Pipeline: "ventas", Node: "a"})
+	b := New(byP(dir))
+	b.hook = unsynced(4)
+	require.NoError(t, b.Open(t.Context(), leat.Env{Pipeline: "ventas", Node: "b"}))
+	t.Cleanup(func() { _ = b.Close() })
+	commit(t, a, 3)
+	stray := entryName(a.w.st.seq + 1)
+	put(t, b, 0, 1)
+	commit(t, b, 1)
+	kept, err := os.ReadFile(b.w.abs(stray))
+	require.NoError(t, err)
+	for i := int64(1); i < 30; i++ {
+		put(t, b, i, i+1)
+		commit(t, b, i+1)
+	}
+	require.NoFileExists(t, b.w.abs(stray))
+	require.NoError(t, os.WriteFile(b.w.abs(stray), kept, 0o600))
+	require.NoError(t, a.write(t.Context(), numbered(30, 40), func(int) leat.Offset { return 3 }))
+	commit(t, a, 13)
+	whole(t, dir, 40)
+	require.NoError(t, a.Close())
+	require.Equal(t, int64(13), held(t, opened(t, byP(dir), leat.Env{Pipeline: "ventas", Node: "a"})))
+}
+
+func TestSplitFinal(t *testing.T) {
+	t.Parallel()
+	for _, prefix := range []string{"ventas", "a-1.2-x", "compact"} {
+		for _, ext := range []string{".txt", ".csv.gz", ".parquet", ""} {
+			for n := 1; n <= 3; n++ {
+				stem, got := splitFinal("p=a/" + finalName(prefix, 7, 4096, n, ext))
+				if ext == "" && n > 1 { // no format has none
+					continue
+				}
+				require.Equal(t, "p=a/"+prefix+"-7-4096", stem)
+				require.Equal(t, ext, got)
+			}
+		}
+	}
+}
