@@ -50,7 +50,8 @@ func TestCheckReportsEveryFault(t *testing.T) {
 		err := p.Check()
 		for _, want := range []string{
 			`pipeline name "a/b"`,
-			"can't be negative",
+			"Config.CheckpointEvery can't be negative",
+			"Config.Breaker.Window can't be negative",
 			"Config.Breaker.Share 2",
 			"Config.Breaker",
 			"From: the source is nil",

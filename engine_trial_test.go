@@ -107,13 +107,15 @@ func TestTrialOfAChunk(t *testing.T) {
 func TestCheckOfRejectFile(t *testing.T) {
 	t.Parallel()
 	p := leat.New("p", leat.Config{OnReject: map[leat.Class]leat.Policy{
-		leat.Decode: leat.RejectFile, leat.SinkReject: leat.RejectFile, leat.Late: 9,
+		leat.Decode: leat.RejectFile, leat.SinkReject: leat.RejectFile, leat.Late: 9, "Contrat": leat.SkipRow, leat.SinkUnavailable: leat.SkipRow,
 	}})
 	leat.To(leat.From(p, leat.Source[int](source(nil))), leattest.Collect[int]())
 	err := p.Check()
 	assert.ErrorContains(t, err, "rule B2: Config.OnReject[SinkReject] is RejectFile: a file can be refused for rows of class Decode and Contract only")
 	assert.ErrorContains(t, err, "rule B2: Config.OnReject[Decode] is RejectFile, but func reads no files")
 	assert.ErrorContains(t, err, "there is no policy 9")
+	assert.ErrorContains(t, err, "Config.OnReject[Contrat]: rows are rejected with the classes [Decode Contract")
+	assert.ErrorContains(t, err, "Config.OnReject[SinkUnavailable]")
 
 	p = leat.New("p", leat.Config{OnReject: map[leat.Class]leat.Policy{leat.Decode: leat.RejectFile}})
 	leat.To(leat.From(p, leat.Source[int](fileSource{source(nil)})), leattest.Collect[int]())

@@ -22,6 +22,9 @@ const (
 	FutureTime      Class = "FutureTime"      // event time too far ahead of its arrival
 )
 
+// rejectClasses are those of rows. A sink that is not available is no fault of a row.
+var rejectClasses = []Class{Decode, Contract, Transform, SinkReject, Late, FutureTime}
+
 // Error is a failure with its place; Pipeline.Run returns it.
 type Error struct {
 	Pipeline  string

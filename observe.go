@@ -37,8 +37,9 @@ const (
 )
 
 // Stats counts rows. Counts are those since the pipeline's first start (they are
-// part of the checkpoint, rule A8), or since this start when its positions were
-// reset; Run holds those of this process alone.
+// part of the checkpoint, rule A8), or since this start when it began elsewhere than
+// where its state folder stands. Rows that are read again after a reset of all
+// positions count again. Run holds those of this process alone.
 type Stats struct {
 	Nodes     []NodeStats      // in the order of building
 	Rejected  map[string]int64 // by class/column/rule; "-" where there is none

@@ -155,15 +155,24 @@ func (p *Pipeline) Check() error {
 		fault("pipeline name %q: it names a folder, so it can't hold / or \\, or be . or ..", p.name)
 	}
 	c := p.config
-	if c.CheckpointEvery < 0 || c.DrainTimeout < 0 || c.BudgetBytes < 0 || c.BudgetBatches < 0 ||
-		c.Retry.First < 0 || c.Retry.Max < 0 || c.Retry.Attempts < 0 {
-		fault("Config: times, budgets and attempts can't be negative")
+	for _, f := range []struct {
+		field    string
+		negative bool
+	}{
+		{"CheckpointEvery", c.CheckpointEvery < 0}, {"DrainTimeout", c.DrainTimeout < 0},
+		{"BudgetBytes", c.BudgetBytes < 0}, {"BudgetBatches", c.BudgetBatches < 0},
+		{"Retry.First", c.Retry.First < 0}, {"Retry.Max", c.Retry.Max < 0}, {"Retry.Attempts", c.Retry.Attempts < 0},
+		{"Breaker.Window", c.Breaker.Window < 0}, {"Breaker.Min", c.Breaker.Min < 0},
+	} {
+		if f.negative {
+			fault("Config.%s can't be negative", f.field)
+		}
+	}
+	if c.Require > ExactlyOnce {
+		fault("Config.Require %d: there is no such guarantee", c.Require)
 	}
 	if c.Breaker.Share > 1 || (c.Breaker.Share < 0 && c.Breaker.Share != -1) {
 		fault("Config.Breaker.Share %v: it is a share from 0 to 1, or -1 for off", c.Breaker.Share)
-	}
-	if c.Breaker.Window < 0 || c.Breaker.Min < 0 {
-		fault("Config.Breaker: Window and Min can't be negative")
 	}
 
 	names := map[string]int{}
@@ -200,6 +209,9 @@ func (p *Pipeline) Check() error {
 		}
 	}
 	for _, class := range slices.Sorted(maps.Keys(c.OnReject)) {
+		if !slices.Contains(rejectClasses, class) {
+			fault("Config.OnReject[%s]: rows are rejected with the classes %v only (rule B1)", class, rejectClasses)
+		}
 		if c.OnReject[class] > RejectFile {
 			fault("Config.OnReject[%s]: there is no policy %d", class, c.OnReject[class])
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"maps"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/leatgo/leat/internal/engine"
+	"github.com/leatgo/leat/internal/jsonlines"
 	"github.com/leatgo/leat/internal/store"
 )
 
@@ -134,6 +136,9 @@ func Replay(ctx context.Context, p *Pipeline, letters iter.Seq2[DeadLetter, erro
 	for _, why := range slices.Sorted(maps.Keys(r.stats.Why)) {
 		log.Warn("dead letters can't be replayed and are left alone", "letters", r.stats.Why[why], "why", why)
 	}
+	if r.stats.Already > 0 && r.stats.Journaled == 0 {
+		log.Info("all these letters were taken over before; a row that was refused again has a newer letter: replay that one", "letters", r.stats.Already)
+	}
 	if r.journal == nil && err == nil {
 		err = ctx.Err() // ended before anything was begun
 	}
@@ -146,9 +151,14 @@ func Replay(ctx context.Context, p *Pipeline, letters iter.Seq2[DeadLetter, erro
 }
 
 // DeadLetters reads a dead-letter file, rotated parts first, oldest letter first, as
-// Replay wants it. It may be used while a pipeline writes.
+// Replay wants it. It may be used while a pipeline writes. A file that is not there is
+// an error, which matches fs.ErrNotExist.
 func DeadLetters(path string) iter.Seq2[DeadLetter, error] {
 	return func(yield func(DeadLetter, error) bool) {
+		if files, err := jsonlines.Files(path); err == nil && len(files) == 0 {
+			yield(DeadLetter{}, fmt.Errorf("dead letters: %w", &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}))
+			return
+		}
 		stop := errors.New("stop")
 		err := ReadDeadLetters(path, func(l DeadLetter) error {
 			if !yield(l, nil) {

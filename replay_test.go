@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"iter"
 	"math/rand/v2"
 	"os"
@@ -1033,4 +1034,13 @@ func TestReplayRandomly(t *testing.T) {
 		}
 	}
 	require.Greater(t, lives, 5*seeds)
+}
+
+// A file that is not there is no empty file: a wrong name must not look like success.
+func TestReplayOfAFileThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	p := leat.New("p", config(t))
+	leat.To(leat.From(p, leattest.Rows(1)), leattest.Collect[int]())
+	_, err := leat.Replay(t.Context(), p, leat.DeadLetters(filepath.Join(t.TempDir(), "none.jsonl")))
+	require.ErrorIs(t, err, fs.ErrNotExist)
 }

@@ -39,27 +39,30 @@ const (
 
 // File is what became of a file.
 type File struct {
-	Name           string
-	Status         string // FileOK and so on
-	Rows, Rejected int64
-	Duration       time.Duration
-	Err            error // why, unless Status is FileOK; may be nil. One that quotes the file has a method ForLog() string
+	Name       string
+	Status     string // FileOK and so on
+	Rows       int64
+	Unreadable int64 // of them; what stages and sinks reject later is not known yet
+	Duration   time.Duration
+	Err        error // why, unless Status is FileOK; may be nil. One that quotes the file has a method ForLog() string
 }
 
 // File tells what became of a file. It returns at once. For a csvsource:
 //
 //	OnFile: func(e csvsource.FileEvent) {
-//		n.File(notify.File{Name: e.Name, Status: e.Status, Rows: e.Rows, Rejected: e.Rejected, Duration: e.Duration})
+//		f := notify.File{Name: e.Name, Status: e.Status, Rows: e.Rows, Unreadable: e.Rejected, Duration: e.Duration}
+//		if e.Reason != "" { // its Error is the ledger's, and may quote the file
+//			f.Err = errors.New(e.Reason)
+//		}
+//		n.File(f)
 //	}
-//
-// The event's Error is left out: it is the ledger's, and may quote the file.
 func (n *Notifier) File(f File) {
 	item := clean(f.Name, maxName)
-	t := news{kind: "file/" + f.Status, level: slog.LevelError, rows: f.Rows, rejected: f.Rejected}
+	t := news{kind: "file/" + f.Status, level: slog.LevelError, rows: f.Rows, unreadable: f.Unreadable}
 	switch f.Status {
 	case FileOK:
 		t.level, t.one, t.many = slog.LevelInfo, "file done", "%d files done"
-		item = fmt.Sprintf("%s, %d rows, %d rejected, in %v", item, f.Rows, f.Rejected, round(f.Duration))
+		item = fmt.Sprintf("%s, %d rows, %d unreadable, in %v", item, f.Rows, f.Unreadable, round(f.Duration))
 	case FileSkipped:
 		t.level, t.one, t.many = slog.LevelInfo, "file skipped", "%d files skipped"
 	case FileRefused:

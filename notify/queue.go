@@ -10,11 +10,11 @@ import (
 
 // news is one thing to tell.
 type news struct {
-	kind           string // what may be told together; "" is told alone
-	level          slog.Level
-	one, many      string // headings; many has a %d
-	item           string
-	rows, rejected int64
+	kind             string // what may be told together; "" is told alone
+	level            slog.Level
+	one, many        string // headings; many has a %d
+	item             string
+	rows, unreadable int64
 }
 
 // group is a message in the making: news of one kind.
@@ -31,7 +31,7 @@ const maxItems = 5
 func (g *group) take(t news) {
 	g.level = max(g.level, t.level)
 	g.rows += t.rows
-	g.rejected += t.rejected
+	g.unreadable += t.unreadable
 	g.count++
 	if t.item != "" && len(g.items) < maxItems {
 		g.items = append(g.items, t.item)
@@ -42,7 +42,7 @@ func (g *group) take(t news) {
 func (g *group) absorb(o *group) {
 	g.level = max(g.level, o.level)
 	g.rows += o.rows
-	g.rejected += o.rejected
+	g.unreadable += o.unreadable
 	g.count += o.count
 	g.items = append(g.items, o.items[:min(len(o.items), maxItems-len(g.items))]...)
 }

@@ -132,7 +132,7 @@ func TestKindsDoNotWaitForEachOther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n, b, _ := withInbox(Config{})
-		n.File(File{Name: "a.csv", Status: FileOK, Rows: 10, Rejected: 1, Duration: 1500 * time.Millisecond})
+		n.File(File{Name: "a.csv", Status: FileOK, Rows: 10, Unreadable: 1, Duration: 1500 * time.Millisecond})
 		n.File(File{Name: "b.csv", Status: FileOK, Rows: 20, Duration: time.Second})
 		n.File(File{Name: "c.csv", Status: FileSkipped, Err: errors.New("same content as a.csv")})
 		n.File(File{Name: "d.csv", Status: FileRefused, Err: errors.New("a symbolic link")})
@@ -141,7 +141,7 @@ func TestKindsDoNotWaitForEachOther(t *testing.T) {
 		n.Send(Message{Text: "alone 2"})
 		time.Sleep(time.Minute)
 		require.Equal(t, []string{
-			"2 files done, 30 rows, 1 rejected\na.csv, 10 rows, 1 rejected, in 1.5s\nb.csv, 20 rows, 0 rejected, in 1s",
+			"2 files done, 30 rows, 1 unreadable\na.csv, 10 rows, 1 unreadable, in 1.5s\nb.csv, 20 rows, 0 unreadable, in 1s",
 			"file skipped: c.csv: same content as a.csv",
 			"file refused: d.csv: a symbolic link",
 			"disk is filling", "alone 1", "alone 2",

@@ -43,8 +43,8 @@ func (n *Notifier) message(g *group, dropped int, now time.Time) message {
 		head = append(head, g.items...)
 	} else {
 		many := fmt.Sprintf(g.many, g.count)
-		if g.rows > 0 || g.rejected > 0 {
-			many += fmt.Sprintf(", %d rows, %d rejected", g.rows, g.rejected)
+		if g.rows > 0 || g.unreadable > 0 {
+			many += fmt.Sprintf(", %d rows, %d unreadable", g.rows, g.unreadable)
 		}
 		head = append(head, many)
 		m.more = append(m.more, g.items...)

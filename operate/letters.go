@@ -39,6 +39,9 @@ func Letters(path string, f Filter) iter.Seq2[leat.DeadLetter, error] {
 		if f.Newest {
 			last = map[row]string{}
 			for l, err := range leat.DeadLetters(path) {
+				if errors.Is(err, fs.ErrNotExist) {
+					return
+				}
 				if err != nil {
 					yield(l, err)
 					return
@@ -47,6 +50,9 @@ func Letters(path string, f Filter) iter.Seq2[leat.DeadLetter, error] {
 			}
 		}
 		for l, err := range leat.DeadLetters(path) {
+			if errors.Is(err, fs.ErrNotExist) {
+				return
+			}
 			if err == nil && (!f.takes(&l) || last != nil && last[rowOf(&l)] != l.ID) {
 				continue
 			}

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/folder"
 	"github.com/leatgo/leat/internal/store"
 )
 
@@ -166,6 +169,9 @@ func (c *ResetConfig) plan(ctx context.Context, s *store.Store) (ResetPlan, []Ho
 	} else {
 		to = leat.Position{}
 	}
+	if end, known := ledgerEnd(c.StateDir, c.Partition); known && to.Next > end {
+		return plan, nil, fmt.Errorf("reset: offset %d is beyond the end of the source's log: its ledger ends at %d", to.Next, end)
+	}
 	var holders []Holder
 	var back, ahead, twice bool
 	for _, p := range places {
@@ -196,8 +202,14 @@ func (p *ResetPlan) effects(c *ResetConfig, stages []string, back, ahead, twice 
 	if c.Forget {
 		from = "from the beginning"
 	}
-	if back {
+	switch {
+	case back && c.Forget && !twice:
+		say("the source starts where the sink stands that holds least of partition %s: from the beginning, when one keeps no positions", c.Partition)
+	case back:
 		say("the source reads partition %s again %s; what it reads must still be there", c.Partition, from)
+	}
+	if back && !c.Forget {
+		say("offset %d must be one at which a record starts, as letters and the ledger show them: else the source begins in the middle of one", c.To)
 	}
 	if twice {
 		say("the sinks above get rows again that they hold: one with a key replaces them, any other holds them twice")
@@ -210,7 +222,17 @@ func (p *ResetPlan) effects(c *ResetConfig, stages []string, back, ahead, twice 
 		slices.Sort(stages)
 		say("what stages with state remember of this partition is deleted: %s", strings.Join(stages, ", "))
 	}
-	say("counters begin anew when the pipeline starts elsewhere than at the position of its state folder")
+	say("rows that are read again count again; but when the pipeline starts elsewhere than where its state folder stands, its counters begin anew")
+}
+
+// ledgerEnd is the end of the log of a source of files. A source has one partition then,
+// which has its name.
+func ledgerEnd(stateDir, source string) (end int64, known bool) {
+	files, err := folder.History(filepath.Join(stateDir, url.PathEscape(source)))
+	for _, e := range files {
+		end = max(end, e.End())
+	}
+	return end, err == nil
 }
 
 func partitionsOf(held []Held) string {

@@ -55,6 +55,9 @@ func Run(ctx context.Context, c Config, job func(ctx context.Context) error) err
 	if err := c.Validate(); err != nil {
 		return err
 	}
+	if job == nil {
+		return errors.New("schedule: there is no job")
+	}
 	from := c.now()
 	for first := true; ctx.Err() == nil; first = false {
 		if !first || !c.Now {

@@ -116,12 +116,17 @@ func positions(c *call) error {
 	return nil
 }
 
+var classes = []leat.Class{leat.Decode, leat.Contract, leat.Transform, leat.SinkReject, leat.Late, leat.FutureTime}
+
 func (c *call) filter() operate.Filter {
 	return operate.Filter{Class: leat.Class(c.o.class), Node: c.o.node, File: c.o.file, Source: c.o.source, Newest: !c.o.all}
 }
 
 // lettersFile is the file that is given, or the one in the state folder that is.
 func (c *call) lettersFile() (string, error) {
+	if c.o.class != "" && !slices.Contains(classes, leat.Class(c.o.class)) {
+		return "", errUsage{fmt.Errorf("-class %s: the classes are %v", c.o.class, classes)}
+	}
 	info, err := os.Stat(c.stateDir())
 	if err != nil {
 		return "", err

@@ -7,7 +7,8 @@
 //	leat letter    STATEDIR ID                                one of them, with its bytes
 //	leat replay    STATEDIR -o FILE [-class C] ...            letters for a program to replay
 //	leat reprocess STATEDIR SOURCE FILE                       read a file again
-//	leat reset     STATEDIR -partition P -to OFFSET|forget    move a position
+//	leat reset     STATEDIR -partition P -to OFFSET|forget [-sqlite FILE] [-lake DIR] [-yes]
+//	                                                          move a position; without -yes it says what would happen
 //
 // STATEDIR is the pipeline's state folder (leat-state/<pipeline>); letters, letter and
 // replay also take the file of dead letters itself. Results go to stdout,

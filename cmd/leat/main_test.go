@@ -196,6 +196,8 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"ledger"}, 2, "ledger takes 1 arguments, not 0"},
 		{[]string{"ledger", state, "-x"}, 2, "flag provided but not defined"},
 		{[]string{"letters", state, "-n", "-1"}, 2, "-n can't be negative"},
+		{[]string{"letters", state, "-class", "contract"}, 2, "the classes are [Decode Contract"},
+		{[]string{"reset", state, "-partition", "files", "-to", "99999999"}, 1, "its ledger ends at"},
 		{[]string{"reset", state, "-to", "0"}, 2, "reset needs -partition"},
 		{[]string{"reset", state, "-partition", "files"}, 2, "reset needs -to OFFSET"},
 		{[]string{"reset", state, "-partition", "files", "-to", "-3"}, 2, "reset needs -to OFFSET"},

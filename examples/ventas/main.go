@@ -122,7 +122,7 @@ func replay(ctx context.Context, p *leat.Pipeline, file string, log *slog.Logger
 
 // tell passes on what became of a file.
 func tell(people *notify.Notifier, e csvsource.FileEvent) {
-	f := notify.File{Name: e.Name, Status: e.Status, Rows: e.Rows, Rejected: e.Rejected, Duration: e.Duration}
+	f := notify.File{Name: e.Name, Status: e.Status, Rows: e.Rows, Unreadable: e.Rejected, Duration: e.Duration}
 	if e.Reason != "" {
 		f.Err = errors.New(e.Reason)
 	}

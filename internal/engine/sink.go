@@ -246,8 +246,9 @@ func (w *worker) barrier(c *cut) error {
 	w.passed[c.seq] = g.count.nodes[w.node.id]
 	w.bad[c.seq] = reasonsOf(g.count, w.node)
 	g.mu.Unlock()
-	// Rule E9: a slow sink may leave a cut to a later one, but not for ever.
-	if !c.force && w.queue.laterBarrier() && time.Since(w.committed) < e.cfg.CheckpointEvery {
+	// Rule E9: a slow sink may leave a cut to a later one, but not for ever. That the
+	// sources have caught up is said once.
+	if !c.force && !c.caught && w.queue.laterBarrier() && time.Since(w.committed) < e.cfg.CheckpointEvery {
 		return nil
 	}
 	if err := e.letters.sync(g.ctx); err != nil { // rule B3-1

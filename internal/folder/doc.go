@@ -32,6 +32,7 @@
 //	scan.go     which files are there
 //	sight.go    which of them have changed, and stand still
 //	enter.go    hash, duplicates, entering
+//	skipped.go  duplicates that wait for the file they are skipped for
 //	read.go     reading a file that must not change
 //	folder.go   the log: start, entries, commit
 //	move.go     processed/ and failed/

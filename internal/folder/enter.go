@@ -32,8 +32,14 @@ func (f *Folder) enterAll(ctx context.Context, give func([]*Entry) error) error 
 	f.mu.Lock()
 	f.scans++
 	f.unsettled = 0
+	err := f.adoptOrphansLocked()
 	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
 	found, err := f.scan(ctx)
+	f.watching.took = time.Since(begun)
 	if err != nil {
 		if f.c.Watch > 0 && ctx.Err() == nil {
 			f.away(err)
@@ -42,12 +48,17 @@ func (f *Folder) enterAll(ctx context.Context, give func([]*Entry) error) error 
 		return err
 	}
 	var group []*Entry
-	var moves []*Entry
+	var moves, skipped []*Entry
 	var bytes int64
 	files := 0
 	flush := func() error {
 		f.mu.Lock()
 		err := f.led.sync()
+		if err == nil {
+			f.news, f.entered = append(f.news, f.entered...), nil
+			f.skipped = append(f.skipped, skipped...)
+			moves = append(moves, f.skippedLocked()...)
+		}
 		f.mu.Unlock()
 		if err != nil {
 			return err
@@ -62,7 +73,7 @@ func (f *Folder) enterAll(ctx context.Context, give func([]*Entry) error) error 
 				return err
 			}
 		}
-		group, moves, bytes, files = nil, nil, 0, 0
+		group, moves, skipped, bytes, files = nil, nil, nil, 0, 0
 		return nil
 	}
 	for _, c := range found {
@@ -80,9 +91,12 @@ func (f *Folder) enterAll(ctx context.Context, give func([]*Entry) error) error 
 		bytes += hashed
 		if e != nil {
 			files++
-			if e.Final() {
+			switch {
+			case e.Status == Skipped:
+				skipped = append(skipped, e)
+			case e.Final():
 				moves = append(moves, e)
-			} else {
+			default:
 				group = append(group, e)
 			}
 		}
@@ -175,7 +189,11 @@ func (f *Folder) enter(ctx context.Context, c candidate, s *sighting) (e *Entry,
 	if ev.Extent < 0 || ev.Base+ev.Extent < ev.Base {
 		return nil, 0, fmt.Errorf("folder: the log of %s is full: %d + %d is beyond what an offset can count", f.c.Dir, ev.Base, ev.Extent)
 	}
-	if err := f.led.append(ev); err != nil {
+	events := []event{ev}
+	if old != nil && old.Status == Skipped && !old.Settled {
+		events = append(events, staysEvent(old))
+	}
+	if err := f.led.append(events...); err != nil {
 		return nil, 0, err
 	}
 	if err := failpoint.Hit("folder/entry-written"); err != nil {
@@ -187,7 +205,7 @@ func (f *Folder) enter(ctx context.Context, c candidate, s *sighting) (e *Entry,
 		f.brieflyLocked(e, x.fault)
 	}
 	if e.Final() {
-		f.newsLocked(e)
+		f.entered = append(f.entered, f.finalOf(e))
 	}
 	switch e.Status {
 	case Failed:
@@ -234,7 +252,7 @@ func (f *Folder) refuse(name string, reason error) error {
 	if err := f.led.append(ev); err != nil {
 		return err
 	}
-	f.news = append(f.news, final{refusedEntry(ev.Name, msg, ev.Time), msg})
+	f.entered = append(f.entered, final{refusedEntry(ev.Name, msg, ev.Time), msg})
 	return nil
 }
 

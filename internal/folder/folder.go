@@ -44,6 +44,9 @@ type Folder struct {
 	faults    bool             // there are such of files that are not final
 	toMove    []*Entry         // final, not yet moved
 	news      []final          // OnFinal has not heard of them
+	entered   []final          // as news, but not durable yet
+	skipped   []*Entry         // duplicates that stay until the content they are skipped for was read
+	orphans   bool             // one was skipped for a content that was not read after all
 	briefs    map[int64]string // why a file failed, by Seq, without what it quotes of the file
 	stats     Stats
 	unchanged int
@@ -166,22 +169,33 @@ func (f *Folder) Start(ctx context.Context, next int64, known bool, ahead int64)
 		defer f.mu.Unlock()
 		return &BeyondError{Ledger: f.led.path, Next: next, End: f.led.end()}
 	}
+	// rule D3: what a life has decided that ended before it was durable.
+	if err := errors.Join(f.led.sync(), f.syncVerdicts()); err != nil {
+		f.mu.Unlock()
+		return err
+	}
+	f.news, f.entered = append(f.news, f.entered...), nil
 	f.known, f.start, f.ahead, f.readings, f.toMove, f.unmoved, f.unchanged = known, next, ahead, nil, nil, nil, 0
+	f.skipped = nil
 	f.committed, f.sent = -1, -1
 	if known {
 		f.committed, f.sent = next, next
 	}
 	f.watching.extra = false
 	var moves []*Entry
-	if f.c.Move {
-		for _, e := range f.led.entries {
-			if e.Final() && !e.Settled {
-				moves = append(moves, e)
-			}
+	for _, e := range f.led.entries {
+		switch {
+		case !e.Final() || e.Settled:
+		case e.Status == Skipped:
+			f.skipped = append(f.skipped, e)
+		case f.c.Move:
+			moves = append(moves, e)
 		}
 	}
+	moves = append(moves, f.skippedLocked()...)
 	f.watching.fresh = true
 	f.mu.Unlock()
+	f.announce()
 	f.dropCopies()
 	f.moveAll(ctx, moves)
 	return ctx.Err()
@@ -276,7 +290,7 @@ func (f *Folder) Commit(ctx context.Context, next int64) error {
 func (f *Folder) Settle(ctx context.Context) error {
 	f.mu.Lock()
 	err := f.syncVerdicts()
-	moves := f.toMove
+	moves := append(f.toMove, f.skippedLocked()...)
 	f.toMove = nil
 	f.mu.Unlock()
 	if err != nil {
@@ -328,13 +342,15 @@ func (f *Folder) brieflyLocked(e *Entry, fault error) {
 }
 
 // newsLocked has OnFinal hear of e.
-func (f *Folder) newsLocked(e *Entry) {
+func (f *Folder) newsLocked(e *Entry) { f.news = append(f.news, f.finalOf(e)) }
+
+func (f *Folder) finalOf(e *Entry) final {
 	n := final{*e, e.Error}
 	if e.Status == Failed {
 		n.reason = f.briefs[e.Seq]
 		delete(f.briefs, e.Seq)
 	}
-	f.news = append(f.news, n)
+	return n
 }
 
 // finishLocked writes what the committed position makes final.

@@ -148,11 +148,16 @@ func (f *Folder) move(ctx context.Context, e *Entry, dirs map[string]bool) (to P
 	}
 	if e.Moved == ToProcessed || e.Moved == ToFailed { // Reprocess: it was moved before
 		lies := filepath.Join(f.c.moveDir(e.Moved), filepath.FromSlash(e.MovedTo))
-		if info, err := os.Lstat(lies); err == nil && sameContent(ctx, lies, info, e) {
-			if e.Moved == to {
+		if info, err := os.Lstat(lies); err == nil {
+			same, err := f.sameContent(ctx, lies, info, e)
+			switch {
+			case err != nil:
+				return 0, "", err
+			case same && e.Moved == to:
 				return to, e.MovedTo, nil
+			case same:
+				src = lies
 			}
-			src = lies
 		}
 	}
 	target := func(k int) (rel, path string) {
@@ -160,7 +165,15 @@ func (f *Folder) move(ctx context.Context, e *Entry, dirs map[string]bool) (to P
 		return rel, filepath.Join(f.c.moveDir(to), filepath.FromSlash(rel))
 	}
 	info, err := os.Lstat(src)
-	if err == nil && !sameContent(ctx, src, info, e) || errors.Is(err, fs.ErrNotExist) {
+	gone := errors.Is(err, fs.ErrNotExist)
+	if err == nil {
+		same, err := f.sameContent(ctx, src, info, e)
+		if err != nil {
+			return 0, "", err
+		}
+		gone = !same
+	}
+	if gone {
 		if err := f.reachable(); err != nil {
 			return 0, "", err
 		}
@@ -172,7 +185,11 @@ func (f *Folder) move(ctx context.Context, e *Entry, dirs map[string]bool) (to P
 				f.log.Warn("a finished file is gone", "file", e.Name)
 				return Lost, "", nil
 			}
-			if sameContent(ctx, path, info, e) && !f.taken(to, rel) {
+			same, err := f.sameContent(ctx, path, info, e)
+			if err != nil {
+				return 0, "", err
+			}
+			if same && !f.taken(to, rel) {
 				return to, rel, nil
 			}
 		}
@@ -192,7 +209,11 @@ func (f *Folder) move(ctx context.Context, e *Entry, dirs map[string]bool) (to P
 		rel, path := target(k)
 		err := f.rename(src, path, to, info)
 		if errors.Is(err, fs.ErrExist) {
-			if f.halfMoved(ctx, path, info, e) && !f.taken(to, rel) {
+			half, err := f.halfMoved(ctx, path, info, e)
+			if err != nil {
+				return 0, "", err
+			}
+			if half && !f.taken(to, rel) {
 				if err := os.Remove(src); err != nil {
 					return 0, "", err
 				}
@@ -215,35 +236,37 @@ func (f *Folder) move(ctx context.Context, e *Entry, dirs map[string]bool) (to P
 // halfMoved tells whether the file at path is a copy that a move had made, when the
 // process died before it removed the original. The copy has the same time, which
 // hardly another file has; the content decides.
-func (f *Folder) halfMoved(ctx context.Context, path string, src fs.FileInfo, e *Entry) bool {
+func (f *Folder) halfMoved(ctx context.Context, path string, src fs.FileInfo, e *Entry) (bool, error) {
 	info, err := os.Lstat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Size() != src.Size() || !info.ModTime().Equal(src.ModTime()) {
-		return false
+		return false, nil
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer file.Close()
-	hash, _, err := hashAll(ctx, file)
-	return err == nil && hash == e.hash
+	return hasContent(ctx, path, e)
 }
 
-// sameContent tells whether the file at path is the entry's.
-func sameContent(ctx context.Context, path string, info fs.FileInfo, e *Entry) bool {
+// sameContent tells whether the file at path is the entry's. An error (a stop, the
+// disk) means that it is not known.
+func (f *Folder) sameContent(ctx context.Context, path string, info fs.FileInfo, e *Entry) (bool, error) {
 	if !info.Mode().IsRegular() || info.Size() != e.Size {
-		return false
+		return false, nil
 	}
-	if writable(info.ModTime()).Equal(e.ModTime()) && filepath.Base(path) == filepath.Base(filepath.FromSlash(e.Name)) {
-		return true
+	if writable(info.ModTime()).Equal(e.ModTime()) && filepath.Base(path) == filepath.Base(filepath.FromSlash(e.Name)) && !f.doubtful(e, info) {
+		return true, nil
 	}
+	return hasContent(ctx, path, e)
+}
+
+func hasContent(ctx context.Context, path string, e *Entry) (bool, error) {
 	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
 	if err != nil {
-		return false
+		return false, err
 	}
 	defer file.Close()
 	hash, _, err := hashAll(ctx, file)
-	return err == nil && hash == e.hash
+	return err == nil && hash == e.hash, err
 }
 
 // errNoRename is renameNew's answer where there is no rename that never overwrites.

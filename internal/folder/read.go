@@ -160,7 +160,7 @@ func (f *Folder) Begin(ctx context.Context, e *Entry) (*Reading, error) {
 		r.outcome, r.fault = r.uncounted(err)
 		f.readings = append(f.readings, r)
 		return nil, f.finishLocked()
-	case r.strict && f.c.Watch > 0 && f.reachable() != nil: // the folder is away, and may come back
+	case f.c.Watch > 0 && f.replaced(): // the folder is away, and may come back: that says nothing about its files
 		return nil, &ReadError{File: e.Name, Attempt: int(e.Attempt) + 1, Err: err}
 	case r.strict:
 		return nil, &HeldError{File: e.Name, Hash: e.Hash(), Offset: r.From, Err: err}
@@ -209,7 +209,7 @@ func (f *Folder) verdictLocked(e *Entry, why error, judged bool) error {
 		return err
 	}
 	if errors.Is(why, ErrChanged) || errors.Is(why, fs.ErrNotExist) || errors.Is(why, fs.ErrPermission) {
-		f.forget(e.Name) // the next scan may find it mended
+		f.suspect(e.Name) // the next scan may find it mended
 	}
 	f.brieflyLocked(e, why)
 	f.verdicts = append(f.verdicts, e)
@@ -390,7 +390,7 @@ func (f *Folder) reopen(ctx context.Context, e *Entry) (*opened, error) {
 		file.Close()
 		return nil, fmt.Errorf("%w: it has %d bytes instead of %d", ErrChanged, info.Size(), e.Size)
 	}
-	if !writable(info.ModTime()).Equal(e.ModTime()) { // touched, or restored from a backup: the content decides
+	if !writable(info.ModTime()).Equal(e.ModTime()) || f.doubtful(e, info) { // touched, or restored from a backup: the content decides
 		hash, _, err := hashAll(ctx, file)
 		if err == nil && hash != e.hash {
 			err = fmt.Errorf("%w: its content has another hash", ErrChanged)

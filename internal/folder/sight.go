@@ -27,7 +27,7 @@ func sightOf(info fs.FileInfo) sight {
 type sighting struct {
 	sight
 	since time.Time // when it was first seen so
-	other bool      // it looked otherwise before
+	other bool      // it looked otherwise before, or was not what it looked like
 	scan  int       // that saw it last
 	done  time.Time // when its content was last looked at; zero: not yet
 	entry *Entry    // the entry that has the content; nil: none
@@ -87,6 +87,23 @@ func (f *Folder) settling(name string) bool {
 	defer f.mu.Unlock()
 	s := f.seen[name]
 	return f.c.Settle > 0 && s != nil && s.done.IsZero()
+}
+
+// doubtful tells whether this process has seen something else under the entry's name
+// than what is there now or what was entered, so that size and modification time
+// alone do not prove that it is the same file. After a restart nothing has been seen.
+func (f *Folder) doubtful(e *Entry, info fs.FileInfo) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.seen[e.Name]
+	return s != nil && (s.sight != sightOf(info) || s.entry == nil && s.other || s.entry != nil && s.entry.hash != e.hash)
+}
+
+// suspect makes the next scan look at a name's content.
+func (f *Folder) suspect(name string) {
+	if s := f.seen[name]; s != nil {
+		s.done, s.entry, s.other = time.Time{}, nil, true
+	}
 }
 
 // forget makes the next scan look at a name as if for the first time.

@@ -14,10 +14,10 @@ type watching struct {
 	fresh   bool // no Entries since Start
 	counted int  // scans that were due by Config.Watch
 	next    time.Time
-	begun   time.Time // the last scan
-	floor   time.Time // no hint brings the next scan forward to before this
-	extra   bool      // the last look, at what had not settled, is under way
-	gone    string    // why the folder is away; "" when it is not
+	took    time.Duration // the last scan's listing of the folder
+	floor   time.Time     // no hint brings the next scan forward to before this
+	extra   bool          // the last look, at what had not settled, is under way
+	gone    string        // why the folder is away; "" when it is not
 }
 
 // hintGap is the shortest time between a scan and one that a hint asks for, so that a
@@ -26,15 +26,22 @@ type watching struct {
 const hintGap = 100 * time.Millisecond
 
 func (w *watching) begin(now time.Time, every time.Duration) {
-	w.begun = now
 	if !now.Before(w.next) {
 		w.counted++
 		w.next = now.Add(every)
 	}
 }
 
+// end does not count what reading the files took: that is work, not scanning.
 func (w *watching) end(now time.Time) {
-	w.floor = now.Add(max(hintGap, 9*now.Sub(w.begun)))
+	w.floor = now.Add(max(hintGap, 9*w.took))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // begin is the start of a scan. It tells whether the folder is there: it may have
@@ -133,6 +140,17 @@ func (f *Folder) reachable() error {
 	return err
 }
 
+// replaced tells whether the folder that is being read is not the one that has its
+// name: it is away, or another one was made, which the next scan takes. It is for
+// the goroutine that runs.
+func (f *Folder) replaced() bool {
+	if f.root == nil {
+		return false
+	}
+	info, err := os.Stat(f.c.Dir)
+	return f.watching.gone != "" || err != nil || !os.SameFile(info, f.is)
+}
+
 // Wait waits until it is time for the next scan: by Config.Watch, earlier for a file
 // that is about to settle or for a hint of the file system. false means that there
 // is to be none: after the one pass, or after MaxScans. Files that have not settled
@@ -142,20 +160,21 @@ func (f *Folder) Wait(ctx context.Context) (bool, error) {
 	w := &f.watching
 	if f.c.Watch == 0 || f.c.MaxScans > 0 && w.counted >= f.c.MaxScans {
 		if f.unsettled == 0 {
-			return false, nil
+			return f.hasOrphans(), nil
 		}
 		if w.extra {
 			f.log.Warn("files are still being written and are left for the next run", "files", f.unsettled, "first", f.unsettledName, "rule", "D1")
-			return false, nil
+			return f.hasOrphans(), nil
 		}
 		w.extra = true
 		return true, sleep(ctx, time.Until(f.lastDue))
 	}
 	until := w.next
 	if f.unsettled > 0 && f.due.Before(until) {
-		until = f.due
-		if until.Before(w.floor) {
-			until = w.floor
+		if f.due.Before(w.floor) {
+			until = earlier(w.floor, until)
+		} else {
+			until = f.due
 		}
 	}
 	timer := time.NewTimer(time.Until(until))

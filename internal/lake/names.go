@@ -88,10 +88,11 @@ func (o owner) String() string {
 	return fmt.Sprintf("pipeline %s, sink %s", o.Pipeline, o.Sink)
 }
 
-// short is the beginning of a name, as part of a file's name.
+// short is the beginning of a name, as part of a file's name. It has no dot, so that
+// no pattern like *.csv* finds files of the manifest.
 func short(s string) string {
 	b := appendEscaped(nil, s)
-	return string(b[:min(len(b), 40)])
+	return strings.ReplaceAll(string(b[:min(len(b), 40)]), ".", "-")
 }
 
 func lockName(o owner) string { return path.Join(leatDir, o.id()+".lock") }

@@ -33,8 +33,9 @@
 // The folder _leat holds the manifest: one small file per commit, with names,
 // sizes, checksums and the positions of the source (rule F1). Leave it alone and
 // keep it with the files: a file that is missing, or a damaged manifest, is
-// refused with an error that says what to do. Readers that go by file names skip
-// _leat, and see a file a moment before its commit; after a crash in that moment,
+// refused with an error that says what to do. Readers that go by file names
+// (DIR/**/*.jsonl, and the like for compressed files: not *.json*, since some readers look
+// into _leat too) see a file a moment before its commit; after a crash in that moment,
 // the next start completes the commit.
 //
 // The temporary files are in _leat too, so Dir and its folders must be one file

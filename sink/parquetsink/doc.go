@@ -1,5 +1,6 @@
 // Package parquetsink writes rows to Parquet files in a folder, a lake, exactly
-// once: plain files that DuckDB, pandas, pyarrow and Spark read with no help.
+// once: plain files that DuckDB, pandas and pyarrow, and any other reader of the format,
+// read with no help.
 //
 //	SELECT * FROM read_parquet('ventas/**/*.parquet', hive_partitioning = true)
 //
@@ -32,10 +33,12 @@
 // a number with more digits than fit, before the point or behind it, rejects its
 // row, and so does a text that is no number.
 //
+// A CSV file has no lists: give a row its list in a stage.Map behind the source.
+//
 // # Files
 //
 // A file becomes visible under its name when it is complete, and it counts from
-// when the manifest (the folder _leat, which readers skip) names it together with
+// when the manifest (the folder _leat, without any *.parquet) names it together with
 // the positions of the source (rule F1). So rows are visible when their file is
 // closed: see Roll. A pipeline that must show rows sooner sets smaller limits,
 // and lets Compact make large files of the small ones. Files lists those that

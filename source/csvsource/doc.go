@@ -12,7 +12,8 @@
 // A file is known by its name and its content (SHA-256). The same name with the
 // same content is not read again; the same name with new content is a new version
 // and is read whole; the same content under another name is skipped, unless
-// Duplicates says otherwise.
+// Duplicates says otherwise. It is not skipped for good, nor moved, before the other
+// file was read: when that one can't be read, it is read in its place.
 //
 // Whether a file changed is seen by its size and modification time, and while
 // watching on Linux by its change time too; then it is hashed. So what goes unseen is a

@@ -1,0 +1,132 @@
+package csvsource
+
+import (
+	"context"
+	"os"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// rule D2: a file is skipped for another one of the same content. When that one can't
+// be read after all, the content must not be lost with it.
+func TestD2DuplicateOfAFileThatFails(t *testing.T) {
+	t.Parallel()
+	// 0.csv, a.csv and b.csv are entered together; a.csv goes away before its turn.
+	goes := func(w *world) life {
+		w.put("0.csv", row1(100))
+		w.put("a.csv", ab)
+		w.put("b.csv", ab)
+		w.put("c.csv", ab)
+		l := whole()
+		l.beforeChunk = func(i int) {
+			if i == 0 {
+				require.NoError(w.t, os.Remove(w.path("a.csv")))
+			}
+		}
+		return l
+	}
+	for _, after := range []After{Keep, Move} {
+		name := map[After]string{Keep: "Keep", Move: "Move"}[after]
+		where := func(s, place string) string {
+			if after == Move {
+				return s + " " + place
+			}
+			return s
+		}
+		want := []string{
+			where("0.csv ok", "processed/0.csv"), "a.csv failed", "b.csv skipped", where("c.csv skipped", "processed/c.csv"),
+			where("b.csv ok", "processed/b.csv"),
+		}
+		t.Run(name+", one pass", func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			c := w.config()
+			c.After = after
+			require.NoError(t, w.live(c, goes(w)))
+			require.Equal(t, []int64{100, 1, 2}, w.ids())
+			w.must(c)
+			require.Equal(t, []int64{100, 1, 2}, w.ids(), "once")
+			require.Equal(t, want, w.statuses())
+			require.Zero(t, w.says("is gone file=b.csv"))
+			if after == Move {
+				require.Empty(t, w.inDir(w.dir))
+			}
+		})
+		t.Run(name+", watching", func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				c := w.config()
+				c.After = after
+				r := w.watch(c, goes(w))
+				r.pass(4 * every)
+				require.Equal(t, []int64{100, 1, 2}, r.have())
+				require.ErrorIs(t, r.end(true), context.Canceled)
+				c.Watch, c.PollOnly = 0, false
+				w.must(c)
+				require.Equal(t, want, w.statuses())
+			})
+		})
+		t.Run(name+", and the process dies before the original's turn", func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			c := w.config()
+			c.After = after
+			goes(w)
+			require.ErrorIs(t, w.live(c, life{stopAfter: 1, commit: 1, hear: true}), errKilled)
+			require.NoError(t, os.Remove(w.path("a.csv")))
+			w.must(c)
+			require.Equal(t, []int64{100, 1, 2}, w.ids())
+			w.must(c)
+			require.Equal(t, want, w.statuses())
+		})
+		t.Run(name+", and the original is read at last", func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			c := w.config()
+			c.After = after
+			goes(w)
+			require.ErrorIs(t, w.live(c, life{stopAfter: 1, commit: 1, hear: true}), errKilled)
+			w.must(c)
+			require.Equal(t, []int64{100, 1, 2}, w.ids())
+			require.Equal(t, []string{
+				where("0.csv ok", "processed/0.csv"), where("a.csv ok", "processed/a.csv"),
+				where("b.csv skipped", "processed/b.csv"), where("c.csv skipped", "processed/c.csv"),
+			}, w.statuses())
+		})
+	}
+	// A file that was entered and not read gets another name while no process runs. The
+	// next one finds the new name before it misses the old one.
+	t.Run("renamed while pending", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			c := w.config()
+			c.After = Move
+			w.put("0.csv", row1(100))
+			w.put("a.csv", ab)
+			require.ErrorIs(t, w.live(c, life{stopAfter: 1, commit: 1, hear: true}), errKilled)
+			require.NoError(t, os.Rename(w.path("a.csv"), w.path("b.csv")))
+			c.OnFile = nil
+			w.must(c)
+			require.Equal(t, []int64{100, 1, 2}, w.ids())
+			require.ElementsMatch(t, []string{"0.csv", "b.csv"}, w.inDir(w.beside("processed")))
+		})
+	})
+	// rule B2: its content is as bad as the original's, and it is said of it too.
+	t.Run("of a file that is refused whole", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		c := w.config()
+		c.After = Move
+		w.put("a.csv", "id,text\n1,bad\n")
+		w.put("b.csv", "id,text\n1,bad\n")
+		l := whole()
+		l.rejectFile = true
+		require.NoError(t, w.live(c, l))
+		require.Empty(t, w.ids())
+		require.ElementsMatch(t, []string{"a.csv", "b.csv"}, w.inDir(w.beside("failed")))
+	})
+}
