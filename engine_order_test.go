@@ -427,3 +427,54 @@ func TestRowsAreConserved(t *testing.T) {
 		})
 	})
 }
+
+// A6, E9: that the source has caught up is said once, so a slow sink that leaves cuts to
+// later ones must hear of it all the same.
+func TestCaughtUpReachesASlowSink(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := config(t)
+		c.CheckpointEvery = 10 * time.Second
+		src := source(func(_ context.Context, in leat.Intake[int]) error {
+			if _, err := in.Assign(leat.Partition{Log: "log"}); err != nil {
+				return err
+			}
+			steps := []struct {
+				wait     time.Duration
+				from, to int
+				caughtUp bool
+			}{
+				{5 * time.Second, 0, 10, true},          // committed at once
+				{4600 * time.Millisecond, 10, 20, true}, // written until after 10 s
+				{100 * time.Millisecond, 20, 30, false}, // in the cut of the timer, at 10 s
+			}
+			for _, s := range steps {
+				time.Sleep(s.wait)
+				if err := in.Send(chunk(s.from, s.to)); err != nil {
+					return err
+				}
+				if s.caughtUp {
+					in.CaughtUp()
+				}
+			}
+			time.Sleep(3 * time.Second)
+			return nil
+		})
+		var heard []bool
+		sink := &plainSink{name: "slow"}
+		sink.write = func(b *leat.Batch[int]) error {
+			if slices.Contains(b.Rows(), 10) {
+				time.Sleep(time.Second)
+			}
+			return nil
+		}
+		sink.commit = func(cp leat.Checkpoint) (bool, error) {
+			heard = append(heard, cp.CaughtUp)
+			return true, nil
+		}
+		p := leat.New("p", c)
+		leat.To(leat.From(p, leat.Source[int](src)), leat.Sink[int](sink))
+		require.NoError(t, run(t, p))
+		require.Equal(t, ints(30), sink.got())
+		require.Equal(t, []bool{true, true}, heard[:2], "the second cut had a later one behind it")
+	})
+}
