@@ -322,6 +322,11 @@ func (g *generation) charge(p *passage, bytes int64) {
 func (g *generation) release(p *passage) {
 	g.mu.Lock()
 	delete(g.live, p)
+	g.mu.Unlock()
+	if p.chunk.Release != nil { // before another chunk may come: the budget is of memory
+		p.chunk.Release()
+	}
+	g.mu.Lock()
 	g.batches--
 	g.bytes -= p.charge.Load()
 	p.lane.waiting -= p.charge.Load()
@@ -331,9 +336,6 @@ func (g *generation) release(p *passage) {
 		g.room = nil
 	}
 	g.mu.Unlock()
-	if p.chunk.Release != nil {
-		p.chunk.Release()
-	}
 }
 
 // Held tells whether a partition should pause (rule A5-1).
