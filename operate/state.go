@@ -57,34 +57,30 @@ func ReadState(stateDir string) (State, error) {
 	if info, err := os.Stat(path); err == nil {
 		s.Written = info.ModTime()
 	}
-	nodes := map[string]*Node{}
+	type counts struct {
+		engine.Tally
+		reasons map[string]int64
+	}
+	nodes := map[string]*counts{}
 	for name, v := range saved.Counters {
 		node, count, reason := engine.SplitCounter(name)
 		n := nodes[node]
 		if n == nil {
-			n = &Node{Name: node}
+			n = &counts{}
 			nodes[node] = n
 		}
-		switch count {
-		case "in":
-			n.In = v
-		case "out":
-			n.Out = v
-		case "rejected":
-			n.Rejected = v
-		case "filtered":
-			n.Filtered = v
-		case "added":
-			n.Added = v
-		case "":
-			if n.Reasons == nil {
-				n.Reasons = map[string]int64{}
-			}
-			n.Reasons[reason] = v
+		if count != "" {
+			n.Set(count, v)
+			continue
 		}
+		if n.reasons == nil {
+			n.reasons = map[string]int64{}
+		}
+		n.reasons[reason] = v
 	}
 	for _, name := range slices.Sorted(maps.Keys(nodes)) {
-		s.Nodes = append(s.Nodes, *nodes[name])
+		n := nodes[name]
+		s.Nodes = append(s.Nodes, Node{Name: name, In: n.In, Out: n.Out, Rejected: n.Rejected, Filtered: n.Filtered, Added: n.Added, Reasons: n.reasons})
 	}
 	return s, nil
 }

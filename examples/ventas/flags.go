@@ -58,6 +58,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	generate := false
 	fs.Visit(func(f *flag.Flag) { generate = generate || f.Name == "generate" })
 
+	receiver := notify.New(notify.Config{URL: o.notify}).Validate()
 	wrong := ""
 	switch {
 	case fs.NArg() > 0:
@@ -76,8 +77,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		wrong = "-replay reads no files: leave -watch, -every and -generate out"
 	case o.replay != "" && !isFile(o.replay):
 		wrong = fmt.Sprintf("-replay %s: there is no such file", o.replay)
-	case notify.New(notify.Config{URL: o.notify}).Validate() != nil:
-		wrong = fmt.Sprintf("-notify: %v", notify.New(notify.Config{URL: o.notify}).Validate())
+	case receiver != nil:
+		wrong = fmt.Sprintf("-notify: %v", receiver)
 	case *in == "":
 		*in, o.ownData = filepath.Join("ventas-data", "incoming"), true
 		if !generate && o.replay == "" {

@@ -17,6 +17,22 @@ func (t *Tally) add(o Tally) {
 	t.Added += o.Added
 }
 
+// Set sets one of the counts by its name in the store; see SplitCounter.
+func (t *Tally) Set(count string, rows int64) {
+	switch count {
+	case "in":
+		t.In = rows
+	case "out":
+		t.Out = rows
+	case "rejected":
+		t.Rejected = rows
+	case "filtered":
+		t.Filtered = rows
+	case "added":
+		t.Added = rows
+	}
+}
+
 // settle counts what a stage both kept and rejected of one row as added.
 func (t *Tally) settle() {
 	if t.Filtered < 0 {
@@ -93,19 +109,7 @@ func (e *Engine) loadCounters(saved map[string]int64) counters {
 			if n.Name != name {
 				continue
 			}
-			t := &c.nodes[i]
-			switch what {
-			case "in":
-				t.In = v
-			case "out":
-				t.Out = v
-			case "rejected":
-				t.Rejected = v
-			case "filtered":
-				t.Filtered = v
-			case "added":
-				t.Added = v
-			}
+			c.nodes[i].Set(what, v)
 		}
 	}
 	return c

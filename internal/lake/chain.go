@@ -259,19 +259,13 @@ func (l *lake) tryLoad() (*state, error) {
 		}
 	}
 	for {
-		e, size, err := l.readEntry(st.seq + 1)
-		if errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		if err == nil {
-			if err = st.check(e); err != nil {
-				err = l.damaged(entryName(st.seq+1), err)
-			}
-		}
+		e, err := l.next(st)
 		if err != nil {
 			return nil, err
 		}
-		st.apply(e, size)
+		if e == nil {
+			break
+		}
 	}
 	// The last entry is never tidied away, so an end without it is no end.
 	if ok, err := l.endsAt(st.seq); err != nil {
@@ -325,25 +319,32 @@ func (l *lake) readEntry(seq int64) (*entry, int, error) {
 	return &e, len(b), nil
 }
 
+// next adds the entry after st to it; nil when there is none.
+func (l *lake) next(st *state) (*entry, error) {
+	e, size, err := l.readEntry(st.seq + 1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := st.check(e); err != nil {
+		return nil, l.damaged(entryName(st.seq+1), err)
+	}
+	st.apply(e, size)
+	return e, nil
+}
+
 // catchUp reads the entries that have come since st.
 func (l *lake) catchUp(st *state) (came []*entry, err error) {
 	began := st.seq
 	var fault error
 	for {
-		e, size, err := l.readEntry(st.seq + 1)
-		if errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		if err == nil {
-			if err = st.check(e); err != nil {
-				err = l.damaged(entryName(st.seq+1), err)
-			}
-		}
-		if err != nil {
+		e, err := l.next(st)
+		if e == nil {
 			fault = err
 			break
 		}
-		st.apply(e, size)
 		came = append(came, e)
 	}
 	// What comes after an entry that is there has never been tidied away. So it is

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/leatgo/leat/internal/row"
 )
 
 // Partition is one level of folders, Hive style: name=value.
@@ -125,4 +128,41 @@ func checkName(name string) error {
 		}
 	}
 	return nil
+}
+
+// Levels turns the partitions of a sink's own type, which its users can name, into
+// the lake's.
+func Levels[T any, P interface {
+	~struct {
+		Name  string
+		Value func(T) string
+	}
+}](own []P) []Partition[T] {
+	out := make([]Partition[T], len(own))
+	for i, p := range own {
+		out[i] = Partition[T](p)
+	}
+	return out
+}
+
+// Columns is the row type as files hold it: without the columns that are folders.
+func (c *Config[T]) Columns() (*row.Type, error) {
+	t, err := row.Of[T]()
+	if err != nil {
+		return nil, err
+	}
+	inFile := *t
+	inFile.Columns = nil
+	for _, col := range t.Columns {
+		if !slices.ContainsFunc(c.Partition, func(p Partition[T]) bool { return p.Name == col.Name }) {
+			inFile.Columns = append(inFile.Columns, col)
+		}
+	}
+	switch {
+	case len(t.Columns) == 0:
+		return nil, fmt.Errorf("row type %v has no columns", t)
+	case len(inFile.Columns) == 0:
+		return nil, errors.New("PartitionBy takes all columns, so that none is left for the files")
+	}
+	return &inFile, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/leatgo/leat/internal/durable"
 	"github.com/leatgo/leat/internal/engine"
 	"github.com/leatgo/leat/internal/failpoint"
+	"github.com/leatgo/leat/internal/row"
 )
 
 // Sink writes rows of type T to files of a lake. Make one with New. It implements
@@ -247,7 +248,7 @@ func (s *Sink[T]) routeFrom(rows []T, from int) (i int, err error) {
 	i = from
 	defer func() {
 		if v := recover(); v != nil { // rule A9: Value and EventTime are user code
-			err = &refusal{rule: "panic", err: &engine.PanicError{Value: v, Stack: debug.Stack()}}
+			err = &row.Refusal{Rule: "panic", Err: &engine.PanicError{Value: v, Stack: debug.Stack()}}
 		}
 	}()
 	levels := s.config.Partition
@@ -299,7 +300,7 @@ func (s *Sink[T]) group() *group[T] {
 		}
 		name := s.config.Partition[k].Name
 		if dir, g.err = appendLevel(dir, name, v); g.err != nil { // rule F6
-			g.err = &refusal{name, "partition", g.err}
+			g.err = &row.Refusal{Column: name, Rule: "partition", Err: g.err}
 			break
 		}
 	}
@@ -309,18 +310,6 @@ func (s *Sink[T]) group() *group[T] {
 	s.groups[string(s.key)] = g
 	return g
 }
-
-// refusal is why one row can't be written.
-type refusal struct {
-	column, rule string
-	err          error
-}
-
-func (r *refusal) Error() string { return r.err.Error() }
-func (r *refusal) Unwrap() error { return r.err }
-
-// Field gives column and rule to the statistics.
-func (r *refusal) Field() (column, rule string) { return r.column, r.rule }
 
 // add puts n rows, the first of which is row lead of the batch, into the file of
 // their folder.

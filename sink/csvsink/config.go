@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -96,17 +95,7 @@ const (
 )
 
 // String gives the name of the compression.
-func (c Compression) String() string {
-	switch c {
-	case None:
-		return "none"
-	case Gzip:
-		return "gzip"
-	case Zstd:
-		return "zstd"
-	}
-	return fmt.Sprintf("compression(%d)", uint8(c))
-}
+func (c Compression) String() string { return textfile.Compression(c).String() }
 
 // New returns a sink that writes CSV files. It only remembers c:
 // Validate tells what is wrong with it, and Open opens the folder.
@@ -146,40 +135,26 @@ func (s *Sink[T]) Validate() error {
 	return errors.Join(faults...)
 }
 
-// columns is the row type without the columns that are folders.
+// columns are those of the files.
 func (s *Sink[T]) columns() (*row.Type, error) {
-	t, err := row.Of[T]()
+	c := s.lakeConfig()
+	t, err := c.Columns()
 	if err != nil {
 		return nil, err
 	}
-	inFile := *t
-	inFile.Columns = nil
 	var faults []error
 	for _, c := range t.Columns {
-		if !slices.ContainsFunc(s.config.PartitionBy, func(p Partition[T]) bool { return p.Name == c.Name }) {
-			inFile.Columns = append(inFile.Columns, c)
-			if !c.CanValue() {
-				faults = append(faults, fmt.Errorf("column %s: a %v has no form in CSV; give it a MarshalText, or leave it out with `leat:\"-\"`", c.Name, c.Type))
-			}
+		if !c.CanValue() {
+			faults = append(faults, fmt.Errorf("column %s: a %v has no form in CSV; give it a MarshalText, or leave it out with `leat:\"-\"`", c.Name, c.Type))
 		}
 	}
-	switch {
-	case len(t.Columns) == 0:
-		return nil, fmt.Errorf("row type %v has no columns", t)
-	case len(inFile.Columns) == 0:
-		return nil, errors.New("PartitionBy takes all columns, so that none is left for the files")
-	}
-	return &inFile, errors.Join(faults...)
+	return t, errors.Join(faults...)
 }
 
 func (s *Sink[T]) lakeConfig() lake.Config[T] {
 	c := s.config
-	levels := make([]lake.Partition[T], len(c.PartitionBy))
-	for i, p := range c.PartitionBy {
-		levels[i] = lake.Partition[T](p)
-	}
 	return lake.Config[T]{
-		Kind: "csvsink", Dir: c.Dir, Partition: levels, Roll: lake.Roll(c.Roll),
+		Kind: "csvsink", Dir: c.Dir, Partition: lake.Levels[T](c.PartitionBy), Roll: lake.Roll(c.Roll),
 		MaxOpen: c.MaxOpen, EventTime: c.EventTime, Format: s.newFormat,
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -12,7 +11,6 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/lake"
 	"github.com/leatgo/leat/internal/lake/textfile"
-	"github.com/leatgo/leat/internal/row"
 )
 
 // Config says where the rows of type T go. Dir is needed; the zero value of all
@@ -81,17 +79,7 @@ const (
 )
 
 // String gives the name of the compression.
-func (c Compression) String() string {
-	switch c {
-	case None:
-		return "none"
-	case Gzip:
-		return "gzip"
-	case Zstd:
-		return "zstd"
-	}
-	return fmt.Sprintf("compression(%d)", uint8(c))
-}
+func (c Compression) String() string { return textfile.Compression(c).String() }
 
 // New returns a sink that writes files of JSON lines. It only remembers c:
 // Validate tells what is wrong with it, and Open opens the folder.
@@ -122,48 +110,23 @@ func (s *Sink[T]) Validate() error {
 	if s.config.Compression > Zstd {
 		faults = append(faults, fmt.Errorf("jsonsink: Compression %d: there are None, Gzip and Zstd", s.config.Compression))
 	}
-	if _, err := s.columns(); err != nil {
+	if _, err := c.Columns(); err != nil {
 		faults = append(faults, fmt.Errorf("jsonsink: %w", err))
 	}
 	return errors.Join(faults...)
 }
 
-// columns is the row type without the columns that are folders.
-func (s *Sink[T]) columns() (*row.Type, error) {
-	t, err := row.Of[T]()
-	if err != nil {
-		return nil, err
-	}
-	inFile := *t
-	inFile.Columns = nil
-	for _, c := range t.Columns {
-		if !slices.ContainsFunc(s.config.PartitionBy, func(p Partition[T]) bool { return p.Name == c.Name }) {
-			inFile.Columns = append(inFile.Columns, c)
-		}
-	}
-	switch {
-	case len(t.Columns) == 0:
-		return nil, fmt.Errorf("row type %v has no columns", t)
-	case len(inFile.Columns) == 0:
-		return nil, errors.New("PartitionBy takes all columns, so that none is left for the files")
-	}
-	return &inFile, nil
-}
-
 func (s *Sink[T]) lakeConfig() lake.Config[T] {
 	c := s.config
-	levels := make([]lake.Partition[T], len(c.PartitionBy))
-	for i, p := range c.PartitionBy {
-		levels[i] = lake.Partition[T](p)
-	}
 	return lake.Config[T]{
-		Kind: "jsonsink", Dir: c.Dir, Partition: levels, Roll: lake.Roll(c.Roll),
+		Kind: "jsonsink", Dir: c.Dir, Partition: lake.Levels[T](c.PartitionBy), Roll: lake.Roll(c.Roll),
 		MaxOpen: c.MaxOpen, EventTime: c.EventTime, Format: s.newFormat,
 	}
 }
 
 func (s *Sink[T]) newFormat() (lake.Format[T], error) {
-	t, err := s.columns()
+	c := s.lakeConfig()
+	t, err := c.Columns()
 	if err != nil {
 		return nil, err
 	}

@@ -353,7 +353,7 @@ func (f *filler) texts(do func(i int, s string)) {
 func (f *filler) textsFrom(from int, do func(i int, s string)) (i int) {
 	defer func() {
 		if v := recover(); v != nil { // rule A9: a user's MarshalText costs its row
-			f.refuse(i, &refusal{f.c.Name, "panic", &engine.PanicError{Value: v, Stack: debug.Stack()}})
+			f.refuse(i, &row.Refusal{Column: f.c.Name, Rule: "panic", Err: &engine.PanicError{Value: v, Stack: debug.Stack()}})
 			do(i, "")
 		}
 	}()
@@ -367,24 +367,12 @@ func (f *filler) textsFrom(from int, do func(i int, s string)) (i int) {
 			if e, ok := errors.AsType[*row.Error](err); ok {
 				rule = e.Rule()
 			}
-			f.refuse(i, &refusal{f.c.Name, rule, err})
+			f.refuse(i, &row.Refusal{Column: f.c.Name, Rule: rule, Err: err})
 		}
 		do(i, v.Str)
 	}
 	return i
 }
-
-// refusal is why one row can't be written, when that is another error's text.
-type refusal struct {
-	column, rule string
-	err          error
-}
-
-func (r *refusal) Error() string { return r.err.Error() }
-func (r *refusal) Unwrap() error { return r.err }
-
-// Field gives column and rule to the statistics.
-func (r *refusal) Field() (column, rule string) { return r.column, r.rule }
 
 // fillDecimal stores the number that a text spells.
 func fillDecimal(f *filler) {

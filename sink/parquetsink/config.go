@@ -201,12 +201,8 @@ func (s *Sink[T]) fileOptions(t *table) FileOptions {
 
 func (s *Sink[T]) lakeConfig() lake.Config[T] {
 	c := s.config
-	levels := make([]lake.Partition[T], len(c.PartitionBy))
-	for i, p := range c.PartitionBy {
-		levels[i] = lake.Partition[T](p)
-	}
 	return lake.Config[T]{
-		Kind: "parquetsink", Dir: c.Dir, Partition: levels, Roll: lake.Roll(c.Roll),
+		Kind: "parquetsink", Dir: c.Dir, Partition: lake.Levels[T](c.PartitionBy), Roll: lake.Roll(c.Roll),
 		MaxOpen: c.MaxOpen, EventTime: c.EventTime, Format: s.newFormat,
 	}
 }

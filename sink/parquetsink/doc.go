@@ -1,5 +1,5 @@
 // Package parquetsink writes rows to Parquet files in a folder, a lake, exactly
-// once: plain files that DuckDB, pandas and pyarrow, and any other reader of the format,
+// once: plain files that DuckDB and pyarrow, and any other reader of the format,
 // read with no help.
 //
 //	SELECT * FROM read_parquet('ventas/**/*.parquet', hive_partitioning = true)

@@ -25,7 +25,7 @@ func (b *binder) bind(stmt *sqlite.Stmt, p unsafe.Pointer) (err error) {
 		// Rule A9: a user's MarshalText that panics costs its row, and not the
 		// transaction with the savepoint open.
 		if v := recover(); v != nil {
-			err = &refusal{rule: "panic", err: &engine.PanicError{Value: v, Stack: debug.Stack()}}
+			err = &row.Refusal{Rule: "panic", Err: &engine.PanicError{Value: v, Stack: debug.Stack()}}
 		}
 	}()
 	for i := range b.columns {
@@ -83,9 +83,9 @@ func tooBig(c *row.Column, size, limit int) error {
 }
 
 func valueRefusal(c *row.Column, err error) error {
-	r := &refusal{column: c.Name, rule: row.RuleType, err: err}
+	r := &row.Refusal{Column: c.Name, Rule: row.RuleType, Err: err}
 	if e, ok := errors.AsType[*row.Error](err); ok {
-		r.rule = e.Rule()
+		r.Rule = e.Rule()
 	}
 	return r
 }

@@ -7,6 +7,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/row"
 )
 
 // trouble says whose fault an error of SQLite is, and so what becomes of it.
@@ -45,48 +46,35 @@ func openError(err error) error {
 	return err
 }
 
-// refusal is why SQLite, or the binder, will not take one row.
-type refusal struct {
-	column string // "" when it is not about one column
-	rule   string
-	err    error
-}
-
-func (r *refusal) Error() string { return r.err.Error() }
-func (r *refusal) Unwrap() error { return r.err }
-
-// Field gives column and rule to the statistics.
-func (r *refusal) Field() (column, rule string) { return r.column, r.rule }
-
 // refusalOf explains an error of the INSERT that is the row's own fault.
 func (s *Sink[T]) refusalOf(err error) error {
-	r := &refusal{err: err}
+	r := &row.Refusal{Err: err}
 	switch code := sqlite.ErrCode(err); code {
 	case sqlite.ResultConstraintCheck:
-		r.rule = "check"
+		r.Rule = "check"
 	case sqlite.ResultConstraintNotNull:
-		r.rule = "not_null"
+		r.Rule = "not_null"
 	case sqlite.ResultConstraintUnique, sqlite.ResultConstraintPrimaryKey, sqlite.ResultConstraintRowID:
-		r.rule = "unique"
+		r.Rule = "unique"
 	case sqlite.ResultConstraintForeignKey:
-		r.rule = "foreign_key"
+		r.Rule = "foreign_key"
 	case sqlite.ResultConstraintTrigger:
-		r.rule = "trigger"
+		r.Rule = "trigger"
 	default:
 		switch code.ToPrimary() {
 		case sqlite.ResultMismatch:
-			r.rule = "type"
+			r.Rule = "type"
 		case sqlite.ResultTooBig:
-			r.rule = "size"
+			r.Rule = "size"
 		default:
-			r.rule = "constraint"
+			r.Rule = "constraint"
 		}
 	}
 	// SQLite names a column as table.column at the end of the message.
 	msg := err.Error()
 	for i := range s.rows.Columns {
 		if name := s.rows.Columns[i].Name; strings.HasSuffix(msg, ": "+s.config.Table+"."+name) {
-			r.column = name
+			r.Column = name
 			break
 		}
 	}
@@ -94,5 +82,5 @@ func (s *Sink[T]) refusalOf(err error) error {
 }
 
 func refuse(column, rule, format string, args ...any) error {
-	return &refusal{column, rule, fmt.Errorf("column %s: "+format, append([]any{column}, args...)...)}
+	return &row.Refusal{Column: column, Rule: rule, Err: fmt.Errorf("column %s: "+format, append([]any{column}, args...)...)}
 }

@@ -9,6 +9,7 @@ package textfile
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"runtime/debug"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/engine"
 	"github.com/leatgo/leat/internal/lake"
+	"github.com/leatgo/leat/internal/row"
 )
 
 // Compression is how files are compressed.
@@ -29,6 +31,19 @@ const (
 	Gzip
 	Zstd
 )
+
+// String gives the name of the compression.
+func (c Compression) String() string {
+	switch c {
+	case None:
+		return "none"
+	case Gzip:
+		return "gzip"
+	case Zstd:
+		return "zstd"
+	}
+	return fmt.Sprintf("compression(%d)", uint8(c))
+}
 
 // blockSize is how much text is compressed at once.
 const blockSize = 1 << 20
@@ -101,7 +116,7 @@ func (f *format[T]) Prepare(rows []T) (refused []leat.RowError) {
 func (f *format[T]) prepare(rows []T) (err error) {
 	defer func() {
 		if v := recover(); v != nil { // rule A9: a user's MarshalText may panic
-			err = &panicked{engine.PanicError{Value: v, Stack: debug.Stack()}}
+			err = &row.Refusal{Rule: "panic", Err: &engine.PanicError{Value: v, Stack: debug.Stack()}}
 		}
 	}()
 	for i := len(f.ends); i < len(rows); i++ {
@@ -114,15 +129,6 @@ func (f *format[T]) prepare(rows []T) (err error) {
 	}
 	return nil
 }
-
-// panicked is why a row has no record.
-type panicked struct{ err engine.PanicError }
-
-func (p *panicked) Error() string { return p.err.Error() }
-func (p *panicked) Unwrap() error { return &p.err }
-
-// Field names the rule for the statistics.
-func (p *panicked) Field() (column, rule string) { return "", "panic" }
 
 func (f *format[T]) Create(w io.Writer) (lake.File, error) {
 	if f.compress == nil {
