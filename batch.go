@@ -65,6 +65,8 @@ type Batch[T any] struct {
 	rejects []engine.Reject
 	inputs  int // rows or records of the input that Append has named
 	last    int // the last of them, plus 1
+	memory  *rowMemory[T]
+	shares  bool // the rows are another batch's
 }
 
 // Len is the number of rows.
@@ -122,6 +124,54 @@ func (b *Batch[T]) Append(row T, from int) {
 	b.rows = append(b.rows, row)
 }
 
+// AppendRows adds rows i to j-1 of in, which must be the batch that the stage was
+// given, each as coming from itself: what Append would do row by row. When b is empty
+// and these are all the rows of in, nothing is copied, so a stage that only looks at
+// its rows should call it once.
+func (b *Batch[T]) AppendRows(in *Batch[T], i, j int) {
+	switch {
+	case b.in != &in.trace:
+		panic("leat: AppendRows takes rows of the batch that the stage was given, of no other")
+	case i >= j:
+		return
+	}
+	b.inputs += j - max(i, b.last)
+	b.last = j
+	if len(b.rows) == 0 && i == 0 && j == len(in.rows) {
+		b.share(in)
+		b.trace.From, b.trace.Base = in.trace.From, in.trace.Base
+		return
+	}
+	if from := in.trace.From; from == nil && b.trace.From == nil && (len(b.rows) == 0 || in.trace.Base+i == b.trace.Base+len(b.rows)) {
+		b.trace.Base = in.trace.Base + i - len(b.rows)
+	} else {
+		b.partFromRecords()
+		for k := i; k < j; k++ {
+			b.trace.From = append(b.trace.From, int32(in.trace.Record(k)))
+		}
+	}
+	b.rows = append(b.rows, in.rows[i:j]...)
+}
+
+// Extend adds a zero row as Append does, and returns its address for the caller to
+// fill in, which is valid until the next row is added. For decoders: from must be
+// greater than in the call before.
+func (b *Batch[T]) Extend(from int) *T {
+	var zero T
+	b.Append(zero, from)
+	return &b.rows[len(b.rows)-1]
+}
+
+// Drop takes back the row that the last call, of Extend, has added.
+func (b *Batch[T]) Drop() {
+	n := len(b.rows) - 1
+	b.rows = b.rows[:n]
+	b.inputs--
+	if b.trace.From != nil {
+		b.trace.From = b.trace.From[:n]
+	}
+}
+
 // noteRecord keeps the way back to the records once rows and records part.
 func (b *Batch[T]) noteRecord(record int) {
 	if b.trace.From == nil {
@@ -129,12 +179,20 @@ func (b *Batch[T]) noteRecord(record int) {
 			b.trace.Base = record // still dense, from another start
 			return
 		}
-		b.trace.From = make([]int32, len(b.rows), cap(b.rows)+1)
-		for i := range b.trace.From {
-			b.trace.From[i] = int32(b.trace.Base + i)
-		}
+		b.partFromRecords()
 	}
 	b.trace.From = append(b.trace.From, int32(record))
+}
+
+// partFromRecords begins to keep the record of each row.
+func (b *Batch[T]) partFromRecords() {
+	if b.trace.From != nil {
+		return
+	}
+	b.trace.From = make([]int32, len(b.rows), cap(b.rows)+1)
+	for i := range b.trace.From {
+		b.trace.From[i] = int32(b.trace.Base + i)
+	}
 }
 
 // Reject refuses row `from` (counted as in Append) with a reason. The row goes
@@ -167,7 +225,7 @@ func (b *erased[T]) Rejects() []engine.Reject { return b.rejects }
 func (b *erased[T]) Inputs() int { return b.inputs }
 
 func (b *erased[T]) Slice(i, j int) engine.Batch {
-	return &erased[T]{rows: b.rows[i:j:j], trace: b.trace.Slice(i, j)}
+	return &erased[T]{rows: b.rows[i:j:j], trace: b.trace.Slice(i, j), memory: b.memory}
 }
 
 func (b *erased[T]) Without(rows []int) engine.Batch {
@@ -216,10 +274,13 @@ func rowJSON[T any](r *T) (out []byte) {
 // back in the order of their records (rule G2-1); rows of one record keep the
 // order of the flows given to Merge.
 func mergeBatches[T any](parts []engine.Batch) engine.Batch {
-	if len(parts) == 1 {
-		return parts[0]
-	}
 	out := &Batch[T]{}
+	if len(parts) == 1 {
+		only := (*Batch[T])(parts[0].(*erased[T]))
+		out.share(only)
+		out.trace = only.trace
+		return (*erased[T])(out)
+	}
 	at := make([]int, len(parts))
 	for {
 		best, record := -1, 0

@@ -25,8 +25,9 @@ func From[T any](p *Pipeline, src Source[T]) Flow[T] {
 		return Flow[T]{p, n}
 	}
 	n.impl = src
+	pool := new(rowPool[T])
 	n.engine.Source = &engine.Source{
-		Run: func(ctx context.Context, in *engine.Intake) error { return src.Run(ctx, Intake[T]{in}) },
+		Run: func(ctx context.Context, in *engine.Intake) error { return src.Run(ctx, Intake[T]{in, pool}) },
 		Commit: func(ctx context.Context, cp engine.Checkpoint) error {
 			return src.Commit(ctx, publicCheckpoint(cp))
 		},
@@ -56,14 +57,17 @@ func Via[In, Out any](f Flow[In], name string, st Stage[In, Out]) Flow[Out] {
 	}
 	n.impl = st
 	es := &engine.Stage{InBytes: int64(reflect.TypeFor[In]().Size()), RowBytes: int64(reflect.TypeFor[Out]().Size()), Concat: mergeBatches[Out]}
+	pool := new(rowPool[Out])
 	es.Process = func(ctx context.Context, in engine.Batch) (engine.Batch, error) {
 		typed := (*Batch[In])(in.(*erased[In]))
-		out := &Batch[Out]{in: &typed.trace, inRow: func(i int) []byte { return rowJSON(&typed.rows[i]) }}
+		out := pool.batch()
+		out.in, out.inRow = &typed.trace, func(i int) []byte { return rowJSON(&typed.rows[i]) }
 		out.trace.Chunk = typed.trace.Chunk
 		if err := st.Process(ctx, typed, out); err != nil {
 			return nil, err
 		}
 		out.in, out.inRow = nil, nil
+		out.made()
 		return (*erased[Out])(out), nil
 	}
 	if b, ok := st.(Blocking); ok {

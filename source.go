@@ -61,7 +61,7 @@ type Chunk[T any] struct {
 
 	// Release, if set, is called once when nothing will read the chunk again,
 	// so that its buffers can be reused. Strings of decoded rows must not
-	// point into memory that is reused.
+	// point into memory that is reused: who has the row may keep them.
 	Release func()
 }
 
@@ -73,7 +73,10 @@ type Partition struct {
 
 // Intake is the engine as a source sees it. All methods are safe for concurrent
 // use, but the chunks of one partition must be sent by one goroutine.
-type Intake[T any] struct{ in *engine.Intake }
+type Intake[T any] struct {
+	in   *engine.Intake
+	pool *rowPool[T]
+}
 
 // Env tells the source its names, its state folder and the logger.
 func (in Intake[T]) Env() Env { return Env(in.in.Env()) }
@@ -105,10 +108,10 @@ func (in Intake[T]) Assign(partitions ...Partition) (map[string]Position, error)
 // Send hands a chunk in and blocks while the pipeline's budget is used up
 // (rule A5). After an error the source must stop: the context has ended or the
 // pipeline has failed. The engine owns the chunk's memory until Release.
-func (in Intake[T]) Send(c Chunk[T]) error { return in.in.Send(erase(c)) }
+func (in Intake[T]) Send(c Chunk[T]) error { return in.in.Send(erase(c, in.pool)) }
 
 // erase hides the row type.
-func erase[T any](c Chunk[T]) *engine.Chunk {
+func erase[T any](c Chunk[T], pool *rowPool[T]) *engine.Chunk {
 	ec := &engine.Chunk{
 		Partition: c.Partition, First: c.First, Next: c.Next, Resume: c.Resume,
 		Bytes: c.Bytes, Release: c.Release,
@@ -122,11 +125,12 @@ func erase[T any](c Chunk[T]) *engine.Chunk {
 		return out
 	}
 	ec.Decode = func(ctx context.Context) (engine.Batch, error) {
-		out := &Batch[T]{}
+		out := pool.batch()
 		out.trace.Chunk = ec
 		if err := c.Decode(ctx, out); err != nil {
 			return nil, err
 		}
+		out.made()
 		return (*erased[T])(out), nil
 	}
 	return ec
@@ -161,7 +165,7 @@ func (in Intake[T]) RejectsFiles() bool { return in.in.RejectsFiles() }
 // It may be called for any chunk between Assign and the end of Run, also concurrently
 // with itself; err is as Send's.
 func (in Intake[T]) Try(ctx context.Context, c Chunk[T]) (faults int, first, err error) {
-	return in.in.Try(ctx, erase(c))
+	return in.in.Try(ctx, erase(c, in.pool))
 }
 
 // Env is what a source or sink gets to know about its surroundings.

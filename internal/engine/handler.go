@@ -163,12 +163,18 @@ func (g *generation) process(ctx context.Context, p *passage) error {
 			}
 		}
 	}
-	for _, n := range g.e.plan.Nodes {
-		if !n.keep {
-			p.outs[n.id] = nil // while it waits for its turn, the batch holds what it needs
+	p.drop(g.e.plan.Nodes, func(n *Node) bool { return n.keep }) // while it waits for its turn, the batch holds what it needs
+	return nil
+}
+
+// drop gives back what nodes made of the chunk, but for those to be kept.
+func (p *passage) drop(nodes []*Node, keep func(*Node) bool) {
+	for _, n := range nodes {
+		if b := p.outs[n.id]; b != nil && !keep(n) {
+			b.Release()
+			p.outs[n.id] = nil
 		}
 	}
-	return nil
 }
 
 // slot is one of the few places for decoding; it is given back before waiting

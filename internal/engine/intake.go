@@ -323,6 +323,7 @@ func (g *generation) release(p *passage) {
 	g.mu.Lock()
 	delete(g.live, p)
 	g.mu.Unlock()
+	p.drop(g.e.plan.Nodes, func(*Node) bool { return false })
 	if p.chunk.Release != nil { // before another chunk may come: the budget is of memory
 		p.chunk.Release()
 	}

@@ -135,7 +135,7 @@ func (g *generation) deliver(p *passage) error {
 		to = append(to, it)
 		who = append(who, w)
 	}
-	p.outs = nil // the sinks' queues have what is needed
+	p.drop(g.e.plan.Nodes, func(n *Node) bool { return n.written })
 	g.e.observe(Event{Kind: EventBatch, Node: p.lane.source.Name, Partition: p.lane.name, Rows: p.records, Rejected: len(bad), Bytes: p.charge.Load()})
 	if len(to) == 0 {
 		g.release(p)

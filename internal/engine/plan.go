@@ -63,6 +63,7 @@ type Node struct {
 	next    []*Node // who reads it
 	ordered bool    // a stage with state, or behind one
 	keep    bool    // its output is needed after the parallel part
+	written bool    // a sink reads it
 	sinks   []*Node // sinks that rows of this node can reach
 }
 
@@ -182,6 +183,7 @@ type Batch interface {
 	Slice(i, j int) Batch     // rows i to j-1, shared
 	Without(rows []int) Batch // a copy of the row list without these (ascending)
 	RowJSON(i int) []byte     // for dead letters; nil when it has no JSON form
+	Release()                 // nobody reads its rows any more; who forgets it costs memory only
 }
 
 // Trace is where the rows of a batch came from.
@@ -271,7 +273,7 @@ const (
 // prepare computes what the engine wants to know about the graph.
 func (p *Plan) prepare() {
 	for i, n := range p.Nodes {
-		n.id, n.next, n.sinks, n.keep, n.ordered = i, nil, nil, false, n.Kind == KindStage && n.Stage.State != nil
+		n.id, n.next, n.sinks, n.keep, n.written, n.ordered = i, nil, nil, false, false, n.Kind == KindStage && n.Stage.State != nil
 	}
 	for _, n := range p.Nodes {
 		for _, in := range n.In {
@@ -279,6 +281,7 @@ func (p *Plan) prepare() {
 			n.ordered = n.ordered || in.ordered
 		}
 		for _, in := range n.In {
+			in.written = in.written || n.Kind == KindSink
 			in.keep = in.keep || n.ordered || n.Kind == KindSink
 		}
 	}
