@@ -376,14 +376,5 @@ func TestCallBatchEndsWithItsContext(t *testing.T) {
 }
 
 func BenchmarkCall(b *testing.B) {
-	const n = 4096
-	in := ventas(n)
-	st := stage.Call(8, func(_ context.Context, v venta) (venta, error) { return v, nil })
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := st.Process(b.Context(), in, new(leat.Batch[venta])); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/row")
+	benchmark(b, stage.Call(8, func(_ context.Context, v venta) (venta, error) { return v, nil }), ventas(4096))
 }

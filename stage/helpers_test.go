@@ -107,3 +107,24 @@ func count(n int) []int {
 	}
 	return rows
 }
+
+// onEngine calls f with the rows as one batch of the engine's, and with what makes
+// an empty batch for a stage to fill from it, as often as f wants.
+func onEngine[In, Out any](t testing.TB, rows []In, f func(in *leat.Batch[In], out func() *leat.Batch[Out])) {
+	t.Helper()
+	p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	called := false
+	leat.To(leat.Via(leat.From(p, leattest.Rows(rows...).Batches(len(rows))), "stage", inside[In, Out](func(in *leat.Batch[In], out *leat.Batch[Out]) {
+		called = true
+		f(in, func() *leat.Batch[Out] { again := *out; return &again })
+	})), leattest.Collect[Out]())
+	require.NoError(t, p.Run(t.Context()))
+	require.True(t, called)
+}
+
+type inside[In, Out any] func(in *leat.Batch[In], out *leat.Batch[Out])
+
+func (f inside[In, Out]) Process(_ context.Context, in *leat.Batch[In], out *leat.Batch[Out]) error {
+	f(in, out)
+	return nil
+}

@@ -34,7 +34,17 @@ func Map[In, Out any](f func(In) (Out, error)) leat.Stage[In, Out] {
 // Filter keeps the rows for which keep returns true; the others are counted as
 // filtered. See the package comment for what keep may do and what becomes of
 // its panics.
-func Filter[T any](keep func(T) bool) leat.Stage[T, T] { return &filter[T]{keep} }
+func Filter[T any](keep func(T) bool) leat.Stage[T, T] {
+	return &sieve[T]{name: "Filter", missing: keep == nil, loop: func(rows []T, _ *leat.Batch[T], kept rowSet, at *int) error {
+		for i := *at; i < len(rows); i++ {
+			*at = i
+			if keep(rows[i]) {
+				kept.add(i, 1)
+			}
+		}
+		return nil
+	}}
+}
 
 // FilterMap makes one row of each row for which f returns true; the others are
 // counted as filtered, whatever row came with the false. It does the work of
@@ -91,7 +101,7 @@ func FlatMap[In, Out any](f func(In) ([]Out, error)) leat.Stage[In, Out] {
 // counted by column and rule. See the package comment for what f may do; a panic
 // of f is no verdict on the data and has class [leat.Transform].
 func Check[T any](f func(T) error) leat.Stage[T, T] {
-	return &pure[T, T]{name: "Check", missing: f == nil, most: 1, loop: func(rows []T, out *leat.Batch[T], at *int) error {
+	return &sieve[T]{name: "Check", missing: f == nil, loop: func(rows []T, out *leat.Batch[T], kept rowSet, at *int) error {
 		for i := *at; i < len(rows); i++ {
 			*at = i
 			if err := f(rows[i]); err != nil {
@@ -100,7 +110,7 @@ func Check[T any](f func(T) error) leat.Stage[T, T] {
 				}
 				continue
 			}
-			out.Append(rows[i], i)
+			kept.add(i, 1)
 		}
 		return nil
 	}}
@@ -139,39 +149,71 @@ func (s *pure[In, Out]) Process(_ context.Context, in *leat.Batch[In], out *leat
 // Validate implements leat.Validator.
 func (s *pure[In, Out]) Validate() error { return needFunc(s.name, s.missing) }
 
-type filter[T any] struct{ keep func(T) bool }
+// sieve is a stage that lets rows pass as they are. Its loop is that of pure, but
+// only notes which rows to keep.
+type sieve[T any] struct {
+	name    string
+	missing bool // the user's function is nil
+	loop    func(rows []T, out *leat.Batch[T], kept rowSet, at *int) error
+}
 
-// Process implements leat.Stage. It first asks, then copies: out gets exactly
-// the room it needs, however few the rows are.
-func (s *filter[T]) Process(_ context.Context, in *leat.Batch[T], out *leat.Batch[T]) error {
-	rows := in.Rows()
-	kept := make([]uint64, (len(rows)+63)/64)
-	n := 0
-	err := eachRow(len(rows), out, func(at *int) error {
-		for i := *at; i < len(rows); i++ {
-			*at = i
-			if s.keep(rows[i]) {
-				kept[i/64] |= 1 << (i % 64)
-				n++
-			}
-		}
-		return nil
-	})
-	if err != nil {
+// Process implements leat.Stage.
+func (s *sieve[T]) Process(_ context.Context, in *leat.Batch[T], out *leat.Batch[T]) error {
+	return sift(in, out, func(kept rowSet, at *int) error { return s.loop(in.Rows(), out, kept, at) })
+}
+
+// Validate implements leat.Validator.
+func (s *sieve[T]) Validate() error { return needFunc(s.name, s.missing) }
+
+// sift hands on the rows of in that loop, which eachRow runs, has put into kept. It
+// first asks, then hands on whole runs: most batches pass as they are and need not
+// be copied, and of the others out gets exactly the room it needs.
+func sift[T any](in, out *leat.Batch[T], loop func(kept rowSet, at *int) error) error {
+	n := in.Len()
+	kept := make(rowSet, (n+63)/64)
+	if err := eachRow(n, out, func(at *int) error { return loop(kept, at) }); err != nil {
 		return err
 	}
-	out.Grow(n)
-	for w, word := range kept {
-		for ; word != 0; word &= word - 1 {
-			i := 64*w + bits.TrailingZeros64(word)
-			out.Append(rows[i], i)
-		}
+	if passed := kept.len(); passed < n {
+		out.Grow(passed)
+	}
+	for from, to := kept.run(0); from < to; from, to = kept.run(to) {
+		out.AppendRows(in, from, to)
 	}
 	return nil
 }
 
-// Validate implements leat.Validator.
-func (s *filter[T]) Validate() error { return needFunc("Filter", s.keep == nil) }
+// rowSet is a set of rows, one bit each.
+type rowSet []uint64
+
+// add adds row i and, for further bits of the word, rows behind it, which may not
+// go beyond the next multiple of 64.
+func (s rowSet) add(i int, word uint64) { s[i/64] |= word << (i % 64) }
+
+func (s rowSet) len() (n int) {
+	for _, word := range s {
+		n += bits.OnesCount64(word)
+	}
+	return n
+}
+
+// run finds the next rows in a row, from at on: from to to-1, none if they are equal.
+func (s rowSet) run(at int) (from, to int) {
+	from = s.next(at, 0)
+	return from, s.next(from, ^uint64(0))
+}
+
+// next is the first row from at on that is in the set or, when flip is all ones,
+// that is not; len(s)*64 when there is none.
+func (s rowSet) next(at int, flip uint64) int {
+	for w := at / 64; w < len(s); w++ {
+		if word := (s[w] ^ flip) >> (at % 64); word != 0 {
+			return at + bits.TrailingZeros64(word)
+		}
+		at = (w + 1) * 64
+	}
+	return len(s) * 64
+}
 
 // eachRow runs loop over n rows. When it panics, the row at *at is rejected and
 // loop is entered again at the next one (rule A9): one defer per panic and batch,

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/go-playground/validator/v10"
 
@@ -80,17 +81,28 @@ func (s *validate[T]) Process(ctx context.Context, in *leat.Batch[T], out *leat.
 	if c.fault != nil {
 		return c.fault
 	}
+	var zero T
 	rows := in.Rows()
-	out.Grow(len(rows))
-	return eachRow(len(rows), out, func(at *int) error {
-		for i := *at; i < len(rows); i++ {
-			*at = i
-			// The address: a copy in an interface would be an allocation per row.
-			if err := c.v.StructCtx(ctx, &rows[i]); err != nil {
-				out.Reject(i, leat.Contract, c.explain(err))
-				continue
+	return sift(in, out, func(kept rowSet, at *int) error {
+		for i, n := *at, 0; i < len(rows); i += n {
+			n = min(64-i%64, len(rows)-i) // up to the next word of kept
+			doubts := first(n)
+			if c.direct != nil {
+				doubts = c.direct.doubts(unsafe.Pointer(&rows[i]), unsafe.Sizeof(zero), n)
+				if doubts == 0 && c.direct.rest == nil {
+					kept.add(i, first(n))
+					continue
+				}
 			}
-			out.Append(rows[i], i)
+			for k := range n {
+				*at = i + k
+				// The address: a copy in an interface would be an allocation per row.
+				if err := c.judge(ctx, &rows[i+k], doubts>>k&1 != 0); err != nil {
+					out.Reject(i+k, leat.Contract, err)
+				} else {
+					kept.add(i+k, 1)
+				}
+			}
 		}
 		return nil
 	})
@@ -109,6 +121,7 @@ func (s *validate[T]) compiled() *contract {
 // contract is a row type with its tags, checked, and a validator for it.
 type contract struct {
 	v       *validator.Validate
+	direct  *direct // nil when v must see every row
 	root    reflect.Type
 	structs map[reflect.Type]map[string]field // by Go field name; all that the validator may come to
 	fault   error
@@ -119,6 +132,21 @@ type field struct {
 	name string
 	flat bool // embedded: its fields are columns of the struct around it
 	typ  reflect.Type
+}
+
+// judge is the error of one row, given by its address; nil when it passes. The row
+// has passed the direct checks, unless there is doubt.
+func (c *contract) judge(ctx context.Context, row any, doubt bool) error {
+	v := c.v
+	if !doubt {
+		if v = c.direct.rest; v == nil {
+			return nil
+		}
+	}
+	if err := v.StructCtx(ctx, row); err != nil {
+		return c.explain(err)
+	}
+	return nil
 }
 
 func compileContract(t reflect.Type, given bool, v *validator.Validate) *contract {
@@ -134,15 +162,17 @@ func compileContract(t reflect.Type, given bool, v *validator.Validate) *contrac
 		c.fault = fmt.Errorf("row type %v is not a struct with fields to check", t)
 		return c
 	}
-	if !given {
-		c.v = validator.New(validator.WithRequiredStructEnabled())
-	}
 	p := prober{contract: c, own: !given, plain: validator.New()}
 	p.walk(t)
-	if !given {
+	own := func() *validator.Validate {
+		v := validator.New(validator.WithRequiredStructEnabled())
 		for _, null := range p.nulls {
-			c.v.RegisterCustomTypeFunc(nullValue, reflect.Zero(null).Interface())
+			v.RegisterCustomTypeFunc(nullValue, reflect.Zero(null).Interface())
 		}
+		return v
+	}
+	if !given {
+		c.v = own()
 	}
 	for _, probe := range p.probes {
 		probe()
@@ -155,6 +185,9 @@ func compileContract(t reflect.Type, given bool, v *validator.Validate) *contrac
 		p.parse()
 	}
 	c.fault = errors.Join(p.faults...)
+	if !given && c.fault == nil { // of the rules of a validator that was given, leat knows nothing
+		c.direct = compileDirect(t, own)
+	}
 	return c
 }
 
@@ -393,23 +426,4 @@ func otherFields(rule, param string) []string {
 		return fields
 	}
 	return nil
-}
-
-// words splits a list as oneof does: at spaces, but not inside 'single quotes'.
-func words(s string) []string {
-	var out []string
-	for s = strings.TrimLeft(s, " "); s != ""; s = strings.TrimLeft(s, " ") {
-		end := strings.IndexByte(s, ' ')
-		if s[0] == '\'' {
-			if n := strings.IndexByte(s[1:], '\''); n >= 0 {
-				end = n + 2
-			}
-		}
-		if end < 0 {
-			end = len(s)
-		}
-		out = append(out, strings.ReplaceAll(s[:end], "'", ""))
-		s = s[end:]
-	}
-	return out
 }
