@@ -1,5 +1,5 @@
-// Command ventas runs one of the jobs that the comparisons time: a CSV file through the
-// contract of examples/ventas and its enrichment, into Parquet, SQLite or both.
+// Command ventas does one of the jobs that compare times: CSV through the contract of
+// examples/ventas and its enrichment, into Parquet, SQLite or both.
 package main
 
 import (
@@ -20,6 +20,9 @@ import (
 	"github.com/leatgo/leat/stage"
 )
 
+//go:generate go run wide_gen.go
+//go:generate gofmt -w wide.go
+
 // Venta is one line of the file with its contract.
 type Venta struct {
 	VentaID        int64     `leat:"venta_id" validate:"gte=0"`
@@ -33,64 +36,89 @@ type Venta struct {
 	Estado         string    `leat:"estado" validate:"oneof=completada pendiente cancelada"`
 }
 
-// Rica is a sale with what the sinks get beyond the file.
-type Rica struct {
-	Venta
+// Mas is what the sinks get beyond the file.
+type Mas struct {
 	Anio           int32   `leat:"anio"`
 	Mes            string  `leat:"mes"`
 	TicketUnitario float64 `leat:"ticket_unitario"`
 }
 
-func enrich(v Venta) (Rica, error) {
-	return Rica{v, int32(v.FechaVenta.Year()), v.FechaVenta.Format("2006-01"), v.Total / float64(v.Cantidad)}, nil
+// Rica is a sale with more.
+type Rica struct {
+	Venta
+	Mas
+}
+
+// AnchaRica is a wide sale with more.
+type AnchaRica struct {
+	Ancha
+	Mas
+}
+
+func enrich(v *Venta) Mas {
+	return Mas{int32(v.FechaVenta.Year()), v.FechaVenta.Format("2006-01"), v.Total / float64(v.Cantidad)}
+}
+
+type options struct {
+	job, in, out string
+	full         bool
 }
 
 func main() {
-	job := flag.String("job", "parquet", "parquet, hive, sqlite or both")
-	in := flag.String("in", "", "folder with the CSV file")
-	out := flag.String("out", "", "folder for all output")
-	full := flag.Bool("full", false, "SQLite with synchronous=FULL")
+	var o options
+	flag.StringVar(&o.job, "job", "parquet", "parquet, hive, sqlite or both")
+	flag.StringVar(&o.in, "in", "", "folder with the CSV files")
+	flag.StringVar(&o.out, "out", "", "folder for all output")
+	flag.BoolVar(&o.full, "full", false, "SQLite with synchronous=FULL")
+	wide := flag.Bool("wide", false, "the files have ten times the columns")
 	cpu := flag.String("cpuprofile", "", "file for a CPU profile")
 	flag.Parse()
+	stop := func() {}
 	if *cpu != "" {
 		f, err := os.Create(*cpu)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
 		if err != nil {
-			panic(err)
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
 		}
-		if err := pprof.StartCPUProfile(f); err != nil {
-			panic(err)
-		}
-		defer pprof.StopCPUProfile()
+		stop = pprof.StopCPUProfile
 	}
-	if err := run(*job, *in, *out, *full); err != nil {
+	var err error
+	if *wide {
+		err = run(o, func(v Ancha) (AnchaRica, error) { return AnchaRica{v, enrich(&v.Venta)}, nil }, func(r AnchaRica) string { return r.Mes })
+	} else {
+		err = run(o, func(v Venta) (Rica, error) { return Rica{v, enrich(&v)}, nil }, func(r Rica) string { return r.Mes })
+	}
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		pprof.StopCPUProfile()
 		os.Exit(1)
 	}
 }
 
-func run(job, in, out string, full bool) error {
+func run[In, Out any](o options, rich func(In) (Out, error), mes func(Out) string) error {
 	p := leat.New("bench", leat.Config{
-		StateDir: filepath.Join(out, "state"), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		StateDir: filepath.Join(o.out, "state"), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
-	src := csvsource.New(csvsource.Config[Venta]{Dir: in, Settle: -1})
-	var sinks []leat.Sink[Rica]
-	if job == "parquet" || job == "hive" || job == "both" {
-		c := parquetsink.Config[Rica]{Dir: filepath.Join(out, "lake")}
-		if job == "hive" {
-			c.PartitionBy = []parquetsink.Partition[Rica]{{Name: "mes", Value: func(r Rica) string { return r.Mes }}}
+	var sinks []leat.Sink[Out]
+	if o.job == "parquet" || o.job == "hive" || o.job == "both" {
+		c := parquetsink.Config[Out]{Dir: filepath.Join(o.out, "lake")}
+		if o.job == "hive" {
+			c.PartitionBy = []parquetsink.Partition[Out]{{Name: "mes", Value: mes}}
 		}
 		sinks = append(sinks, parquetsink.New(c))
 	}
-	if job == "sqlite" || job == "both" {
-		c := sqlitesink.Config[Rica]{Path: filepath.Join(out, "o.db"), Table: "ventas", Synchronous: sqlitesink.Normal}
-		if full {
+	if o.job == "sqlite" || o.job == "both" {
+		c := sqlitesink.Config[Out]{Path: filepath.Join(o.out, "o.db"), Table: "ventas", Synchronous: sqlitesink.Normal}
+		if o.full {
 			c.Synchronous = sqlitesink.Full
 		}
 		sinks = append(sinks, sqlitesink.New(c))
 	}
-	rows := leat.From(p, src)
-	good := leat.Via(rows, "contract", stage.Validate[Venta]())
-	leat.To(leat.Via(good, "enrich", stage.Map(enrich)), sinks...)
+	rows := leat.From(p, csvsource.New(csvsource.Config[In]{Dir: o.in}))
+	good := leat.Via(rows, "contract", stage.Validate[In]())
+	leat.To(leat.Via(good, "enrich", stage.Map(rich)), sinks...)
 	return p.Run(context.Background())
 }

@@ -1,0 +1,143 @@
+// Command compare runs leat and its rivals on the same work, in turn, checks what they
+// wrote, and prints leat's ratios beside the targets.
+//
+//	go run ./compare                       # all jobs, 5 rounds
+//	go run ./compare -jobs parquet,hive -rounds 9
+//
+// The rivals are installed by rivals/setup.sh; inputs are generated once into -dir. A
+// round runs every contender of a job once, each in a process of its own whose wall time
+// counts from its start to its end; the median of the rounds is what ratios are made of.
+package main
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+func main() {
+	b := bench{}
+	cache, _ := os.UserCacheDir()
+	only := flag.String("jobs", "", "comma-separated names of jobs; empty for all")
+	flag.IntVar(&b.rounds, "rounds", 5, "how often each contender runs")
+	flag.StringVar(&b.dir, "dir", filepath.Join(os.TempDir(), "leat-bench"), "folder for inputs and outputs")
+	flag.StringVar(&b.rivals, "rivals", filepath.Join(cache, "leat-rivals"), "where rivals/setup.sh has installed the rivals")
+	flag.Parse()
+	if err := b.run(strings.FieldsFunc(*only, func(r rune) bool { return r == ',' })); err != nil {
+		fmt.Fprintln(os.Stderr, "compare:", err)
+		os.Exit(1)
+	}
+}
+
+// bench is one run of the program.
+type bench struct {
+	rounds      int
+	dir, rivals string
+	missed      int
+}
+
+func (b *bench) run(only []string) error {
+	if err := os.MkdirAll(b.dir, 0o755); err != nil {
+		return err
+	}
+	for _, tool := range []string{"ventas", "genventas"} {
+		if out, err := exec.Command("go", "build", "-o", b.tool(tool), "./"+tool).CombinedOutput(); err != nil {
+			return fmt.Errorf("go build ./%s (run compare in the folder bench): %w\n%s", tool, err, out)
+		}
+	}
+	fmt.Printf("%s, %s, %d cores, %s, %d rounds\n", time.Now().Format("2006-01-02 15:04"), cpu(), runtime.NumCPU(), runtime.Version(), b.rounds)
+	for _, j := range jobs() {
+		if len(only) > 0 && !slices.Contains(only, j.name) {
+			continue
+		}
+		if err := b.job(j); err != nil {
+			return fmt.Errorf("job %s: %w", j.name, err)
+		}
+	}
+	if b.missed > 0 {
+		fmt.Printf("\n%d targets missed\n", b.missed)
+	}
+	return nil
+}
+
+func (b *bench) tool(name string) string { return filepath.Join(b.dir, name) }
+
+// cpu is the processor's name, where the system tells it.
+func cpu() string {
+	f, err := os.Open("/proc/cpuinfo")
+	if err != nil {
+		return runtime.GOARCH
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if name, value, ok := strings.Cut(s.Text(), ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return runtime.GOARCH
+}
+
+// job runs one job and prints its table.
+func (b *bench) job(j job) error {
+	fmt.Printf("\n%s: %s\n", j.name, j.title)
+	in, err := b.input(j.input)
+	if err != nil {
+		return err
+	}
+	results := make([]result, len(j.contenders))
+	for range b.rounds {
+		for i, c := range j.contenders {
+			m, err := b.measure(c, in)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			results[i].add(m)
+		}
+	}
+	fmt.Printf("  %-22s %9s %9s %9s %11s %9s\n", "", "median s", "best s", "cpu s", "rows/s", "peak MB")
+	for i, c := range j.contenders {
+		r := results[i]
+		fmt.Printf("  %-22s %9.3f %9.3f %9.2f %11.0f %9.0f\n", c.name, r.median(), slices.Min(r.wall), r.cpuMedian(),
+			float64(j.input.rows())/r.median(), r.peak)
+		if r.written != results[0].written {
+			return fmt.Errorf("%s wrote %s, %s wrote %s", c.name, r.written, j.contenders[0].name, results[0].written)
+		}
+	}
+	fmt.Printf("  each wrote %s\n", results[0].written)
+	for _, t := range j.targets {
+		b.verdict(t, j, results)
+	}
+	if r := results[0]; r.peak > 256 {
+		b.missed++
+		fmt.Printf("  MISSED: peak memory %.0f MB, at most 256\n", r.peak)
+	}
+	return nil
+}
+
+// verdict prints a ratio beside its target.
+func (b *bench) verdict(t target, j job, results []result) {
+	best := -1.0 // the fastest of those it is measured against
+	for i, c := range j.contenders {
+		if slices.Contains(t.against, c.name) && (best < 0 || results[i].median() < best) {
+			best = results[i].median()
+		}
+	}
+	ratio := best / results[0].median()
+	word := "ok"
+	if ratio < t.least {
+		word = "MISSED"
+		b.missed++
+	}
+	reach := ""
+	if t.reach > 0 {
+		reach = fmt.Sprintf(", reach for %.2f", t.reach)
+	}
+	fmt.Printf("  %s: %.2f x %s (at least %.2f%s)\n", word, ratio, strings.Join(t.against, " or "), t.least, reach)
+}
