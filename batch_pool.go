@@ -3,6 +3,8 @@ package leat
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/leatgo/leat/internal/engine"
 )
 
 // rowPool keeps the memory of batches that nobody reads any more. Each node has one:
@@ -48,6 +50,9 @@ func (b *Batch[T]) share(in *Batch[T]) {
 // give says that one user is through with the rows.
 func (m *rowMemory[T]) give() {
 	if m != nil && m.users.Add(-1) == 0 {
+		if engine.Scrub {
+			clear(m.rows[:cap(m.rows)])
+		}
 		m.pool.free.Put(m)
 	}
 }

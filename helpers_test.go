@@ -16,10 +16,15 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/engine"
 )
 
-// TestMain fails the run when any test leaves a goroutine behind (rule A7).
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain fails the run when any test leaves a goroutine behind (rule A7). All tests run
+// with scrubbed batches.
+func TestMain(m *testing.M) {
+	engine.Scrub = true
+	goleak.VerifyTestMain(m)
+}
 
 // bubble runs f in virtual time. A goroutine that is left over, and a
 // pipeline that stands still, fail the test.
@@ -80,11 +85,14 @@ func rowwise[In, Out any](f func(In) (Out, error)) func(context.Context, *leat.B
 
 func keep[T any](ok func(T) bool) func(context.Context, *leat.Batch[T], *leat.Batch[T]) error {
 	return func(_ context.Context, in, out *leat.Batch[T]) error {
+		from := 0
 		for i, r := range in.Rows() {
-			if ok(r) {
-				out.Append(r, i)
+			if !ok(r) {
+				out.AppendRows(in, from, i)
+				from = i + 1
 			}
 		}
+		out.AppendRows(in, from, in.Len())
 		return nil
 	}
 }

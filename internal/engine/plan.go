@@ -186,6 +186,10 @@ type Batch interface {
 	Release()                 // nobody reads its rows any more; who forgets it costs memory only
 }
 
+// Scrub is set by tests, before anything runs: rows that were given back become zeros,
+// so that who still reads them is found out.
+var Scrub bool
+
 // Trace is where the rows of a batch came from.
 type Trace struct {
 	Chunk *Chunk

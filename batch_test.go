@@ -1,0 +1,176 @@
+package leat
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/leatgo/leat/internal/engine"
+)
+
+// stageOutput is a batch as Via gives it to a stage that reads in.
+func stageOutput(p *rowPool[int], in *Batch[int]) *Batch[int] {
+	out := p.batch()
+	out.in = &in.trace
+	return out
+}
+
+// records are where the rows of a batch came from.
+func records(b *Batch[int]) []int {
+	out := make([]int, b.Len())
+	for i := range out {
+		out[i] = b.trace.Record(i)
+	}
+	return out
+}
+
+// What AppendRows does is what Append does row by row, whatever the batch before it
+// looks like and however the two are mixed.
+func TestAppendRowsIsAppendOfEach(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(2000) {
+		rng := rand.New(rand.NewPCG(seed, 5))
+		pool, slow := new(rowPool[int]), new(rowPool[int])
+		in := pool.batch()
+		for from, n := rng.IntN(3), 0; n < rng.IntN(30); n++ {
+			in.Append(n*10, from)
+			if rng.IntN(4) > 0 {
+				from += 1 + rng.IntN(4)/3
+			}
+		}
+		in.made()
+		for range 3 { // a chain of stages
+			a, b := stageOutput(pool, in), stageOutput(slow, in)
+			for i := 0; i < in.Len(); {
+				j := i + rng.IntN(in.Len()-i+1)
+				if rng.IntN(3) == 0 {
+					j = in.Len()
+				}
+				a.AppendRows(in, i, j)
+				for k := i; k < j; k++ {
+					b.Append(in.rows[k], k)
+				}
+				if i = j; i < in.Len() && rng.IntN(2) == 0 { // several of one
+					for range rng.IntN(3) {
+						a.Append(-i, i)
+						b.Append(-i, i)
+					}
+					i++
+				}
+			}
+			a.made()
+			b.made()
+			msg := fmt.Sprintf("seed %d", seed)
+			require.Equal(t, append([]int{}, b.rows...), append([]int{}, a.rows...), msg)
+			require.Equal(t, records(b), records(a), msg)
+			require.Equal(t, b.inputs, a.inputs, msg)
+			(*erased[int])(in).Release()
+			(*erased[int])(b).Release()
+			in = a
+		}
+	}
+}
+
+// Rows that are shared are given back when the last batch that has them is.
+func TestSharedRowsOutliveTheBatchTheyCameFrom(t *testing.T) {
+	t.Parallel()
+	pool := new(rowPool[int])
+	in := pool.batch()
+	for i := range 10 {
+		in.Append(i+1, i)
+	}
+	in.made()
+	out := stageOutput(pool, in)
+	out.AppendRows(in, 0, 10)
+	out.made()
+	require.Same(t, &in.rows[0], &out.rows[0], "nothing is copied")
+	merged := mergeBatches[int]([]engine.Batch{(*erased[int])(out)}).(*erased[int])
+	(*erased[int])(in).Release()
+	(*erased[int])(out).Release()
+	require.Empty(t, out.rows)
+	require.Equal(t, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, merged.rows)
+	kept := merged.rows
+	merged.Release()
+	require.Equal(t, make([]int, 10), kept, "scrubbed, as in all tests")
+}
+
+// A row that is added to shared rows does not show in the batch they are shared with.
+func TestAppendToSharedRows(t *testing.T) {
+	t.Parallel()
+	pool := new(rowPool[int])
+	in := pool.batch()
+	in.Grow(10)
+	in.Append(1, 0)
+	in.made()
+	out := stageOutput(pool, in)
+	out.AppendRows(in, 0, 1)
+	out.Append(2, 0)
+	in.Append(3, 1)
+	require.Equal(t, []int{1, 2}, out.rows)
+	require.Equal(t, []int{1, 3}, in.rows)
+}
+
+func TestAppendRowsOfAnotherBatch(t *testing.T) {
+	t.Parallel()
+	pool := new(rowPool[int])
+	in, other := pool.batch(), pool.batch()
+	other.Append(1, 0)
+	require.PanicsWithValue(t, "leat: AppendRows takes rows of the batch that the stage was given, of no other",
+		func() { stageOutput(pool, in).AppendRows(other, 0, 1) })
+}
+
+// Extend and Drop leave what Append of the rows that stay would have left.
+func TestExtendAndDrop(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(500) {
+		rng := rand.New(rand.NewPCG(seed, 6))
+		pool := new(rowPool[int])
+		used := pool.batch()
+		for i := range 8 {
+			used.Append(99, i)
+		}
+		used.made()
+		(*erased[int])(used).Release()
+
+		a, b := pool.batch(), &Batch[int]{}
+		for from := range 12 {
+			row := a.Extend(from)
+			require.Zero(t, *row, "whatever lay there before")
+			*row = from
+			if rng.IntN(3) == 0 {
+				a.Drop()
+				continue
+			}
+			b.Append(from, from)
+		}
+		require.Equal(t, append([]int{}, b.rows...), append([]int{}, a.rows...))
+		require.Equal(t, records(b), records(a))
+		require.Equal(t, b.inputs, a.inputs)
+	}
+}
+
+// Batches cost no memory of their own once some have come and gone.
+func TestBatchesReuseTheirMemory(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector makes sync.Pool forget")
+	}
+	type row [16]int64
+	pool := new(rowPool[row])
+	chunk := func() {
+		b := pool.batch()
+		for i := range 1000 {
+			b.Extend(i)[0] = 1
+		}
+		b.made()
+		out := pool.batch()
+		out.in = &b.trace
+		out.AppendRows(b, 0, b.Len())
+		out.made()
+		(*erased[row])(b).Release()
+		(*erased[row])(out).Release()
+	}
+	chunk()
+	require.LessOrEqual(t, testing.AllocsPerRun(100, chunk), 3.0, "two batches, and now and then memory that the collector took")
+}
