@@ -157,9 +157,17 @@ func (b *Batch[T]) AppendRows(in *Batch[T], i, j int) {
 // fill in, which is valid until the next row is added. For decoders: from must be
 // greater than in the call before.
 func (b *Batch[T]) Extend(from int) *T {
-	var zero T
-	b.Append(zero, from)
-	return &b.rows[len(b.rows)-1]
+	n := len(b.rows)
+	if n == cap(b.rows) || b.trace.From != nil || from != b.trace.Base+n {
+		var zero T
+		b.Append(zero, from)
+		return &b.rows[n]
+	}
+	b.inputs, b.last = b.inputs+1, from+1
+	b.rows = b.rows[:n+1]
+	row := &b.rows[n]
+	clear(b.rows[n:]) // in place: a zero row would be copied
+	return row
 }
 
 // Drop takes back the row that the last call, of Extend, has added.

@@ -586,6 +586,79 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
+// A piece that has been released serves as another one's memory; those that have not
+// are left alone.
+func TestPiecesOwnTheirMemory(t *testing.T) {
+	t.Parallel()
+	var text bytes.Buffer
+	for i := range 50_000 {
+		fmt.Fprintf(&text, "%d,\"some text, of record %d\"\n", i, i)
+	}
+	const chunk = 100 << 10
+	c := NewCutter(dialect(1<<20), chunk)
+	c.Reset(bytes.NewReader(text.Bytes()))
+	var kept []Piece
+	var want [][]byte
+	pooled := 0
+	for {
+		p, err := c.Next()
+		if err == io.EOF {
+			break
+		}
+		require.NoError(t, err)
+		require.Equal(t, string(text.Bytes()[p.Start:p.End]), string(p.Data))
+		require.GreaterOrEqual(t, p.Held(), len(p.Data))
+		require.LessOrEqual(t, p.Held(), 2*chunk)
+		if len(kept)%2 == 0 {
+			for i := range p.Data {
+				p.Data[i] = '"'
+			}
+			p.Release()
+			require.Nil(t, p.Data)
+			p.Release() // once is enough
+			pooled++
+			kept, want = append(kept, Piece{}), append(want, nil)
+			continue
+		}
+		kept, want = append(kept, p), append(want, bytes.Clone(p.Data))
+	}
+	require.Greater(t, pooled, 5)
+	for i := range kept {
+		require.Equal(t, string(want[i]), string(kept[i].Data))
+	}
+	// A small text does not hold a whole buffer.
+	c.Reset(strings.NewReader("1,2\n3,4\n"))
+	p, err := c.Next()
+	require.NoError(t, err)
+	require.Equal(t, 8, p.Held())
+}
+
+// plainLine takes nothing that Scan sees otherwise.
+func TestPlainLine(t *testing.T) {
+	t.Parallel()
+	taken := 0
+	for seed := range uint64(20_000) {
+		r := rand.New(rand.NewPCG(seed, 6))
+		d := dialect(1 << 20)
+		if seed%2 == 0 {
+			d.Comment = '#'
+		}
+		text := randomText(r, 1+r.IntN(60))
+		if seed%3 > 0 {
+			text = append(randomFile(r, 1+r.IntN(3), 1+r.IntN(4)), text...)
+		}
+		n := d.plainLine(text)
+		if n == 0 {
+			continue
+		}
+		taken++
+		s, ok := d.Scan(text, false)
+		require.True(t, ok)
+		require.Equal(t, Span{Len: n, Record: true}, s, "%q", text)
+	}
+	require.Greater(t, taken, 2000)
+}
+
 func BenchmarkWalk(b *testing.B) {
 	for name, line := range map[string]string{
 		"bare":   "12345,5791,978,3,101.75,305.25,2025-01-03 14:20:40,efectivo,pendiente\n",
@@ -603,13 +676,16 @@ func BenchmarkWalk(b *testing.B) {
 			b.ReportMetric(float64(b.N)*7000/b.Elapsed().Seconds()/1e6, "Mrows/s")
 		})
 		b.Run("cut/"+name, func(b *testing.B) {
-			c := NewCutter(d, 512<<10)
+			b.SetBytes(int64(len(data)))
+			c := NewCutter(d, 256<<10)
 			for b.Loop() {
 				c.Reset(bytes.NewReader(data))
 				for {
-					if _, err := c.Next(); err != nil {
+					p, err := c.Next()
+					if err != nil {
 						break
 					}
+					p.Release()
 				}
 			}
 			b.ReportMetric(float64(b.N)*7000/b.Elapsed().Seconds()/1e6, "Mrows/s")

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // Piece is a run of whole records, with the lines to pass over between them.
 type Piece struct {
-	Data       []byte // the caller's own; begins with a record
+	Data       []byte // the caller's own until Release; begins with a record
 	Start, End int64  // place in the text of Data[0], and of what follows the piece
 	Line       int64  // of Data[0], from 1
 	EndLine    int64  // of what follows the piece
@@ -17,6 +18,35 @@ type Piece struct {
 	// Long says that the piece is one record longer than MaxRecord; Data is its
 	// first KeepOfLong bytes.
 	Long bool
+
+	buffer []byte // what Data is a part of, when that can be used again
+}
+
+// Release lets the memory of Data be used for other pieces. It is optional; after it
+// Data must not be looked at.
+func (p *Piece) Release() {
+	if b := p.buffer; b != nil {
+		p.Data, p.buffer = nil, nil
+		buffers.Put(&b)
+	}
+}
+
+// Held is how many bytes of memory the piece keeps.
+func (p *Piece) Held() int { return max(cap(p.buffer), len(p.Data)) }
+
+// buffers are *[]byte, of pieces that were released.
+var buffers sync.Pool
+
+// smallBuffer is below what is worth pooling.
+const smallBuffer = 64 << 10
+
+func newBuffer(size int) []byte {
+	if size >= smallBuffer {
+		if b, _ := buffers.Get().(*[]byte); b != nil && cap(*b) >= size && cap(*b) <= 2*size {
+			return (*b)[:size]
+		}
+	}
+	return make([]byte, size)
 }
 
 // KeepOfLong is how much is kept of a record that is longer than MaxRecord.
@@ -249,6 +279,10 @@ func (c *Cutter) whole(data []byte, eof bool) (n int, long, comment bool) {
 			continue
 		}
 		// One physical line, with a quote or reaching beyond the chunk.
+		if size := c.d.plainLine(data[n:]); size > 0 {
+			n += size
+			continue
+		}
 		s, ok := c.d.Scan(data[n:], eof)
 		if !ok {
 			break
@@ -259,8 +293,18 @@ func (c *Cutter) whole(data []byte, eof bool) (n int, long, comment bool) {
 }
 
 func (c *Cutter) give(n int) Piece {
-	p := Piece{Data: bytes.Clone(c.buf[c.lo : c.lo+n]), Start: c.off, Line: c.line}
+	p := Piece{Start: c.off, Line: c.line}
+	data := c.buf[c.lo : c.lo+n : c.lo+n]
 	c.advance(n)
+	if n >= len(c.buf)/2 && len(c.buf) >= smallBuffer {
+		// The piece takes the buffer, and what follows moves to another one.
+		p.Data, p.buffer = data, c.buf
+		rest := c.buf[c.lo:c.hi]
+		c.buf = newBuffer(max(c.chunk, len(rest)))
+		c.lo, c.hi = 0, copy(c.buf, rest)
+	} else {
+		p.Data = bytes.Clone(data)
+	}
 	c.finish(&p)
 	return p
 }
@@ -316,7 +360,7 @@ func (c *Cutter) fill(want int) {
 	if c.lo+want > len(c.buf) {
 		data := c.buf[c.lo:c.hi]
 		if want > len(c.buf) {
-			c.buf = make([]byte, want)
+			c.buf = newBuffer(max(want, c.chunk))
 		}
 		c.lo, c.hi = 0, copy(c.buf, data)
 	}

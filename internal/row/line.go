@@ -215,9 +215,13 @@ func (d *Decoder) Line(data []byte, at int, p unsafe.Pointer) (next int) {
 			if neg {
 				i++
 			}
-			m, size := digits(base, i)
-			if uint(size-1) >= maxDigits {
-				return 0
+			x := load(base, i) ^ zeros // as digits does, which is too long to be inlined
+			size := bits.TrailingZeros64(nonDigits(x)) >> 3
+			m := number(x << ((64 - 8*uint(size)) & 63))
+			if uint(size-1) >= 7 { // none, or more than a word has
+				if m, size = digits(base, i); uint(size-1) >= maxDigits {
+					return 0
+				}
 			}
 			i += size
 			v := int64(m)
@@ -365,23 +369,15 @@ func number(x uint64) uint64 {
 	return ((x&0x000000ff000000ff)*(100+1000000<<32) + (x>>16&0x000000ff000000ff)*(1+10000<<32)) >> 32
 }
 
-// digits reads as many digits as there are. Of more than maxDigits the value is wrong,
-// and size may be less than their number, but more than maxDigits.
+// digits reads as many digits as there are. The value is wrong of more than maxDigits,
+// when size may be less than their number, but more than maxDigits.
 func digits(base unsafe.Pointer, i int) (v uint64, size int) {
-	x := load(base, i) ^ zeros
-	size = bits.TrailingZeros64(nonDigits(x)) >> 3
-	v = number(x << (64 - 8*uint(size)))
-	if size == 8 {
-		return moreDigits(base, i, v)
-	}
-	return v, size
-}
-
-func moreDigits(base unsafe.Pointer, i int, v uint64) (uint64, int) {
-	for size := 8; ; {
+	for {
 		x := load(base, i+size) ^ zeros
 		more := bits.TrailingZeros64(nonDigits(x)) >> 3
-		v = v*wholePow10[more] + number(x<<(64-8*uint(more)))
+		if more > 0 {
+			v = v*wholePow10[more] + number(x<<((64-8*uint(more))&63))
+		}
 		if size += more; more < 8 || size > maxDigits {
 			return v, size
 		}
@@ -405,7 +401,7 @@ func plainDecimal(base unsafe.Pointer, i int) (m uint64, frac int, neg bool, siz
 			return 0, 0, false, 0
 		}
 		if size < 8 {
-			return number(x << (64 - point)), 0, neg, size + sign
+			return number(x << (-point & 63)), 0, neg, size + sign
 		}
 		return longDecimal(base, i, neg, sign)
 	}
@@ -417,8 +413,8 @@ func plainDecimal(base unsafe.Pointer, i int) (m uint64, frac int, neg bool, siz
 		return 0, 0, false, 0
 	}
 	// The digits before the point move up to those behind it.
-	x = x&(1<<point-1) | x>>(point+8)<<point
-	return number(x << (72 - end)), int(end-point)>>3 - 1, neg, int(end>>3) + sign
+	x = x&(1<<point-1) | x>>8&^(1<<point-1)
+	return number(x << ((72 - end) & 63)), int(end-point)>>3 - 1, neg, int(end>>3) + sign
 }
 
 // longDecimal is plainDecimal for what fills more than a word; i is behind the sign.

@@ -18,8 +18,8 @@ import (
 )
 
 // chunk is a piece of one file with all that its records need to be decoded and
-// found again. It is immutable, so Decode and Locate may run at any time and as
-// often as the engine likes.
+// found again. It is immutable until it is released, so Decode and Locate may run at any
+// time and as often as the engine likes.
 type chunk[T any] struct {
 	piece   csvtext.Piece
 	dialect *csvtext.Dialect
@@ -37,18 +37,19 @@ const (
 	ruleSize   = "size"   // longer than MaxRecord
 )
 
-// decode appends the rows. reject is called for each bad record, in order.
-//
-// String fields are parts of the chunk's text: nothing is allocated for them.
+// decode appends the rows. reject is called for each bad record, in order. Nothing of
+// the rows shares memory with the chunk.
 func (c *chunk[T]) decode(out *leat.Batch[T], reject func(record int, err error)) {
 	if c.piece.Long {
 		reject(0, c.longError())
 		c.count.Set(1, 1)
 		return
 	}
-	out.Grow(1 + bytes.Count(c.piece.Data, []byte{'\n'}))
+	out.Grow(int(c.lines()))
+	d := c.header.decoder(c.dialect)
+	defer d.Release()
 	w := walk[T]{
-		chunk: c, out: out, reject: reject,
+		chunk: c, out: out, reject: reject, decoder: d,
 		records: csvtext.NewRecords(c.dialect, c.piece.Data, c.piece.Line, c.header.fields),
 	}
 	for !w.run() {
@@ -56,64 +57,127 @@ func (c *chunk[T]) decode(out *leat.Batch[T], reject func(record int, err error)
 	c.count.Set(int64(w.rows), int64(w.rejected))
 }
 
+// lines is not less than the number of records.
+func (c *chunk[T]) lines() int64 { return c.piece.EndLine - c.piece.Line + 1 }
+
 // walk is one decoding. It can be taken up again after a panic.
 type walk[T any] struct {
 	chunk          *chunk[T]
 	out            *leat.Batch[T]
 	reject         func(record int, err error)
 	records        csvtext.Records
+	decoder        *row.Decoder // nil: every record is read in the careful way, and strings are parts of the text
 	rows, rejected int
 	first          int // what the first record is called
-	row            T   // one for all: parsing through a pointer would put each on the heap
+
+	row   *T   // the place of the record at hand in out; nil: it has none yet
+	quick bool // it is being read the quick way
 }
 
 // run decodes up to the end, or to a record whose column's own UnmarshalText
 // panics: that record is rejected (rule A9).
 func (w *walk[T]) run() (done bool) {
 	defer func() {
-		if !done {
+		switch {
+		case done:
+		case w.quick: // once more, the careful way, which says what is wrong
+			recover()
+		default:
 			w.refuse(&engine.PanicError{Value: recover(), Stack: debug.Stack()})
 		}
 	}()
-	var zero T
-	p := unsafe.Pointer(&w.row)
-	for w.records.Next() {
+	for again := w.quick; ; again = false {
+		if !again && w.decoder != nil && w.line() {
+			continue
+		}
+		w.quick = false
+		if !w.records.Next() {
+			w.drop()
+			return true
+		}
 		err := w.chunk.fault(&w.records)
 		if err == nil {
-			w.row = zero
-			err = w.chunk.parse(&w.records, p)
+			err = w.parse()
 		}
 		if err != nil {
 			w.refuse(err)
 			continue
 		}
-		w.out.Append(w.row, w.first+w.rows)
+		w.row = nil
 		w.rows++
 	}
+}
+
+// line reads the next record the quick way, if it is a plain one. If not, nothing has
+// happened.
+func (w *walk[T]) line() bool {
+	at := w.records.End
+	if at >= len(w.chunk.piece.Data) {
+		return false
+	}
+	w.extend()
+	w.quick = true
+	next := w.decoder.Line(w.chunk.piece.Data, at, unsafe.Pointer(w.row))
+	w.quick = false
+	if next == 0 {
+		return false
+	}
+	w.records.Pass(next - at)
+	if w.chunk.header.origins != nil {
+		if err := w.chunk.setOrigins(&w.records, unsafe.Pointer(w.row)); err != nil {
+			w.refuse(err)
+			return true
+		}
+	}
+	w.row = nil
+	w.rows++
 	return true
 }
 
+// extend gives the record at hand a place. The row is decoded where it stays: it is
+// large, and copying it costs as much as parsing a cell.
+func (w *walk[T]) extend() { w.row = w.out.Extend(w.first + w.rows) }
+
+func (w *walk[T]) drop() {
+	if w.row != nil {
+		w.out.Drop()
+		w.row = nil
+	}
+}
+
 func (w *walk[T]) refuse(err error) {
+	w.drop()
 	w.reject(w.first+w.rows, err)
 	w.rejected++
 	w.rows++
 }
 
-// parse sets the columns of the row at p.
-func (c *chunk[T]) parse(r *csvtext.Records, p unsafe.Pointer) error {
-	for _, b := range c.header.columns {
+// parse sets the columns of the row at hand.
+func (w *walk[T]) parse() error {
+	if w.row == nil {
+		w.extend()
+	} else {
+		var zero T
+		*w.row = zero // the quick way has left something
+	}
+	p := unsafe.Pointer(w.row)
+	h, r := w.chunk.header, &w.records
+	for _, b := range h.columns {
 		var err error
-		if text := r.Fields[b.field]; text != "" {
-			err = b.column.Parse(p, text)
-		} else {
+		switch text := r.Fields[b.field]; {
+		case text == "":
 			err = b.column.Empty(p)
+		case b.column.Kind == row.String && w.decoder != nil:
+			err = b.column.Parse(p, w.decoder.Keep(text))
+		default:
+			err = b.column.Parse(p, text)
 		}
 		if err != nil {
 			return fieldError(b.column.Name, err)
 		}
 	}
-	if c.header.origins != nil {
-		return c.setOrigins(r, p)
+	if h.origins != nil {
+		return w.chunk.setOrigins(r, p)
 	}
 	return nil
 }
@@ -166,12 +230,13 @@ func (c *chunk[T]) longError() error {
 		c.piece.Line, c.piece.End-c.piece.Start, c.dialect.MaxRecord, len(c.piece.Data))}
 }
 
-// locate walks the chunk again.
+// locate walks the chunk again. What it gives are copies: whoever keeps them need not
+// know of Release.
 func (c *chunk[T]) locate(records []int) []leat.Origin {
 	origin := leat.Origin{File: c.file, Header: c.header.raw, Time: c.arrived}
 	out := make([]leat.Origin, 0, len(records))
 	if c.piece.Long {
-		origin.Offset, origin.Line, origin.Raw = c.base+c.piece.Start, c.piece.Line, c.piece.Data
+		origin.Offset, origin.Line, origin.Raw = c.base+c.piece.Start, c.piece.Line, bytes.Clone(c.piece.Data)
 		return append(out, slices.Repeat([]leat.Origin{origin}, len(records))...)
 	}
 	r := csvtext.NewWalk(c.dialect, c.piece.Data, c.piece.Line)
@@ -180,25 +245,47 @@ func (c *chunk[T]) locate(records []int) []leat.Origin {
 		for at < want && r.Next() {
 			at++
 		}
-		origin.Offset, origin.Line, origin.Raw = c.base+c.piece.Start+int64(r.Start), r.Line, r.Raw()
+		origin.Offset, origin.Line, origin.Raw = c.base+c.piece.Start+int64(r.Start), r.Line, bytes.Clone(r.Raw())
 		out = append(out, origin)
 	}
 	return out
 }
 
-// chunk turns it into what the engine takes.
+// send turns it into what the engine takes.
 func (c *chunk[T]) send(next int64) leat.Chunk[T] {
-	var zero T
-	lines := c.piece.EndLine - c.piece.Line + 1
 	return leat.Chunk[T]{
 		First:  c.base + c.piece.Start,
 		Next:   next,
 		Resume: resume{Line: c.piece.EndLine}.String(),
-		Bytes:  int64(len(c.piece.Data)) + lines*int64(unsafe.Sizeof(zero)),
+		Bytes:  c.bytes(),
 		Decode: func(_ context.Context, out *leat.Batch[T]) error {
 			c.decode(out, func(record int, err error) { out.Reject(record, leat.Decode, err) })
 			return nil
 		},
-		Locate: c.locate,
+		Locate:  c.locate,
+		Release: c.release,
 	}
+}
+
+// bytes estimates the memory of the text, the rows, and their strings, which are
+// together no longer than the text.
+func (c *chunk[T]) bytes() int64 {
+	var zero T
+	n := int64(c.piece.Held()) + c.lines()*int64(unsafe.Sizeof(zero))
+	if slices.ContainsFunc(c.header.columns, func(b binding) bool { return b.column.Kind >= row.String }) {
+		n += int64(len(c.piece.Data))
+	}
+	return n
+}
+
+// onRelease, if set, is told of each chunk's text before its memory is given back: the
+// tests overwrite it.
+var onRelease func(text []byte)
+
+// release gives the text's memory back. Only rows and what locate gave are left.
+func (c *chunk[T]) release() {
+	if onRelease != nil {
+		onRelease(c.piece.Data)
+	}
+	c.piece.Release()
 }

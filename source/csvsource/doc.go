@@ -87,9 +87,9 @@
 // "quote", "size" (longer than MaxRecord; its first 64 KiB are kept), or "syntax",
 // "range", "empty" of one column.
 //
-// String fields of rows are parts of the chunk of text they came in, so that none
-// is allocated by itself. A program that keeps a few of them for long should copy
-// them (strings.Clone), or each keeps its whole chunk in memory.
+// String fields of rows are copies: texts that repeat share one, others lie together in
+// blocks of 32 KiB. So hardly any is allocated by itself, and one that is kept for long
+// keeps no more than its block.
 //
 // Fields tagged `leat:"@file"`, "@line" (the record's first, from 1), "@offset"
 // and "@timestamp" (the file's modification time) are filled in.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/row"
@@ -18,6 +19,21 @@ type header struct {
 	fields  int       // in every record
 	columns []binding // in the file's order
 	origins []*row.Column
+
+	once sync.Once
+	plan *row.Plan // see decoder
+}
+
+// decoder gives what reads plain records quickly.
+func (h *header) decoder(d *csvtext.Dialect) *row.Decoder {
+	h.once.Do(func() {
+		cells := make([]*row.Column, h.fields)
+		for _, b := range h.columns {
+			cells[b.field] = b.column
+		}
+		h.plan = row.NewPlan(row.Form{Delimiter: d.Delimiter, Quote: d.Quote, Comment: d.Comment, Max: d.MaxRecord}, cells)
+	})
+	return h.plan.Decoder()
 }
 
 // binding is a column and the field it is read from.

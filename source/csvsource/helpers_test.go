@@ -194,6 +194,9 @@ func (f *fake) Send(c leat.Chunk[rec]) error {
 		require.Less(t, r.Offset, c.Next)
 	}
 	require.Equal(t, c.First, c.Locate([]int{0})[0].Offset, "First is the first record's")
+	before := fmt.Sprint(out.Rows())
+	c.Release()
+	require.Equal(t, before, fmt.Sprint(out.Rows()), "rows stay what they were when the chunk's memory is used again")
 	f.sent = append(f.sent, c)
 	f.rows = append(f.rows, out.Rows())
 	if f.l.early == len(f.sent) {
@@ -227,6 +230,7 @@ func (f *fake) RejectsFiles() bool { return f.l.rejectFile }
 // Try finds rows with the text bad.
 func (f *fake) Try(ctx context.Context, c leat.Chunk[rec]) (faults int, first, err error) {
 	f.tried++
+	defer c.Release()
 	out := new(leat.Batch[rec])
 	if err := c.Decode(ctx, out); err != nil {
 		return 0, nil, err

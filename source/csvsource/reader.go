@@ -21,6 +21,7 @@ type reader[T any] struct {
 	row     *row.Type
 	dialect csvtext.Dialect
 	cutter  *csvtext.Cutter
+	header  *header       // of the file that was read last
 	start   leat.Position // of this life
 
 	rejectsFiles bool // rule B2
@@ -160,7 +161,10 @@ func (r *reader[T]) open(f *folder.Reading) (*header, func(), error) {
 		done()
 		return nil, nil, err
 	}
-	return h, done, nil
+	if r.header == nil || r.header.raw != h.raw {
+		r.header = h // else what the last one has learned serves again
+	}
+	return r.header, done, nil
 }
 
 // behind is the offset behind a chunk. The last one takes the file's whole range, so
@@ -271,6 +275,7 @@ func (r *reader[T]) count(ctx context.Context, f *folder.Reading, h *header) err
 		}
 		ch.decode(new(leat.Batch[T]), func(int, error) {})
 		f.Counted(ch.count.Get())
+		ch.release()
 	}
 }
 
