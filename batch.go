@@ -129,26 +129,34 @@ func (b *Batch[T]) Append(row T, from int) {
 // and these are all the rows of in, nothing is copied, so a stage that only looks at
 // its rows should call it once.
 func (b *Batch[T]) AppendRows(in *Batch[T], i, j int) {
+	var trace engine.Trace // outside a pipeline: rows are named by their own numbers
 	switch {
-	case b.in != &in.trace:
+	case b.in != nil && b.in != &in.trace:
 		panic("leat: AppendRows takes rows of the batch that the stage was given, of no other")
 	case i >= j:
 		return
+	case b.in != nil:
+		trace = *b.in
 	}
 	b.inputs += j - max(i, b.last)
 	b.last = j
-	if len(b.rows) == 0 && i == 0 && j == len(in.rows) {
+	n := len(b.rows)
+	if n == 0 && i == 0 && j == len(in.rows) {
 		b.share(in)
-		b.trace.From, b.trace.Base = in.trace.From, in.trace.Base
+		b.trace.From, b.trace.Base = trace.From, trace.Base
 		return
 	}
-	if from := in.trace.From; from == nil && b.trace.From == nil && (len(b.rows) == 0 || in.trace.Base+i == b.trace.Base+len(b.rows)) {
-		b.trace.Base = in.trace.Base + i - len(b.rows)
-	} else {
+	switch dense := trace.From == nil && b.trace.From == nil; {
+	case dense && (n == 0 || trace.Base+i == b.trace.Base+n):
+		b.trace.Base = trace.Base + i - n
+	case trace.From == nil:
 		b.partFromRecords()
 		for k := i; k < j; k++ {
-			b.trace.From = append(b.trace.From, int32(in.trace.Record(k)))
+			b.trace.From = append(b.trace.From, int32(trace.Base+k))
 		}
+	default:
+		b.partFromRecords()
+		b.trace.From = append(b.trace.From, trace.From[i:j]...)
 	}
 	b.rows = append(b.rows, in.rows[i:j]...)
 }

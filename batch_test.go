@@ -112,6 +112,22 @@ func TestAppendToSharedRows(t *testing.T) {
 	require.Equal(t, []int{1, 3}, in.rows)
 }
 
+// Who calls Process in a test of their own gives it batches without a pipeline.
+func TestAppendRowsOutsideAPipeline(t *testing.T) {
+	t.Parallel()
+	in, out := &Batch[int]{}, &Batch[int]{}
+	for i := range 5 {
+		in.Append(i*10, i)
+	}
+	out.AppendRows(in, 1, 3)
+	out.AppendRows(in, 4, 5)
+	require.Equal(t, []int{10, 20, 40}, out.Rows())
+	require.Equal(t, []int{1, 2, 4}, records(out))
+	all := &Batch[int]{}
+	all.AppendRows(in, 0, 5)
+	require.Equal(t, []int{0, 10, 20, 30, 40}, all.Rows())
+}
+
 func TestAppendRowsOfAnotherBatch(t *testing.T) {
 	t.Parallel()
 	pool := new(rowPool[int])

@@ -84,8 +84,8 @@ func (s *validate[T]) Process(ctx context.Context, in *leat.Batch[T], out *leat.
 	var zero T
 	rows := in.Rows()
 	return sift(in, out, func(kept rowSet, at *int) error {
-		for i, n := *at, 0; i < len(rows); i += n {
-			n = min(64-i%64, len(rows)-i) // up to the next word of kept
+		for i := *at; i < len(rows); i += 64 - i%64 { // from word to word of kept
+			n := min(64-i%64, len(rows)-i)
 			doubts := first(n)
 			if c.direct != nil {
 				doubts = c.direct.doubts(unsafe.Pointer(&rows[i]), unsafe.Sizeof(zero), n)

@@ -377,6 +377,80 @@ type box[T any] struct {
 	Rest      T
 }
 
+// dni has a rule of the validator's own that panics.
+type dni string
+
+func (d dni) Validate() error {
+	switch d {
+	case "panic":
+		panic("boom")
+	case "mal":
+		return errors.New("no")
+	}
+	return nil
+}
+
+// Validate does not show every row to the validator, ValidateWith does: they agree
+// on rows, order, letters and panics.
+func TestValidateAgreesWithTheValidatorAlone(t *testing.T) {
+	t.Parallel()
+	type direct struct {
+		A int    `validate:"gte=0"`
+		B string `validate:"omitempty,oneof=x y"`
+	}
+	type mixed struct {
+		A int    `validate:"gte=0"`
+		B string `validate:"omitempty,oneof=x y"`
+		C dni    `validate:"validateFn"`
+		D int    `validate:"gtefield=A"`
+	}
+	for _, every := range []int{1, 2, 3, 7, 64, 100, 101, 1000} {
+		t.Run(fmt.Sprint("one bad in ", every), func(t *testing.T) {
+			t.Parallel()
+			var directs []direct
+			var mixeds []mixed
+			for i := range 500 {
+				m := mixed{A: i % 3, B: []string{"", "x", "y"}[i%3], D: 5}
+				if i%every == every-1 {
+					switch i / every % 4 {
+					case 0:
+						m.A = -1
+					case 1:
+						m.B = "z"
+					case 2:
+						m.C = "mal"
+					case 3:
+						m.C = "panic"
+					}
+					if i%2 == 0 {
+						m.D = -2
+					}
+				}
+				directs, mixeds = append(directs, direct{m.A, m.B}), append(mixeds, m)
+			}
+			same(t, stage.Validate[direct](), stage.ValidateWith[direct](plainValidator()), directs)
+			same(t, stage.Validate[mixed](), stage.ValidateWith[mixed](plainValidator()), mixeds)
+		})
+	}
+}
+
+func same[T any](t *testing.T, one, other leat.Stage[T, T], rows []T) {
+	t.Helper()
+	got, want := pass(t, one, rows...), pass(t, other, rows...)
+	require.NoError(t, got.err)
+	assert.Equal(t, want.rows, got.rows)
+	assert.Equal(t, want.at, got.at)
+	require.Equal(t, len(want.letters), len(got.letters))
+	for i, l := range got.letters {
+		w := want.letters[i]
+		assert.Equal(t, []any{w.Offset, w.Class, w.Error, w.Column, w.Rule, w.Stack == ""}, []any{l.Offset, l.Class, l.Error, l.Column, l.Rule, l.Stack == ""})
+	}
+}
+
+func plainValidator() *validator.Validate {
+	return validator.New(validator.WithRequiredStructEnabled())
+}
+
 // contrato is the contract of examples/ventas.
 type contrato struct {
 	VentaID        int64   `validate:"gte=0"`
@@ -429,7 +503,7 @@ func BenchmarkValidate(b *testing.B) {
 			bad[i].Estado = "perdida"
 		}
 	}
-	library := stage.ValidateWith[contrato](validator.New(validator.WithRequiredStructEnabled()))
+	library := stage.ValidateWith[contrato](plainValidator())
 	b.Run("direct", func(b *testing.B) { benchmark(b, stage.Validate[contrato](), contratos(4096)) })
 	b.Run("library", func(b *testing.B) { benchmark(b, library, contratos(4096)) })
 	b.Run("a quarter bad/direct", func(b *testing.B) { benchmark(b, stage.Validate[contrato](), bad) })
