@@ -7,7 +7,9 @@ import (
 )
 
 // Format turns rows of type T into files: the one thing that differs between the
-// sinks. A Format belongs to one sink and is used by one goroutine.
+// sinks. A Format belongs to one life of a sink and is used by one goroutine. One
+// that has goroutines of its own has a method Close() too, which ends them; it is
+// called when the life ends, also when files were given up.
 type Format[T any] interface {
 	// Ext is the end of file names, with its dot: ".parquet".
 	Ext() string
@@ -45,4 +47,11 @@ type File interface {
 	// Close writes the rest and what makes the file whole. It does not close w.
 	// A file that is given up is not closed.
 	Close() error
+}
+
+// Closing is implemented by a File that can do a part of Close's work while other
+// files are closed.
+type Closing interface {
+	// Closing tells that Close comes next. It does not wait for its work to end.
+	Closing() error
 }

@@ -416,6 +416,13 @@ func (s *Sink[T]) Commit(_ context.Context, cp leat.Checkpoint) (done bool, err 
 	}
 	s.inDoubt = true
 	// Rule F3: the positions cover what lies in open files, so none stays open.
+	for o := range s.open {
+		if c, ok := o.enc.(Closing); ok {
+			if err := c.Closing(); err != nil {
+				return false, s.commitError(err)
+			}
+		}
+	}
 	for len(s.open) > 0 {
 		if err := s.finish(s.pickFile(func(a, b *outFile) bool { return a.number < b.number })); err != nil {
 			return false, s.commitError(err)
@@ -531,6 +538,9 @@ func (s *Sink[T]) Close() error {
 
 // release gives the lake back.
 func (s *Sink[T]) release() error {
+	if c, ok := s.format.(interface{ Close() }); ok {
+		c.Close()
+	}
 	err := errors.Join(s.w.end(), s.w.root.Close())
 	s.w, s.format, s.held, s.groups, s.used, s.open, s.done, s.gone = nil, nil, nil, nil, nil, nil, nil, nil
 	return err

@@ -692,3 +692,52 @@ func FuzzLevel(f *testing.F) {
 		}
 	})
 }
+
+// busy is a format whose files work in the background.
+type busy struct {
+	lines
+	log *[]string
+}
+
+func (b *busy) Close() { *b.log = append(*b.log, "ended") }
+
+func (b *busy) Create(w io.Writer) (File, error) {
+	f, err := b.lines.Create(w)
+	return busyFile{f, b.log}, err
+}
+
+type busyFile struct {
+	File
+	log *[]string
+}
+
+func (f busyFile) Closing() error {
+	*f.log = append(*f.log, "closing")
+	return nil
+}
+
+func (f busyFile) Close() error {
+	*f.log = append(*f.log, "close")
+	return f.File.Close()
+}
+
+// TestClosing: all files hear that they will be closed before the first one is, and
+// the format hears when its life ends, also when files are given up.
+func TestClosing(t *testing.T) {
+	t.Parallel()
+	var log []string
+	c := byP(t.TempDir())
+	c.Format = func() (Format[fila], error) { return &busy{log: &log}, nil }
+	s := opened(t, c, env())
+	put(t, s, 0, 10)
+	commit(t, s, 10)
+	require.Greater(t, len(log), 3)
+	half := len(log) / 2
+	for i, what := range log {
+		require.Equal(t, []string{"closing", "close"}[i/half], what)
+	}
+	put(t, s, 10, 20)
+	log = nil
+	require.NoError(t, s.Close())
+	require.Equal(t, []string{"ended"}, log)
+}

@@ -36,7 +36,7 @@ func TestPruning(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, file, 0o600))
 
 		var merged bytes.Buffer
-		m := merger{out: countingWriter{w: &merged}, group: 55}
+		m := merger{w: &merged, counter: counter{group: 55}}
 		n, err := m.merge(t.Context(), []string{path})
 		require.NoError(t, err)
 		require.EqualValues(t, len(rows), n)

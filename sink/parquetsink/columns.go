@@ -29,10 +29,12 @@ type table struct {
 	stride  uintptr // size of a row
 }
 
-// field reads a column of many rows.
+// field reads a column of many rows. What lies in the rows themselves is read in
+// blocks of rows that fit the processor's nearest cache, all such columns in turn.
 type field struct {
-	c    *row.Column
-	fill func(f *filler)
+	c     *row.Column
+	block func(f *filler, from, to int) // nil: there is only fill
+	fill  func(f *filler)               // all rows at once; nil: block is enough
 }
 
 // compile finds the columns of t that go into files: all but those that are
@@ -61,7 +63,10 @@ func compile(t *row.Type, size uintptr, levels []string) (*table, error) {
 			continue
 		}
 		out.columns = append(out.columns, column)
-		out.fields = append(out.fields, field{c, fill})
+		out.fields = append(out.fields, field{c, blockFill(c, column), fill})
+		if _, fixed := c.Fixed(); fixed && column.Type != String && out.fields[len(out.fields)-1].block != nil {
+			out.fields[len(out.fields)-1].fill = nil
+		}
 	}
 	if len(t.Columns) == 0 {
 		faults = append(faults, fmt.Errorf("row type %v has no columns", t))
@@ -143,6 +148,9 @@ type filler struct {
 	longest int // bytes of a value; for lists, of all of a row's
 	limit   int
 	refuse  func(i int, err error)
+
+	codes  *coder // of a string column, for the default engine; nil: none
+	coding bool   // in this batch, so far
 }
 
 // row gives the address of row i.
@@ -155,6 +163,157 @@ func (f *filler) refusef(i int, rule, format string, args ...any) {
 // number is what Parquet stores as it is, up to its width.
 type number interface {
 	~int8 | ~int16 | ~int32 | ~int64 | ~uint8 | ~uint16 | ~uint32 | ~uint64 | ~float32 | ~float64
+}
+
+// blockFill reads the columns that lie in the rows themselves; it is nil for others.
+func blockFill(c *row.Column, column Column) func(f *filler, from, to int) {
+	offset, fixed := c.Fixed()
+	if column.Type == Decimal || column.List {
+		return nil
+	}
+	if c.Kind == row.String {
+		return (*filler).codeBlock
+	}
+	if !fixed {
+		return nil
+	}
+	switch column.Physical() {
+	case Boolean:
+		return func(f *filler, from, to int) { f.out.Bools = block[bool](f, f.out.Bools, offset, from, to) }
+	case Int32:
+		switch {
+		case column.Bits == 32:
+			return func(f *filler, from, to int) { f.out.Int32s = block[int32](f, f.out.Int32s, offset, from, to) }
+		case column.Bits == 16 && column.Type == Int:
+			return func(f *filler, from, to int) { f.out.Int32s = widenBlock[int16](f, f.out.Int32s, offset, from, to) }
+		case column.Bits == 16:
+			return func(f *filler, from, to int) { f.out.Int32s = widenBlock[uint16](f, f.out.Int32s, offset, from, to) }
+		case column.Type == Int:
+			return func(f *filler, from, to int) { f.out.Int32s = widenBlock[int8](f, f.out.Int32s, offset, from, to) }
+		}
+		return func(f *filler, from, to int) { f.out.Int32s = widenBlock[uint8](f, f.out.Int32s, offset, from, to) }
+	case Int64:
+		if column.Type == Timestamp {
+			return func(f *filler, from, to int) { f.timeBlock(offset, from, to) }
+		}
+		return func(f *filler, from, to int) { f.out.Int64s = block[int64](f, f.out.Int64s, offset, from, to) }
+	case Float32:
+		return func(f *filler, from, to int) { f.out.Floats = block[float32](f, f.out.Floats, offset, from, to) }
+	case Float64:
+		return func(f *filler, from, to int) { f.out.Doubles = block[float64](f, f.out.Doubles, offset, from, to) }
+	}
+	return nil
+}
+
+// block copies values that lie in the rows as they do in a vector.
+func block[E any](f *filler, out []E, offset uintptr, from, to int) []E {
+	if from == 0 {
+		out = sized(out, f.n)
+	}
+	q, stride := unsafe.Add(f.base, uintptr(from)*f.stride+offset), f.stride
+	dst := out[from:to]
+	for i := range dst {
+		dst[i] = *(*E)(unsafe.Add(q, uintptr(i)*stride))
+	}
+	return out
+}
+
+func widenBlock[S, D number](f *filler, out []D, offset uintptr, from, to int) []D {
+	if from == 0 {
+		out = sized(out, f.n)
+	}
+	q, stride := unsafe.Add(f.base, uintptr(from)*f.stride+offset), f.stride
+	dst := out[from:to]
+	for i := range dst {
+		dst[i] = D(*(*S)(unsafe.Add(q, uintptr(i)*stride)))
+	}
+	return out
+}
+
+func (f *filler) timeBlock(offset uintptr, from, to int) {
+	if from == 0 {
+		f.out.Int64s = sized(f.out.Int64s, f.n)
+	}
+	q, stride := unsafe.Add(f.base, uintptr(from)*f.stride+offset), f.stride
+	dst := f.out.Int64s[from:to]
+	for i := range dst {
+		t := (*time.Time)(unsafe.Add(q, uintptr(i)*stride))
+		sec := t.Unix()
+		if uint64(sec-firstSecond) >= uint64(endSecond-firstSecond) {
+			dst[i] = f.micros(from+i, *t)
+			continue
+		}
+		dst[i] = sec*1e6 + int64(uint32(t.Nanosecond())/1e3)
+	}
+}
+
+// codeBlock gives the texts of a string column numbers, unless too many of them are
+// different.
+func (f *filler) codeBlock(from, to int) {
+	if from == 0 {
+		f.coding = f.codes != nil && f.codes.begin()
+		f.out.codes = nil
+		if f.coding {
+			f.codes.codes = sized(f.codes.codes, f.n)
+			if f.column.Null {
+				f.out.Valid = sized(f.out.Valid, f.n)
+			}
+		}
+	}
+	if !f.coding {
+		return
+	}
+	c := f.codes
+	dst := c.codes[from:to]
+	offset, fixed := f.c.Fixed()
+	if fixed {
+		q, stride := unsafe.Add(f.base, uintptr(from)*f.stride+offset), f.stride
+		slots := &c.slots
+		for i := range dst {
+			s := *(*string)(unsafe.Add(q, uintptr(i)*stride))
+			at := addressOf(s)
+			if slot := &slots[slotOf(at, len(s))]; slot.at == at && slot.n == uint32(len(s)) {
+				dst[i] = slot.code
+				continue
+			}
+			dst[i] = c.code(s, at)
+		}
+	} else {
+		for i := range dst {
+			q := f.c.At(f.row(from + i))
+			f.out.Valid[from+i] = q != nil
+			dst[i] = 0
+			if q != nil {
+				s := *(*string)(q)
+				dst[i] = c.code(s, addressOf(s))
+			}
+		}
+	}
+	f.coding = !c.giveUp(to)
+}
+
+// fillStrings ends a string column: with the numbers of its texts, or with the
+// texts.
+func (f *filler) fillStrings() {
+	if f.coding && f.checkTexts() {
+		f.codes.batch++
+		f.out.codes, f.out.texts, f.out.batch = f.codes.codes, f.codes.texts, f.codes.batch
+		return
+	}
+	f.out.Strings = load(f, f.out.Strings)
+	f.checkStrings()
+}
+
+// checkTexts tells whether all texts of the batch can be written. If not, their rows
+// have to be found.
+func (f *filler) checkTexts() bool {
+	for _, s := range f.codes.texts {
+		if len(s) > f.limit || !isASCII(s) && !utf8.ValidString(s) {
+			return false
+		}
+		f.longest = max(f.longest, len(s))
+	}
+	return true
 }
 
 func valueFill(k row.Kind, width int) func(*filler) {
@@ -187,10 +346,7 @@ func valueFill(k row.Kind, width int) func(*filler) {
 		}
 		return func(f *filler) { f.out.Doubles = load(f, f.out.Doubles) }
 	case row.String:
-		return func(f *filler) {
-			f.out.Strings = load(f, f.out.Strings)
-			f.checkStrings()
-		}
+		return (*filler).fillStrings
 	case row.Bytes:
 		return func(f *filler) {
 			f.out.Strings = each(f, f.out.Strings, func(_ int, q unsafe.Pointer) string { return view(*(*[]byte)(q)) })

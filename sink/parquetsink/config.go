@@ -36,7 +36,7 @@ type Config[T any] struct {
 
 	// RowGroupRows is the number of rows in a row group, at most; fewer when
 	// many files are open and memory is short. Larger groups need more memory
-	// here and where they are read. Defaults to 131,072; at most 1,048,576
+	// here and where they are read. Defaults to 65,536; at most 1,048,576
 	// (rule F8).
 	RowGroupRows int
 
@@ -48,7 +48,8 @@ type Config[T any] struct {
 	// smallest and the largest of each file. The zero time counts as none.
 	EventTime func(T) time.Time
 
-	// Engine encodes the files. Defaults to parquet-go, which is the fast one.
+	// Engine encodes the files. Defaults to this package's own, which is the fast
+	// one.
 	Engine Engine
 }
 
@@ -100,7 +101,7 @@ func (c Compression) String() string {
 }
 
 const (
-	defaultGroup   = 128 << 10
+	defaultGroup   = 64 << 10
 	maxGroup       = 1 << 20
 	defaultMaxOpen = 64
 )
@@ -179,12 +180,19 @@ func (s *Sink[T]) engine() Engine {
 	if s.config.Engine != nil {
 		return s.config.Engine
 	}
-	return parquetGo{}
+	return newEngine()
 }
+
+// mostPage is the size of a page of the default engine before it is compressed: what
+// other writers have.
+const mostPage = 1 << 20
 
 // fileOptions chooses the size of pages so that all files that may be open at
 // once fit the memory they have together, with room for what is encoded.
 func (s *Sink[T]) fileOptions(t *table) FileOptions {
+	if s.config.Engine == nil { // pages take the memory that is in them, and no more
+		return FileOptions{Compression: s.config.Compression, PageBytes: mostPage}
+	}
 	const (
 		most, least = 128 << 10, 8 << 10
 		memory      = 24 << 20 // half of what lake.Config.Buffer defaults to
@@ -199,11 +207,14 @@ func (s *Sink[T]) fileOptions(t *table) FileOptions {
 	return FileOptions{Compression: s.config.Compression, PageBytes: max(least, min(most, memory/files/len(t.columns)))}
 }
 
+// ownBuffer bounds the rows of all open files that are not written yet (rule F8).
+const ownBuffer = 24 << 20
+
 func (s *Sink[T]) lakeConfig() lake.Config[T] {
 	c := s.config
 	return lake.Config[T]{
 		Kind: "parquetsink", Dir: c.Dir, Partition: lake.Levels[T](c.PartitionBy), Roll: lake.Roll(c.Roll),
-		MaxOpen: c.MaxOpen, EventTime: c.EventTime, Format: s.newFormat,
+		MaxOpen: c.MaxOpen, EventTime: c.EventTime, Format: s.newFormat, Buffer: ownBuffer,
 	}
 }
 
@@ -216,5 +227,9 @@ func (s *Sink[T]) newFormat() (lake.Format[T], error) {
 	if group == 0 {
 		group = defaultGroup
 	}
-	return newFormat[T](t, s.engine(), s.fileOptions(t), int64(group)), nil
+	f := newFormat[T](t, s.engine(), s.fileOptions(t), int64(group))
+	if len(s.config.PartitionBy) == 0 {
+		f.likely = f.group
+	}
+	return f, nil
 }

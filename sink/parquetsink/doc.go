@@ -44,14 +44,31 @@
 // and lets Compact make large files of the small ones. Files lists those that
 // count.
 //
-// Row groups are bounded, and so is memory: the open files together hold about 48
+// Row groups are bounded, and so is memory: the open files together hold about 24
 // MiB of rows that are not written yet; past that the largest ends its row group
 // early (rule F8). Partition by what queries ask for and what has tens to
 // hundreds of values: each value has a file open.
 //
+// # What lies in a file
+//
+// A row group has 65,536 rows (Config.RowGroupRows), less where rows are so wide
+// that it would pass 12 MiB. While one is gathered, the one before it is encoded by
+// columns, on all processors. Pages are of version 1, up to 1 MiB before they are
+// compressed, with a CRC:
+//
+//	texts that repeat                   RLE_DICTIONARY; PLAIN from where a dictionary passes 128 KiB
+//	integers, times, decimals up to 18  RLE_DICTIONARY if the largest is less than 4,096 above the smallest,
+//	  digits                              DELTA_BINARY_PACKED if neighbours are close to each other, else PLAIN
+//	all else                            PLAIN
+//
+// DuckDB, pyarrow, polars, Spark (from 3.3 on) and the Go libraries read all of
+// these. For a reader that does not know DELTA_BINARY_PACKED there is the engine of
+// package parquetgoengine.
+//
 // Numbers, times, bools and decimals of up to 18 digits have their smallest and
-// largest value in the files, for readers that skip what a query can't find. Texts
-// and bytes have none, nor has a row group of a float column that holds a NaN.
+// largest value in the file, by row group and by page, for readers that skip what a
+// query can't find. Texts and bytes have none, nor has a row group of a float column
+// that holds a NaN.
 //
 // # Starting over
 //

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// Engine encodes the files. The default is built on
-// github.com/parquet-go/parquet-go; package xitongsysengine has another. An
-// engine knows no row types: it gets columns. It is used by one goroutine at a
-// time, but several files of one engine may be open.
+// Engine encodes the files. The default is this package's own; packages
+// parquetgoengine and xitongsysengine have others, built on libraries. An engine
+// knows no row types: it gets columns. It is used by one goroutine at a time, but
+// several files of one engine may be open.
 type Engine interface {
 	// Name is what errors call it.
 	Name() string
@@ -169,6 +169,13 @@ type Vector struct {
 
 	Valid []bool  // by row: not null; nil for a column without null
 	Ends  []int32 // of lists, one more than rows: the list of row i is Ends[i] to Ends[i+1] of the values
+
+	// For the default engine, in the place of Strings where texts repeat: by row a
+	// number of a text of this batch. At a null the code is anything below the
+	// number of texts, or 0.
+	codes []uint32
+	texts []string
+	batch uint64 // changes with texts; never 0
 }
 
 // slice gives rows i to j, sharing memory.
@@ -179,10 +186,13 @@ func (v *Vector) slice(i, j int) Vector {
 	}
 	if v.Ends != nil {
 		// The values stay whole: Ends counts from their start.
-		out = Vector{v.Bools, v.Int32s, v.Int64s, v.Floats, v.Doubles, v.Strings, out.Valid, v.Ends[i : j+1]}
-		return out
+		whole := *v
+		whole.Valid, whole.Ends = out.Valid, v.Ends[i:j+1]
+		return whole
 	}
 	switch {
+	case v.codes != nil:
+		out.codes, out.texts, out.batch = v.codes[i:j], v.texts, v.batch
 	case v.Int64s != nil:
 		out.Int64s = v.Int64s[i:j]
 	case v.Strings != nil:
@@ -232,7 +242,7 @@ func pick[E any](dst, src []E, rows []int32) []E {
 }
 
 func (v *Vector) pickLists(from *Vector, rows []int32) {
-	*v = Vector{v.Bools[:0], v.Int32s[:0], v.Int64s[:0], v.Floats[:0], v.Doubles[:0], v.Strings[:0], v.Valid, append(v.Ends[:0], 0)}
+	*v = Vector{Bools: v.Bools[:0], Int32s: v.Int32s[:0], Int64s: v.Int64s[:0], Floats: v.Floats[:0], Doubles: v.Doubles[:0], Strings: v.Strings[:0], Valid: v.Valid, Ends: append(v.Ends[:0], 0)}
 	end := int32(0)
 	for _, r := range rows {
 		i, j := from.Ends[r], from.Ends[r+1]

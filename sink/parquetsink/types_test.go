@@ -251,7 +251,7 @@ func TestSchema(t *testing.T) {
 		N   netip.Addr
 	}
 	f := open(t, Config[fila]{PartitionBy: []Partition[fila]{{"dia", func(r fila) string { return r.Dia }}}})
-	assert.Equal(t, "id int32\np string null\nd decimal(20,5)\nl bytes null\nli list of uint16 null\nt list of timestamp(us,UTC)\nn string\nwritten by parquet-go", f.Schema())
+	assert.Equal(t, "id int32\np string null\nd decimal(20,5)\nl bytes null\nli list of uint16 null\nt list of timestamp(us,UTC)\nn string\nwritten by leat", f.Schema())
 	assert.Equal(t, ".parquet", f.Ext())
 }
 

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/leatgo/leat"
 )
 
 type ancha struct {
@@ -38,34 +36,44 @@ func anchas(n int) []ancha {
 // BenchmarkWrite loads transactions of 10,000 rows of 12 columns in batches of
 // 4,096 at most; one op is one transaction.
 func BenchmarkWrite(b *testing.B) {
-	for name, mode := range map[string]Synchronous{"normal": Normal, "full": Full} {
-		b.Run(name, func(b *testing.B) {
-			s := open(b, Config[ancha]{Path: dbPath(b), Synchronous: mode})
-			rows := anchas(10_000)
-			next := int64(0)
-			b.ReportAllocs()
-			for b.Loop() {
-				for at := 0; at < len(rows); at += 4096 {
-					require.NoError(b, s.write(b.Context(), rows[at:min(at+4096, len(rows))]))
+	modes := map[string]Synchronous{"normal": Normal, "full": Full}
+	for _, way := range []string{"short", "long"} {
+		for name, mode := range modes {
+			b.Run(way+"/"+name, func(b *testing.B) {
+				s := open(b, Config[ancha]{Path: dbPath(b), Synchronous: mode})
+				s.bulk.broken = way == "long"
+				rows := anchas(10_000)
+				next := int64(0)
+				b.ReportAllocs()
+				for b.Loop() {
+					for at := 0; at < len(rows); at += 4096 {
+						require.NoError(b, s.write(b.Context(), rows[at:min(at+4096, len(rows))]))
+					}
+					next += int64(len(rows))
+					commit(b, s, upTo(next))
 				}
-				next += int64(len(rows))
-				commit(b, s, upTo(next))
-			}
-			b.ReportMetric(float64(b.N)*float64(len(rows))/b.Elapsed().Seconds()/1e6, "Mrows/s")
-		})
+				require.Equal(b, way == "short", short(s))
+				b.ReportMetric(float64(b.N)*float64(len(rows))/b.Elapsed().Seconds()/1e6, "Mrows/s")
+			})
+		}
 	}
 }
 
 // A1: nothing is allocated per row, text forms aside.
 func TestAllocs(t *testing.T) {
-	s := open(t, Config[ancha]{Path: dbPath(t)})
-	rows := anchas(2000)
-	require.NoError(t, s.write(t.Context(), rows))
-	per := testing.AllocsPerRun(5, func() {
-		if err := s.write(t.Context(), rows); err != nil {
-			t.Error(err)
-		}
-	})
-	require.Less(t, per, float64(len(rows))/20, "A1: allocations for %d rows", len(rows))
-	commit(t, s, leat.Checkpoint{Positions: map[string]leat.Position{"p": {Next: 1}}})
+	for way, most := range map[string]float64{"short": 20, "long": 100} {
+		s := open(t, Config[ancha]{Path: dbPath(t)})
+		s.bulk.broken = way == "long"
+		rows := anchas(2000)
+		require.NoError(t, s.write(t.Context(), rows))
+		per := testing.AllocsPerRun(5, func() {
+			if err := s.write(t.Context(), rows); err != nil {
+				t.Error(err)
+			}
+		})
+		require.Equal(t, way == "short", short(s))
+		require.Less(t, per, most, "A1: allocations for %d rows, the %s way", len(rows), way)
+		commit(t, s, upTo(1))
+		require.NoError(t, s.Close())
+	}
 }

@@ -18,9 +18,9 @@ type Config[T any] struct {
 	// stable. Defaults to Table.
 	Name string
 
-	// Path is the database file. It is created when it is missing; its folder
-	// must exist. A database in memory is refused: it would forget its rows at
-	// the first rewind.
+	// Path is the database file. It is created when it is missing (the package comment
+	// tells with pages of which size); its folder must exist. A database in memory
+	// is refused: it would forget its rows at the first rewind.
 	Path string
 
 	// Table is created from the row type when it is missing.

@@ -2,6 +2,7 @@ package sqlitesink
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -37,6 +38,9 @@ func load(dir string) {
 		}
 		_, err := s.Commit(ctx, upTo(next))
 		killtest.Must(err)
+		if s.bulk.batches == 0 {
+			killtest.Must(errors.New("the rows did not go the short way, which is what is tested"))
+		}
 		killtest.Ack(next)
 	}
 	killtest.Must(s.Close())

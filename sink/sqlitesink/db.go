@@ -34,8 +34,9 @@ type db struct {
 // polls for its lock, and the one that just committed nearly always wins it.
 var turns sync.Map // path → chan struct{}
 
-// openDB opens the file as the sink needs it.
-func openDB(ctx context.Context, path string, safety Synchronous, wait time.Duration) (_ *db, err error) {
+// openDB opens the file as the sink needs it. If it makes the file, then with pages of
+// that size; 0 leaves it to SQLite.
+func openDB(ctx context.Context, path string, safety Synchronous, wait time.Duration, pageSize int) (_ *db, err error) {
 	_, statErr := os.Stat(path)
 	created := errors.Is(statErr, os.ErrNotExist)
 	if created {
@@ -43,7 +44,8 @@ func openDB(ctx context.Context, path string, safety Synchronous, wait time.Dura
 			return nil, fmt.Errorf("the folder %s does not exist", filepath.Dir(path))
 		}
 	}
-	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite, sqlite.OpenCreate)
+	// OpenURI is for what is attached; a path that is a URI itself is refused by Validate.
+	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite, sqlite.OpenCreate, sqlite.OpenURI)
 	if err != nil {
 		return nil, err
 	}
@@ -65,6 +67,12 @@ func openDB(ctx context.Context, path string, safety Synchronous, wait time.Dura
 	turn, _ := turns.LoadOrStore(file, make(chan struct{}, 1))
 	d.turn = turn.(chan struct{})
 
+	if created && pageSize > 0 {
+		// Of a database that somebody else has made in between, it changes nothing.
+		if err := d.exec(fmt.Sprintf("PRAGMA page_size=%d", pageSize)); err != nil {
+			return nil, err
+		}
+	}
 	if err := d.journal(ctx); err != nil {
 		return nil, err
 	}
@@ -215,9 +223,12 @@ func (d *db) savepoint() error { return d.exec("SAVEPOINT leat") }
 // release keeps what was done since the savepoint.
 func (d *db) release() error { return d.exec("RELEASE leat") }
 
+// again takes back what was done since the savepoint, which stays.
+func (d *db) again() error { return d.exec("ROLLBACK TO leat") }
+
 // undo takes back what was done since the savepoint and removes it.
 func (d *db) undo() error {
-	if err := d.exec("ROLLBACK TO leat"); err != nil {
+	if err := d.again(); err != nil {
 		return err
 	}
 	return d.exec("RELEASE leat")

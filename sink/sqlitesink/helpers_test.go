@@ -2,6 +2,7 @@ package sqlitesink
 
 import (
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"testing"
 	"time"
@@ -26,7 +27,11 @@ type suelta struct {
 
 func dbPath(t testing.TB) string { return filepath.Join(t.TempDir(), "ventas.db") }
 
-func env() leat.Env { return leat.Env{Pipeline: "ventas", Node: "tabla"} }
+func env() leat.Env { return envOf("ventas", "tabla") }
+
+func envOf(pipeline, node string) leat.Env {
+	return leat.Env{Pipeline: pipeline, Node: node, Logger: slog.New(slog.DiscardHandler)}
+}
 
 // open makes a sink on path and begins a life of it with partition "p".
 func open[T any](t testing.TB, c Config[T]) *Sink[T] {

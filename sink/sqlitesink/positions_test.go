@@ -48,7 +48,7 @@ func TestRestore(t *testing.T) {
 		s := open(t, Config[venta]{Path: path})
 		commit(t, s, upTo(5))
 		require.NoError(t, s.Close())
-		for _, e := range []leat.Env{{Pipeline: "ventas", Node: "otra"}, {Pipeline: "otra", Node: "tabla"}} {
+		for _, e := range []leat.Env{envOf("ventas", "otra"), envOf("otra", "tabla")} {
 			require.NoError(t, s.Open(t.Context(), e))
 			at, err := s.Restore(t.Context(), []string{"p"})
 			require.NoError(t, err)
@@ -222,7 +222,7 @@ func TestBusy(t *testing.T) {
 		path := dbPath(t)
 		a := open(t, Config[suelta]{Path: path, Table: "a"})
 		b := New(Config[suelta]{Path: path, Table: "b"})
-		require.NoError(t, b.Open(t.Context(), leat.Env{Pipeline: "ventas", Node: "b"}))
+		require.NoError(t, b.Open(t.Context(), envOf("ventas", "b")))
 		t.Cleanup(func() { _ = b.Close() })
 		_, err := b.Restore(t.Context(), []string{"p"})
 		require.NoError(t, err)

@@ -34,6 +34,17 @@ func sqlType(k row.Kind) string {
 	return "TEXT"
 }
 
+// pageSize is the size of the pages of a database that the sink makes. Rows without a key
+// come one behind the other, and there are fewer pages to move from the log to the
+// database when they are larger. By key, rows come in any order, and each may cost
+// a page: SQLite's own size.
+func pageSize(t *row.Type) int {
+	if len(t.Keys()) > 0 {
+		return 0
+	}
+	return 16384
+}
+
 func createSQL(table string, t *row.Type) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "CREATE TABLE %s (", quote(table))

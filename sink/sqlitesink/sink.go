@@ -24,6 +24,7 @@ type Sink[T any] struct {
 	insertSQL string
 	insert    *sqlite.Stmt
 	binder    binder
+	bulk      *bulk
 	held      map[string]held
 	gone      error // why what was written is lost; until Close everything returns it
 
@@ -60,7 +61,7 @@ func (s *Sink[T]) Open(ctx context.Context, env leat.Env) error {
 }
 
 func (s *Sink[T]) open(ctx context.Context) error {
-	d, err := openDB(ctx, s.config.Path, s.config.Synchronous, s.config.busyTimeout())
+	d, err := openDB(ctx, s.config.Path, s.config.Synchronous, s.config.busyTimeout(), pageSize(s.rows))
 	if err != nil {
 		return err
 	}
@@ -83,6 +84,7 @@ func (s *Sink[T]) open(ctx context.Context) error {
 		return errors.Join(err, d.close())
 	}
 	s.binder = binder{columns: s.rows.Columns, limit: int(d.conn.Limit(sqlite.LimitLength, -1))}
+	s.bulk = &bulk{db: d, table: s.config.Table, rows: s.rows, size: unsafe.Sizeof(*new(T)), logger: s.env.Logger.With("sink", s.env.Node, "table", s.config.Table)}
 	s.db = d
 	return nil
 }
@@ -102,11 +104,18 @@ func (s *Sink[T]) write(ctx context.Context, rows []T) error {
 			return s.beginError(ctx, err)
 		}
 	}
+	short := false
+	if len(rows) >= bulkFrom {
+		var err error
+		if short, err = s.bulk.ready(); err != nil {
+			return s.abort(err)
+		}
+	}
 	// Rule B5: a savepoint, so that one bad row costs one row.
 	if err := s.db.savepoint(); err != nil {
 		return s.abort(err)
 	}
-	refused, err := s.insertAll(ctx, rows)
+	refused, err := s.insertBatch(ctx, rows, short)
 	switch {
 	case err == nil && len(refused) == 0:
 		if err := s.db.release(); err != nil {
@@ -134,6 +143,21 @@ func (s *Sink[T]) write(ctx context.Context, rows []T) error {
 		return err
 	}
 	return &leat.RowErrors{Rows: refused}
+}
+
+// insertBatch inserts the rows, the short way if that does it. Rule B5: of a batch that
+// it does not take, insertAll finds out which rows are at fault.
+func (s *Sink[T]) insertBatch(ctx context.Context, rows []T, short bool) (refused []leat.RowError, err error) {
+	if short {
+		written, err := s.bulk.write(ctx, unsafe.Pointer(unsafe.SliceData(rows)), len(rows))
+		if written || err != nil {
+			return nil, err
+		}
+		if err := s.db.again(); err != nil {
+			return nil, err
+		}
+	}
+	return s.insertAll(ctx, rows)
 }
 
 // insertAll inserts the rows and goes on behind a refused one, to find all that
@@ -264,7 +288,8 @@ func (s *Sink[T]) Close() error {
 	}
 	s.db.rollback()
 	err := s.db.close()
-	s.db, s.insert, s.held, s.gone = nil, nil, nil, nil
+	s.bulk.close()
+	s.db, s.insert, s.bulk, s.held, s.gone = nil, nil, nil, nil, nil
 	if err != nil {
 		return s.errorf("close", err)
 	}

@@ -1,4 +1,4 @@
-package parquetsink
+package parquetgoengine
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package parquetsink
+package parquetgoengine
 
 import (
 	"errors"
@@ -13,16 +13,21 @@ import (
 	"github.com/parquet-go/parquet-go/compress"
 	"github.com/parquet-go/parquet-go/compress/zstd"
 	thriftformat "github.com/parquet-go/parquet-go/format"
+
+	"github.com/leatgo/leat/sink/parquetsink"
 )
 
-// parquetGo is the default engine. It writes columns through the column writers
-// of parquet-go, whose values are copied straight into a column's page.
-type parquetGo struct{}
+// New returns the engine, for parquetsink.Config.Engine.
+func New() parquetsink.Engine { return engine{} }
 
-func (parquetGo) Name() string { return "parquet-go" }
+// engine writes columns through the column writers of parquet-go, whose values are
+// copied straight into a column's page.
+type engine struct{}
+
+func (engine) Name() string { return "parquet-go" }
 
 // Check finds nothing: this engine writes all there is.
-func (parquetGo) Check([]Column, FileOptions) error { return nil }
+func (engine) Check([]parquetsink.Column, parquetsink.FileOptions) error { return nil }
 
 const (
 	// maxDictionary is the size of a dictionary beyond which the rest of a row
@@ -35,16 +40,16 @@ const (
 	dictionaryRows = 8 << 10
 )
 
-func (parquetGo) Create(w io.Writer, columns []Column, o FileOptions) (FileWriter, error) {
-	return &goFile{out: countingWriter{w: w}, columns: columns, options: o}, nil
+func (engine) Create(w io.Writer, columns []parquetsink.Column, o parquetsink.FileOptions) (parquetsink.FileWriter, error) {
+	return &file{out: countingWriter{w: w}, columns: columns, options: o}, nil
 }
 
-// goFile is a file being written. The writer is made at the first rows: they
+// file is a file being written. The writer is made at the first rows: they
 // show which columns repeat their strings and so deserve a dictionary.
-type goFile struct {
+type file struct {
 	out     countingWriter
-	columns []Column
-	options FileOptions
+	columns []parquetsink.Column
+	options parquetsink.FileOptions
 
 	w       *parquet.GenericWriter[any]
 	writers []*parquet.ColumnWriter
@@ -67,7 +72,7 @@ func (c *countingWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-func (f *goFile) begin(vectors []Vector) error {
+func (f *file) begin(vectors []parquetsink.Vector) error {
 	options := []parquet.WriterOption{
 		f.schema(vectors),
 		parquet.Compression(codecOf(f.options.Compression)),
@@ -83,8 +88,8 @@ func (f *goFile) begin(vectors []Vector) error {
 		parquet.CreatedBy("leat", "", ""),
 	}
 	for _, c := range f.columns {
-		if !c.bounded() {
-			options = append(options, parquet.SkipPageBounds(c.path()...))
+		if !bounded(c) {
+			options = append(options, parquet.SkipPageBounds(pathOf(c)...))
 		}
 	}
 	if _, err := parquet.NewWriterConfig(options...); err != nil {
@@ -107,26 +112,26 @@ func pageBuffers(pageBytes int) parquet.BufferPool {
 // bounded tells whether a column has its smallest and largest value in the
 // footer. Those of strings cost a quarter of the time of writing; and parquet-go
 // compares decimals of 16 bytes as if they had no sign.
-func (c Column) bounded() bool {
+func bounded(c parquetsink.Column) bool {
 	p := c.Physical()
-	return p != ByteArray && p != FixedLenByteArray
+	return p != parquetsink.ByteArray && p != parquetsink.FixedLenByteArray
 }
 
-func (c Column) path() []string {
+func pathOf(c parquetsink.Column) []string {
 	if c.List {
 		return []string{c.Name, "list", "element"}
 	}
 	return []string{c.Name}
 }
 
-func (f *goFile) schema(vectors []Vector) *parquet.Schema {
+func (f *file) schema(vectors []parquetsink.Vector) *parquet.Schema {
 	root := &group{}
 	for i, c := range f.columns {
 		node := leafOf(c)
 		// Plain is what every reader knows; parquet-go would take a newer encoding
 		// for byte arrays.
 		node = parquet.Encoded(node, &parquet.Plain)
-		if c.Type == String && repeats(&vectors[i]) {
+		if c.Type == parquetsink.String && repeats(&vectors[i]) {
 			node = parquet.Encoded(node, &parquet.RLEDictionary)
 			f.dicts = append(f.dicts, i)
 		}
@@ -143,7 +148,7 @@ func (f *goFile) schema(vectors []Vector) *parquet.Schema {
 
 // repeats looks at the first strings of a column: when most of them are new, a
 // dictionary would cost time and give nothing.
-func repeats(v *Vector) bool {
+func repeats(v *parquetsink.Vector) bool {
 	seen := make(map[string]struct{}, len(v.Strings))
 	values := 0
 	for i, s := range v.Strings {
@@ -156,30 +161,30 @@ func repeats(v *Vector) bool {
 	return 2*len(seen) <= values+16
 }
 
-func leafOf(c Column) parquet.Node {
+func leafOf(c parquetsink.Column) parquet.Node {
 	switch c.Type {
-	case Bool:
+	case parquetsink.Bool:
 		return parquet.Leaf(parquet.BooleanType)
-	case Int:
+	case parquetsink.Int:
 		return parquet.Int(c.Bits)
-	case Uint:
+	case parquetsink.Uint:
 		return parquet.Uint(c.Bits)
-	case Float:
+	case parquetsink.Float:
 		return parquet.Leaf(parquet.FloatType)
-	case Double:
+	case parquetsink.Double:
 		return parquet.Leaf(parquet.DoubleType)
-	case String:
+	case parquetsink.String:
 		return parquet.String()
-	case Timestamp:
+	case parquetsink.Timestamp:
 		return parquet.Timestamp(parquet.Microsecond)
-	case Decimal:
+	case parquetsink.Decimal:
 		switch c.Physical() {
-		case Int32:
+		case parquetsink.Int32:
 			return parquet.Decimal(c.Scale, c.Precision, parquet.Int32Type)
-		case Int64:
+		case parquetsink.Int64:
 			return parquet.Decimal(c.Scale, c.Precision, parquet.Int64Type)
 		}
-		return parquet.Decimal(c.Scale, c.Precision, parquet.FixedLenByteArrayType(decimalLength))
+		return parquet.Decimal(c.Scale, c.Precision, parquet.FixedLenByteArrayType(16))
 	}
 	return parquet.Leaf(parquet.ByteArrayType)
 }
@@ -207,7 +212,7 @@ func (f groupField) Value(base reflect.Value) reflect.Value {
 	return base.MapIndex(reflect.ValueOf(f.name))
 }
 
-func (f *goFile) Write(rows int, vectors []Vector) error {
+func (f *file) Write(rows int, vectors []parquetsink.Vector) error {
 	if f.w == nil {
 		if err := f.begin(vectors); err != nil {
 			return err
@@ -235,50 +240,51 @@ func (f *goFile) Write(rows int, vectors []Vector) error {
 }
 
 // valuesOf gives a vector in parquet-go's own form, in scratch memory.
-func (f *goFile) valuesOf(column, rows int, v *Vector) []parquet.Value {
+func (f *file) valuesOf(column, rows int, v *parquetsink.Vector) []parquet.Value {
 	c := &f.columns[column]
 	n := rows
 	if c.List {
 		n = int(v.Ends[rows] - v.Ends[0])
-		f.values = sized(f.values, n+rows) // an empty list is a value too
+		f.values = slices.Grow(f.values[:0], n+rows) // an empty list is a value too
 	} else {
-		f.values = sized(f.values, n)
+		f.values = slices.Grow(f.values[:0], n)
 	}
+	f.values = f.values[:cap(f.values)]
 	out := f.values[:n]
 	from := 0
 	if c.List {
 		from = int(v.Ends[0])
 	}
 	switch c.Physical() {
-	case Boolean:
+	case parquetsink.Boolean:
 		for i, x := range v.Bools[from : from+n] {
 			out[i] = parquet.BooleanValue(x)
 		}
-	case Int32:
+	case parquetsink.Int32:
 		for i, x := range v.Int32s[from : from+n] {
 			out[i] = parquet.Int32Value(x)
 		}
-	case Int64:
+	case parquetsink.Int64:
 		for i, x := range v.Int64s[from : from+n] {
 			out[i] = parquet.Int64Value(x)
 		}
-	case Float32:
+	case parquetsink.Float32:
 		for i, x := range v.Floats[from : from+n] {
 			out[i] = parquet.FloatValue(x)
 		}
 		f.noteNaN(column, hasNaN(v.Floats[from:from+n]))
-	case Float64:
+	case parquetsink.Float64:
 		for i, x := range v.Doubles[from : from+n] {
 			out[i] = parquet.DoubleValue(x)
 		}
 		f.noteNaN(column, hasNaN(v.Doubles[from:from+n]))
-	case ByteArray:
+	case parquetsink.ByteArray:
 		for i, x := range v.Strings[from : from+n] {
 			out[i] = parquet.ByteArrayValue(unsafe.Slice(unsafe.StringData(x), len(x)))
 		}
-	case FixedLenByteArray:
+	case parquetsink.FixedLenByteArray:
 		for i, x := range v.Strings[from : from+n] {
-			if v.Valid == nil || v.Valid[i] {
+			if c.List || v.Valid == nil || v.Valid[i] {
 				out[i] = parquet.FixedLenByteArrayValue(unsafe.Slice(unsafe.StringData(x), len(x)))
 			}
 		}
@@ -299,7 +305,7 @@ func (f *goFile) valuesOf(column, rows int, v *Vector) []parquet.Value {
 	return out
 }
 
-func (f *goFile) noteNaN(column int, some bool) {
+func (f *file) noteNaN(column int, some bool) {
 	if some {
 		f.nans.add(column, len(f.columns))
 	}
@@ -316,7 +322,7 @@ func hasNaN[E float32 | float64](values []E) bool {
 
 // listLevels sets the levels of the values of lists, and puts in a value for each
 // list that is null or empty. It works from the back, where dst has room.
-func listLevels(dst, values []parquet.Value, rows, column int, v *Vector) []parquet.Value {
+func listLevels(dst, values []parquet.Value, rows, column int, v *parquetsink.Vector) []parquet.Value {
 	nullable := 0
 	if v.Valid != nil {
 		nullable = 1
@@ -352,7 +358,7 @@ func listLevels(dst, values []parquet.Value, rows, column int, v *Vector) []parq
 
 // Size is what was written and what is encoded; what is not encoded yet counts
 // uncompressed, which is less than a page of each column.
-func (f *goFile) Size() int64 {
+func (f *file) Size() int64 {
 	if f.w == nil {
 		return 0
 	}
@@ -364,7 +370,7 @@ func footerBytes(columns int) int64 { return 200 + 150*int64(columns) }
 
 // Buffered counts pages that are encoded, the page that each column is filling,
 // at its full size, and the tables of dictionaries.
-func (f *goFile) Buffered() int64 {
+func (f *file) Buffered() int64 {
 	if f.pending == 0 {
 		return 0
 	}
@@ -372,7 +378,7 @@ func (f *goFile) Buffered() int64 {
 	return held + int64(len(f.columns)*f.options.PageBytes) + int64(len(f.dicts))*maxDictionary/4
 }
 
-func (f *goFile) Flush() error {
+func (f *file) Flush() error {
 	if f.pending == 0 {
 		return nil
 	}
@@ -382,10 +388,10 @@ func (f *goFile) Flush() error {
 }
 
 // Close writes the footer, without what it says about bounds that were not taken.
-func (f *goFile) Close() error {
+func (f *file) Close() error {
 	if f.w == nil {
 		// A file without rows: schema and footer only.
-		if err := f.begin(make([]Vector, len(f.columns))); err != nil {
+		if err := f.begin(make([]parquetsink.Vector, len(f.columns))); err != nil {
 			return err
 		}
 	}
@@ -393,17 +399,17 @@ func (f *goFile) Close() error {
 		return err
 	}
 	return closeWithout(f.w, &f.out, func(group int, path []string) bool {
-		i := slices.IndexFunc(f.columns, func(c Column) bool { return slices.Equal(c.path(), path) })
-		return i < 0 || !f.columns[i].bounded() || f.nans.has(group, i)
+		i := slices.IndexFunc(f.columns, func(c parquetsink.Column) bool { return slices.Equal(pathOf(c), path) })
+		return i < 0 || !bounded(f.columns[i]) || f.nans.has(group, i)
 	})
 }
 
 // codecOf gives the codecs their parameters.
-func codecOf(c Compression) compress.Codec {
+func codecOf(c parquetsink.Compression) compress.Codec {
 	switch c {
-	case Zstd:
+	case parquetsink.Zstd:
 		return zstdCodec
-	case None:
+	case parquetsink.None:
 		return &parquet.Uncompressed
 	}
 	return snappyCodec{}
