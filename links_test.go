@@ -47,6 +47,7 @@ func TestWhatAdaptersLink(t *testing.T) {
 		"source/csvsource":                 {"github.com/klauspost/compress", "github.com/fsnotify/fsnotify"},
 		"sink/sqlitesink":                  {"zombiezen.com/go/sqlite", "modernc.org/sqlite"},
 		"sink/parquetsink":                 {"github.com/parquet-go/parquet-go", "github.com/klauspost/compress"},
+		"sink/parquetsink/parquetgoengine": {"github.com/parquet-go/parquet-go", "github.com/klauspost/compress"},
 		"sink/parquetsink/xitongsysengine": {"github.com/xitongsys/parquet-go", "github.com/apache/thrift", "github.com/parquet-go/parquet-go", "github.com/klauspost/compress"},
 		"sink/csvsink":                     {"github.com/klauspost/compress"},
 		"sink/jsonsink":                    {"github.com/klauspost/compress"},
