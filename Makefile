@@ -2,7 +2,7 @@
 
 SEEDS ?= 20000
 
-.PHONY: help test race vet lint model fuzz bench example kill killcalls tidy ci
+.PHONY: help test race vet lint model fuzz bench parts example kill killcalls tidy ci
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -17,6 +17,7 @@ vet: ## go vet, also for darwin and windows
 	go vet ./...
 	GOOS=darwin go vet ./...
 	GOOS=windows go vet ./...
+	cd bench && go vet ./...
 
 lint: ## staticcheck, and golangci-lint where it is installed
 	staticcheck ./...
@@ -34,8 +35,12 @@ killcalls: ## killed at every system call that changes a file (needs strace)
 fuzz: ## every fuzz target for 30 s
 	.ci/fuzz 30s
 
-bench: ## the benchmarks behind the README's numbers
-	go test -run xxx -bench . -benchmem . ./source/... ./sink/... ./stage/... ./internal/csvtext/... ./internal/row/...
+bench: ## leat beside polars, DuckDB and the others, ratios beside targets (installs them)
+	bench/rivals/setup.sh
+	cd bench && go run ./compare
+
+parts: ## the benchmarks of the parts
+	go test -run xxx -bench . -benchmem . ./source/... ./sink/... ./stage/... ./internal/csvtext ./internal/row ./internal/sqlitepage
 
 example: ## run the example program on generated input
 	go run ./examples/ventas

@@ -3,6 +3,7 @@
 //
 //	go run ./compare                       # all jobs, 5 rounds
 //	go run ./compare -jobs parquet,hive -rounds 9
+//	go run ./compare -smoke                # small inputs, one round, no verdicts: does all of it run?
 //
 // The rivals are installed by rivals/setup.sh; inputs are generated once into -dir. A
 // round runs every contender of a job once, each in a process of its own whose wall time
@@ -18,6 +19,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -29,7 +31,11 @@ func main() {
 	flag.IntVar(&b.rounds, "rounds", 5, "how often each contender runs")
 	flag.StringVar(&b.dir, "dir", filepath.Join(os.TempDir(), "leat-bench"), "folder for inputs and outputs")
 	flag.StringVar(&b.rivals, "rivals", filepath.Join(cache, "leat-rivals"), "where rivals/setup.sh has installed the rivals")
+	flag.BoolVar(&b.smoke, "smoke", false, "small inputs, one round, no verdicts")
 	flag.Parse()
+	if b.smoke {
+		b.rounds = 1
+	}
 	if err := b.run(strings.FieldsFunc(*only, func(r rune) bool { return r == ',' })); err != nil {
 		fmt.Fprintln(os.Stderr, "compare:", err)
 		os.Exit(1)
@@ -40,6 +46,7 @@ func main() {
 type bench struct {
 	rounds      int
 	dir, rivals string
+	smoke       bool
 	missed      int
 }
 
@@ -57,8 +64,16 @@ func (b *bench) run(only []string) error {
 		if len(only) > 0 && !slices.Contains(only, j.name) {
 			continue
 		}
+		if b.smoke {
+			j.input = j.input.small()
+		}
 		if err := b.job(j); err != nil {
 			return fmt.Errorf("job %s: %w", j.name, err)
+		}
+	}
+	if len(only) == 0 || slices.Contains(only, "validate") {
+		if err := b.validate(); err != nil {
+			return fmt.Errorf("job validate: %w", err)
 		}
 	}
 	if b.missed > 0 {
@@ -111,33 +126,72 @@ func (b *bench) job(j job) error {
 		}
 	}
 	fmt.Printf("  each wrote %s\n", results[0].written)
-	for _, t := range j.targets {
-		b.verdict(t, j, results)
+	if b.smoke {
+		return nil
 	}
-	if r := results[0]; r.peak > 256 {
+	for _, t := range j.targets {
+		if t.against == nil {
+			b.verdict(float64(j.input.files)/results[0].median(), t, "files/s")
+			continue
+		}
+		best := 0.0 // the fastest of those it is measured against
+		for i, c := range j.contenders {
+			if slices.Contains(t.against, c.name) && (best == 0 || results[i].median() < best) {
+				best = results[i].median()
+			}
+		}
+		b.verdict(best/results[0].median(), t, "x "+strings.Join(t.against, " or "))
+	}
+	if peak := results[0].peak; peak > 256 {
 		b.missed++
-		fmt.Printf("  MISSED: peak memory %.0f MB, at most 256\n", r.peak)
+		fmt.Printf("  MISSED: peak memory %.0f MB (at most 256, reach for 128)\n", peak)
+	} else {
+		fmt.Printf("  ok: peak memory %.0f MB (at most 256, reach for 128)\n", peak)
 	}
 	return nil
 }
 
-// verdict prints a ratio beside its target.
-func (b *bench) verdict(t target, j job, results []result) {
-	best := -1.0 // the fastest of those it is measured against
-	for i, c := range j.contenders {
-		if slices.Contains(t.against, c.name) && (best < 0 || results[i].median() < best) {
-			best = results[i].median()
-		}
-	}
-	ratio := best / results[0].median()
-	word := "ok"
-	if ratio < t.least {
+// verdict prints what was measured beside its target.
+func (b *bench) verdict(got float64, t target, unit string) {
+	word, reach := "ok", ""
+	if got < t.least {
 		word = "MISSED"
 		b.missed++
 	}
-	reach := ""
 	if t.reach > 0 {
-		reach = fmt.Sprintf(", reach for %.2f", t.reach)
+		reach = fmt.Sprintf(", reach for %.4g", t.reach)
 	}
-	fmt.Printf("  %s: %.2f x %s (at least %.2f%s)\n", word, ratio, strings.Join(t.against, " or "), t.least, reach)
+	fmt.Printf("  %s: %.2f %s (at least %.4g%s)\n", word, got, unit, t.least, reach)
+}
+
+// validate runs the benchmark of stage.Validate with the contract of ventas, on one core.
+func (b *bench) validate() error {
+	fmt.Println("\nvalidate: stage.Validate with the contract of ventas, and the library alone, on one core")
+	time := "1s"
+	if b.smoke {
+		time = "10x"
+	}
+	cmd := exec.Command("go", "test", "-run", "xxx", "-bench", "^BenchmarkValidate$/^(direct|library)$", "-cpu", "1", "-benchtime", time, "./stage")
+	cmd.Dir = ".."
+	said, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, said)
+	}
+	for line := range strings.Lines(string(said)) {
+		f := strings.Fields(line)
+		at := slices.Index(f, "rows/s")
+		if at < 0 {
+			continue
+		}
+		rate, err := strconv.ParseFloat(f[at-1], 64)
+		if err != nil {
+			return err
+		}
+		_, name, _ := strings.Cut(f[0], "/")
+		fmt.Printf("  %-22s %9.2f M rows/s\n", name, rate/1e6)
+		if name == "direct" && !b.smoke {
+			b.verdict(rate/1e6, target{least: 8}, "M rows/s")
+		}
+	}
+	return nil
 }

@@ -99,6 +99,17 @@ type input struct {
 	quoted         bool
 }
 
+// small is the input of a smoke run.
+func (i input) small() input {
+	i.name += "-smoke"
+	if i.files > 0 {
+		i.files /= 50
+	} else {
+		i.perFile /= 50
+	}
+	return i
+}
+
 func (i input) rows() int { return i.perFile * max(1, i.files) }
 
 // input makes the input unless it is there, and returns its folder.
