@@ -30,12 +30,21 @@ func (p *rowPool[T]) batch() *Batch[T] {
 }
 
 // made notes where the rows of a batch came to lie: they may have outgrown the memory
-// that they began in.
+// that they began in. Memory far too large for them is not used again: the budget is
+// told of rows, not of what they lie in (rule A5), and a single large batch now and then
+// would in time leave such memory to each of the small ones.
 func (b *Batch[T]) made() {
-	if b.memory != nil && !b.shares {
+	switch n := len(b.rows); {
+	case b.memory == nil || b.shares:
+	case n > 0 && cap(b.rows) > 4*n+fewRows: // without rows it may have had no use for any
+		b.memory.rows = nil
+	default:
 		b.memory.rows = b.rows[:0]
 	}
 }
+
+// fewRows is a number of rows for which there is always memory enough.
+const fewRows = 1024
 
 // share makes b's rows those of in.
 func (b *Batch[T]) share(in *Batch[T]) {

@@ -1,8 +1,12 @@
 package leat
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -189,4 +193,83 @@ func TestBatchesReuseTheirMemory(t *testing.T) {
 	}
 	chunk()
 	require.LessOrEqual(t, testing.AllocsPerRun(100, chunk), 3.0, "two batches, and now and then memory that the collector took")
+}
+
+// rule A5: one large batch now and then does not make all memory large, of which the
+// budget would know nothing.
+func TestMemoryIsAsLargeAsItsRows(t *testing.T) {
+	t.Parallel()
+	pool := new(rowPool[int])
+	flight := func(sizes ...int) (room int) {
+		var all []*Batch[int]
+		for _, n := range sizes {
+			b := pool.batch()
+			b.Grow(n)
+			for i := range min(n, 10) {
+				b.Append(1, i)
+			}
+			b.made()
+			all = append(all, b)
+			room += cap(b.rows)
+		}
+		for _, b := range all {
+			(*erased[int])(b).Release()
+		}
+		return room
+	}
+	small := []int{10, 10, 10, 10, 10, 10, 10, 10}
+	for i := range 40 {
+		flight(slices.Insert(slices.Clone(small), i%len(small), 100_000)...)
+	}
+	require.LessOrEqual(t, flight(small...), 8*fewRows)
+}
+
+// trials tries a chunk of 1,000 rows again and again.
+type trials struct{ allocated uint64 }
+
+func (*trials) Name() string                             { return "trials" }
+func (*trials) Commit(context.Context, Checkpoint) error { return nil }
+func (*trials) CanRejectFiles() bool                     { return true }
+
+func (s *trials) Run(ctx context.Context, in Intake[[16]int64]) error {
+	if _, err := in.Assign(Partition{Log: "log"}); err != nil {
+		return err
+	}
+	var before, after runtime.MemStats
+	for i := range 210 {
+		if i == 10 {
+			runtime.ReadMemStats(&before)
+		}
+		if _, _, err := in.Try(ctx, Chunk[[16]int64]{Next: 1000, Decode: func(_ context.Context, out *Batch[[16]int64]) error {
+			for i := range 1000 {
+				out.Extend(i)
+			}
+			return nil
+		}}); err != nil {
+			return err
+		}
+	}
+	runtime.ReadMemStats(&after)
+	s.allocated = after.TotalAlloc - before.TotalAlloc
+	return nil
+}
+
+// nowhere is a sink.
+type nowhere struct{}
+
+func (nowhere) Open(context.Context, Env) error                  { return nil }
+func (nowhere) Write(context.Context, *Batch[[16]int64]) error   { return nil }
+func (nowhere) Commit(context.Context, Checkpoint) (bool, error) { return true, nil }
+func (nowhere) Close() error                                     { return nil }
+
+// Nor does a pass over a file before it is read (rule B2) cost memory of its own.
+func TestTrialsReuseTheirMemory(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector makes sync.Pool forget")
+	}
+	p := New("trials", Config{StateDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler), OnReject: map[Class]Policy{Decode: RejectFile}})
+	src := new(trials)
+	To(From(p, Source[[16]int64](src)), Sink[[16]int64](nowhere{}))
+	require.NoError(t, p.Run(t.Context()))
+	require.Less(t, src.allocated, uint64(200*1000*128/10))
 }

@@ -2,6 +2,7 @@ package leat_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -249,6 +250,37 @@ func TestBudgetChargesWhatStagesMake(t *testing.T) {
 		close(free)
 		require.NoError(t, end())
 		require.Len(t, sink.Committed(), 10000)
+		assert.Zero(t, p.Stats().InFlight)
+	})
+}
+
+// Rule A5: rows that go several ways are held as often, and given up once.
+func TestBudgetChargesEachBranch(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := leat.New("budget", config(t))
+		free := make(chan struct{})
+		src := source(func(_ context.Context, in leat.Intake[int]) error {
+			if _, err := in.Assign(leat.Partition{}); err != nil {
+				return err
+			}
+			return in.Send(chunk(0, 100))
+		})
+		rows := leat.From(p, src)
+		same := func(i int) (int, error) { return i, nil }
+		for i := range 4 {
+			sink := leattest.Collect[int]().Named(fmt.Sprint("sink", i)).OnCall(func(call string) error {
+				if call == "Write" {
+					<-free
+				}
+				return nil
+			})
+			leat.To(via(rows, fmt.Sprint("way", i), rowwise(same)), sink)
+		}
+		end := start(t.Context(), p)
+		time.Sleep(time.Minute)
+		assert.Equal(t, int64(100+3*100*8), p.Stats().InFlight, "the chunk says 100; of the four copies one takes the place of the input")
+		close(free)
+		require.NoError(t, end())
 		assert.Zero(t, p.Stats().InFlight)
 	})
 }

@@ -227,6 +227,51 @@ func TestLettersOfOneRecordHaveTheirOwnIDs(t *testing.T) {
 	}
 }
 
+// Where only one row is left of each record, its letter is still that of the row it was.
+func TestLettersOfWhatIsLeftOfARecord(t *testing.T) {
+	pair := flat(func(i int) []int { return []int{10 * i, 10*i + 1} })
+	check := func(t *testing.T, build func(pairs leat.Flow[int])) {
+		bubble(t, func(t *testing.T) {
+			c := config(t)
+			letters := &memLetters{}
+			c.DeadLetters = letters
+			c.Breaker.Share = -1
+			p := leat.New("reject", c)
+			build(via(leat.From(p, leattest.Rows(ints(6)...).Batches(2)), "pair", pair))
+			require.NoError(t, run(t, p))
+			ids := map[string]bool{}
+			for _, l := range letters.all() {
+				ids[l.ID] = true
+			}
+			require.Len(t, ids, 12, "rule B3-2")
+			requireBalance(t, p.Stats())
+		})
+	}
+	t.Run("sink", func(t *testing.T) {
+		check(t, func(pairs leat.Flow[int]) {
+			leat.To(pairs, leat.Sink[int](wrapped{leattest.Collect[int](), func(b *leat.Batch[int]) error {
+				e := &leat.RowErrors{}
+				for i, r := range b.Rows() {
+					if r%10 == 0 {
+						e.Rows = append(e.Rows, leat.RowError{Row: i, Err: errDisk})
+					}
+				}
+				if len(e.Rows) > 0 {
+					return e
+				}
+				return errDisk // which the engine halves
+			}}))
+		})
+	})
+	t.Run("stage with state", func(t *testing.T) {
+		check(t, func(pairs leat.Flow[int]) {
+			count := newCounting()
+			count.err = func(int) error { return errDisk }
+			leat.To(leat.Via(pairs, "count", leat.Stage[int, string](count)), leattest.Collect[string]())
+		})
+	})
+}
+
 // The letters of a pipeline that is rewound and restarted are those of one that is not.
 func TestLettersAreTheSameAfterAReplay(t *testing.T) {
 	ids := func(t *testing.T, prepare func(s *leattest.Collector[int], src *leattest.MemSource[int]), again bool) (ids []string, l *memLetters) {

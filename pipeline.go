@@ -35,7 +35,7 @@ type Config struct {
 	CheckpointEvery time.Duration
 
 	// BudgetBytes and BudgetBatches bound what is in flight between sources and
-	// sinks; throughput and memory are limited by them. Default to 64 MiB of
+	// sinks; throughput and memory are limited by them. Default to 32 MiB of
 	// estimated raw and decoded bytes, and 1,024 batches.
 	BudgetBytes   int64
 	BudgetBatches int
@@ -421,7 +421,7 @@ func (p *Pipeline) plan() *engine.Plan {
 	plan.Config = engine.Config{
 		StateDir:        p.StateDir(),
 		CheckpointEvery: or(c.CheckpointEvery, time.Second),
-		BudgetBytes:     or(c.BudgetBytes, 64<<20),
+		BudgetBytes:     or(c.BudgetBytes, 32<<20),
 		BudgetBatches:   or(c.BudgetBatches, 1024),
 		DrainTimeout:    or(c.DrainTimeout, 30*time.Second),
 		Retry: engine.Retry{

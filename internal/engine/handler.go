@@ -335,7 +335,7 @@ func (g *generation) staged(p *passage, n *Node, in, alreadyBad int, out Batch) 
 		t.Added = t.Out - sources
 		t.Filtered = t.In - t.Rejected - sources
 		t.settle()
-		g.charge(p, t.Out*n.Stage.RowBytes-t.In*n.Stage.InBytes)
+		g.charge(p, n.adds(t.In, t.Out))
 	}
 	p.tally[n.id] = t
 }

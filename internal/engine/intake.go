@@ -306,6 +306,17 @@ func (g *generation) admit(ctx context.Context, bytes int64) error {
 	}
 }
 
+// adds is what a stage adds to a batch's memory: its rows, less the rows that it made them
+// of, which are given up. Of several readers the first counts that; what a sink gets
+// too is not given up.
+func (n *Node) adds(in, out int64) (bytes int64) {
+	bytes = out * n.Stage.RowBytes
+	if from := n.In[0]; from.next[0] == n && !from.written {
+		bytes -= in * n.Stage.InBytes
+	}
+	return bytes
+}
+
 // charge adds what stages have made out of a batch (rule A5); it never waits.
 func (g *generation) charge(p *passage, bytes int64) {
 	if bytes <= 0 || p.trial {

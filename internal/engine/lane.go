@@ -229,7 +229,7 @@ func (g *generation) stateful(p *passage, n *Node, in Batch) error {
 	t.Filtered = t.In + t.Added - t.Out - t.Rejected
 	t.settle()
 	p.tally[n.id] = t
-	g.charge(p, t.Out*n.Stage.RowBytes-t.In*n.Stage.InBytes)
+	g.charge(p, n.adds(t.In, t.Out))
 	if len(outs) == 1 {
 		p.outs[n.id] = outs[0]
 		return nil

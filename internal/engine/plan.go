@@ -331,11 +331,11 @@ func (c *Chunk) Qualified() string {
 
 // Slice gives the trace of rows i to j-1.
 func (t *Trace) Slice(i, j int) Trace {
-	if t.From == nil {
-		return Trace{Chunk: t.Chunk, Base: t.Base + i}
+	out := Trace{Chunk: t.Chunk, Base: t.Base + i}
+	if t.From != nil {
+		out.From, out.Base = t.From[i:j:j], 0
 	}
-	out := Trace{Chunk: t.Chunk, From: t.From[i:j:j]}
-	if ord := t.Ordinals(); ord != nil { // a record's rows may be parted here
+	if ord := t.Ordinals(); ord != nil { // a record's rows may be parted here, or were before
 		out.Ord = ord[i:j:j]
 	}
 	return out

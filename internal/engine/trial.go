@@ -37,6 +37,7 @@ func (in *Intake) Try(ctx context.Context, c *Chunk) (faults int, first, err err
 		}
 		return 0, nil, err
 	}
+	defer p.drop(g.e.plan.Nodes, func(*Node) bool { return false })
 	at := 0
 	for _, r := range p.rejects {
 		for _, row := range r.rows {

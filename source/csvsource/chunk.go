@@ -45,7 +45,7 @@ func (c *chunk[T]) decode(out *leat.Batch[T], reject func(record int, err error)
 		c.count.Set(1, 1)
 		return
 	}
-	out.Grow(int(c.lines()))
+	out.Grow(c.room())
 	d := c.header.decoder(c.dialect)
 	defer d.Release()
 	w := walk[T]{
@@ -57,8 +57,12 @@ func (c *chunk[T]) decode(out *leat.Batch[T], reject func(record int, err error)
 	c.count.Set(int64(w.rows), int64(w.rejected))
 }
 
-// lines is not less than the number of records.
-func (c *chunk[T]) lines() int64 { return c.piece.EndLine - c.piece.Line + 1 }
+// room is not less than the number of rows: neither lines nor bytes are enough for more.
+// A quoted field, and what is between records, may have far more lines than that.
+func (c *chunk[T]) room() int {
+	lines := c.piece.EndLine - c.piece.Line + 1
+	return int(min(lines, int64(len(c.piece.Data)/c.header.least)+1))
+}
 
 // walk is one decoding. It can be taken up again after a panic.
 type walk[T any] struct {
@@ -271,7 +275,7 @@ func (c *chunk[T]) send(next int64) leat.Chunk[T] {
 // together no longer than the text.
 func (c *chunk[T]) bytes() int64 {
 	var zero T
-	n := int64(c.piece.Held()) + c.lines()*int64(unsafe.Sizeof(zero))
+	n := int64(c.piece.Held()) + int64(c.room())*int64(unsafe.Sizeof(zero))
 	if slices.ContainsFunc(c.header.columns, func(b binding) bool { return b.column.Kind >= row.String }) {
 		n += int64(len(c.piece.Data))
 	}

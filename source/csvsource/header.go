@@ -17,6 +17,7 @@ import (
 type header struct {
 	raw     string
 	fields  int       // in every record
+	least   int       // bytes of a record that becomes a row, its end included
 	columns []binding // in the file's order
 	origins []*row.Column
 
@@ -73,7 +74,7 @@ func readHeader(c *csvtext.Cutter, t *row.Type) (*header, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &header{raw: string(raw), fields: len(names)}
+	h := &header{raw: string(raw), fields: len(names), least: len(names)}
 	var missing, twice []string
 	for i := range t.Columns {
 		col := &t.Columns[i]
@@ -85,6 +86,9 @@ func readHeader(c *csvtext.Cutter, t *row.Type) (*header, error) {
 			twice = append(twice, strconv.Quote(col.Name))
 		default:
 			h.columns = append(h.columns, binding{at, col})
+			if !col.Null && col.Kind != row.String && col.Kind != row.Bytes { // it can't be empty
+				h.least++
+			}
 		}
 	}
 	var faults []string

@@ -357,3 +357,31 @@ func TestChunkBytes(t *testing.T) {
 		sent.Release()
 	}
 }
+
+// rule A5: lines that are no records take no room for rows, be they in a quoted field or
+// between the records. One bad record must not cost a hundred times its size.
+func TestLinesThatAreNoRecords(t *testing.T) {
+	t.Parallel()
+	const size = 256 << 10
+	lines, record := strings.Repeat("\n", size), "1,1,1,1,1,1,2025-01-01 00:00:00,a,%s\n"
+	d := new(Config[Venta]).dialect()
+	rt, err := row.Of[Venta]()
+	require.NoError(t, err)
+	for name, body := range map[string]string{
+		"quoted":  fmt.Sprintf(record, `"`+lines+`"`),
+		"between": fmt.Sprintf(record, "b") + lines + fmt.Sprintf(record, "b"),
+	} {
+		cut := csvtext.NewCutter(d, 2*size)
+		cut.Reset(strings.NewReader("venta_id,cliente_id,producto_id,cantidad,precio_unitario,total,fecha_venta,metodo_pago,estado\n" + body))
+		h, err := readHeader(cut, rt)
+		require.NoError(t, err)
+		p, err := cut.Next()
+		require.NoError(t, err)
+		c := &chunk[Venta]{piece: p, dialect: &d, header: h, count: new(folder.Count)}
+		out := new(leat.Batch[Venta])
+		c.decode(out, func(_ int, err error) { t.Error(err) })
+		require.Equal(t, strings.Count(body, "a,"), out.Len(), name)
+		require.LessOrEqual(t, cap(out.Rows())*int(unsafe.Sizeof(Venta{})), 10*len(p.Data), name)
+		require.LessOrEqual(t, c.bytes(), int64(12*len(p.Data)), name)
+	}
+}
