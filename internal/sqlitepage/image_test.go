@@ -292,3 +292,19 @@ func BenchmarkFill(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(rows)), "ns/row")
 }
+
+type largo int
+
+func (l largo) MarshalText() ([]byte, error) { return make([]byte, l), nil }
+
+// A text that no leaf can hold leaves nothing of its size behind.
+func TestLongTextIsNotKept(t *testing.T) {
+	t.Parallel()
+	type fila struct{ L largo }
+	m := newImage[fila](t, "CREATE TABLE leat_rows (l TEXT NOT NULL)", -1)
+	for _, n := range []largo{60_000, pageSize, pageSize + 1, 10 << 20} {
+		_, fine := fill(m, []fila{{1}, {n}})
+		assert.Equal(t, n < pageSize, fine, n)
+		assert.LessOrEqual(t, cap(m.text), 4*pageSize, n)
+	}
+}

@@ -208,7 +208,8 @@ func (s *step) appendText(dst []byte, p, q unsafe.Pointer) (text []byte, fine bo
 		}
 	}()
 	v, err := s.column.Value(p)
-	if err != nil {
+	if err != nil || len(v.Str) > pageSize {
+		// A text that fits into no leaf must not make the scratch as large as it is.
 		return dst, false
 	}
 	return append(dst, v.Str...), true

@@ -91,8 +91,21 @@ func (b *bulk) ready() (ready bool, err error) {
 	return err == nil && b.slow == "", nil
 }
 
+// querySchemaFormat reads the schema format from the header of the database. Below 4 there are
+// no types for the integers 0 and 1, which the records of the image have; SQLite
+// copies them all the same.
+const querySchemaFormat = "SELECT hex(substr(data, 45, 4)) FROM sqlite_dbpage('main') WHERE pgno = 1"
+
 // look gives the reason why the table can't, or "".
 func (b *bulk) look() (slow string, err error) {
+	format := ""
+	err = b.db.query(querySchemaFormat, func(stmt *sqlite.Stmt) error { format = stmt.ColumnText(0); return nil })
+	if err != nil {
+		return "", err
+	}
+	if format != "00000004" {
+		return "the database has the file format of an SQLite before 3.7.10", nil
+	}
 	shape, slow, err := b.tableShape()
 	if slow != "" || err != nil {
 		return slow, err

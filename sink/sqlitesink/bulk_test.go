@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/sqlitepage"
 )
 
 // short tells whether batches went the short way since it was last asked.
@@ -271,6 +272,42 @@ func TestSameBytes(t *testing.T) {
 	require.NoError(t, long.Close())
 	require.Equal(t, dump(t, want), dump(t, got))
 	samePages(t, want, got)
+}
+
+// A database of an older SQLite has no types for 0 and 1: the short way would write
+// what its format does not allow. VACUUM brings it up to date.
+func TestOldFileFormat(t *testing.T) {
+	t.Parallel()
+	type bits struct {
+		A int64
+		B bool
+	}
+	rows := make([]bits, 1000)
+	for i := range rows {
+		rows[i] = bits{int64(i % 3), i%2 == 0}
+	}
+	write := func(open func(testing.TB, Config[bits]) *Sink[bits]) string {
+		path := dbPath(t)
+		run(t, path, "CREATE TABLE ventas (a INTEGER, b INTEGER)")
+		file, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, byte(4), file[47])
+		file[47] = 1
+		require.NoError(t, os.WriteFile(path, file, 0o600))
+		s := open(t, Config[bits]{Path: path})
+		require.NoError(t, s.write(t.Context(), rows))
+		require.False(t, short(s))
+		commit(t, s, upTo(1))
+		require.NoError(t, s.Close())
+		return path
+	}
+	got := write(open[bits])
+	samePages(t, write(openLong[bits]), got)
+
+	run(t, got, "VACUUM")
+	s := open(t, Config[bits]{Path: got})
+	require.NoError(t, s.write(t.Context(), rows))
+	require.True(t, short(s), s.bulk.slow)
 }
 
 func TestShortWay(t *testing.T) {
@@ -580,6 +617,24 @@ func TestSchemaChanges(t *testing.T) {
 			assert.Equal(t, [][]string{{"int 200"}}, ask(t, path, c.check))
 			assert.Equal(t, [][]string{{"text ok"}}, ask(t, path, "PRAGMA integrity_check"))
 		})
+	}
+}
+
+// A table that somebody drops is missed, also when it has the name of the one in the image.
+func TestTableIsDropped(t *testing.T) {
+	t.Parallel()
+	for _, table := range []string{"ventas", sqlitepage.Table} {
+		path := dbPath(t)
+		s := open(t, Config[forma]{Path: path, Table: table})
+		require.NoError(t, s.write(t.Context(), formas(0, 100)))
+		require.True(t, short(s))
+		commit(t, s, upTo(1))
+		run(t, path, "DROP TABLE "+table)
+		err := s.write(t.Context(), formas(100, 100))
+		require.ErrorIs(t, err, leat.ErrAborted)
+		require.ErrorContains(t, err, "no such table")
+		require.NoError(t, s.Close())
+		require.ErrorContains(t, s.Open(t.Context(), env()), "the table "+table+" is gone")
 	}
 }
 

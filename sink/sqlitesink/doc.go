@@ -39,7 +39,8 @@
 //     (BIGINT, VARCHAR, DOUBLE); NOT NULL is fine where the field can't be null;
 //   - it has no index, no UNIQUE, and no primary key but an INTEGER PRIMARY KEY;
 //   - it has no trigger, CHECK, DEFAULT, COLLATE, generated column or AUTOINCREMENT, is
-//     neither STRICT nor WITHOUT ROWID, and the text of the database is UTF-8.
+//     neither STRICT nor WITHOUT ROWID, and the text of the database is UTF-8;
+//   - its database was made by SQLite 3.7.10 (2012) or later, or has had a VACUUM since.
 //
 // A table that New creates is plain when the row type has no key, or one integer as its
 // key. With such a key, a batch is fast when its rows are new and their keys rise; if

@@ -65,7 +65,8 @@ func createSQL(table string, t *row.Type) string {
 	return b.String()
 }
 
-// insertSQL is the statement that writes a row: parameter i+1 is column i.
+// insertSQL is the statement that writes a row: parameter i+1 is column i. It names the
+// database, because SQLite would else take a table of the image (bulk.go) for one that is gone.
 func insertSQL(table string, t *row.Type) string {
 	all := make([]*row.Column, len(t.Columns))
 	params := make([]string, len(t.Columns))
@@ -77,7 +78,7 @@ func insertSQL(table string, t *row.Type) string {
 			updates = append(updates, fmt.Sprintf("%s = excluded.%s", quote(c.Name), quote(c.Name)))
 		}
 	}
-	q := fmt.Sprintf("INSERT INTO %s (%s) VALUES (%s)", quote(table), quoteAll(all), strings.Join(params, ", "))
+	q := fmt.Sprintf("INSERT INTO main.%s (%s) VALUES (%s)", quote(table), quoteAll(all), strings.Join(params, ", "))
 	keys := t.Keys()
 	switch {
 	case len(keys) == 0:
