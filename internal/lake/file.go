@@ -27,6 +27,8 @@ type outFile struct {
 	times    timeRange
 	buffered int64
 	used     uint64 // when rows were added last
+	batch    uint64 // that brought them
+	resting  bool   // since then it was told to rest
 }
 
 // bufferSize joins the small writes of encoders; large ones go through.

@@ -49,9 +49,11 @@ type File interface {
 	Close() error
 }
 
-// Closing is implemented by a File that can do a part of Close's work while other
-// files are closed.
-type Closing interface {
-	// Closing tells that Close comes next. It does not wait for its work to end.
-	Closing() error
+// Resting is implemented by a File that can do a part of its work while other files
+// are used.
+type Resting interface {
+	// Rest tells that this file gets no rows for a while: what is buffered may
+	// become a row group. It does not wait for work of its own to end; called
+	// again, it writes what has ended.
+	Rest() error
 }

@@ -35,6 +35,7 @@ type Sink[T any] struct {
 	open   map[*outFile]struct{}
 	done   []*outFile // finished, not committed
 	clock  uint64     // counts uses of files
+	batch  uint64     // counts batches
 
 	first     time.Time // when the first row that is not committed came
 	last      time.Time // when the last row came
@@ -192,10 +193,11 @@ func (s *Sink[T]) write(ctx context.Context, rows []T, offset func(int) leat.Off
 		s.first = now
 	}
 	s.last = now
+	s.batch++
 	for _, g := range s.used {
 		pick := g.pick
 		n, lead := len(pick), 0
-		if len(s.config.Partition) == 0 {
+		if len(s.config.Partition) == 0 || n == len(rows) {
 			pick, n = nil, len(rows)
 		} else {
 			lead = int(pick[0])
@@ -203,6 +205,9 @@ func (s *Sink[T]) write(ctx context.Context, rows []T, offset func(int) leat.Off
 		if err := s.add(g, pick, n, lead, offset); err != nil {
 			return s.writeError(err)
 		}
+	}
+	if err := s.rest(); err != nil {
+		return s.writeError(err)
 	}
 	return nil
 }
@@ -334,7 +339,7 @@ func (s *Sink[T]) add(g *group[T], pick []int32, n, lead int, offset func(int) l
 		return err
 	}
 	s.clock++
-	o.used = s.clock
+	o.used, o.batch, o.resting = s.clock, s.batch, false
 	o.rows += int64(n)
 	o.times.join(g.time)
 	s.holds(o, o.enc.Buffered())
@@ -363,6 +368,27 @@ func (s *Sink[T]) relieve() error {
 		if s.holds(most, most.enc.Buffered()); most.buffered >= before {
 			return nil // that is all it can do
 		}
+	}
+	return nil
+}
+
+// rest has the files that get no rows any more, as when rows come in the order of
+// their folders, give back memory before there is too little of it (rule F8).
+func (s *Sink[T]) rest() error {
+	const batches, least, much = 4, 16, 4 // parts of Buffer: of a file, of all
+	for o := range s.open {
+		if !o.resting && (s.batch-o.batch < batches || o.buffered < s.config.Buffer/least || s.buffered < s.config.Buffer/much) || o.buffered == 0 {
+			continue
+		}
+		c, ok := o.enc.(Resting)
+		if !ok {
+			continue
+		}
+		if err := c.Rest(); err != nil {
+			return err
+		}
+		o.resting = true
+		s.holds(o, o.enc.Buffered())
 	}
 	return nil
 }
@@ -417,8 +443,8 @@ func (s *Sink[T]) Commit(_ context.Context, cp leat.Checkpoint) (done bool, err 
 	s.inDoubt = true
 	// Rule F3: the positions cover what lies in open files, so none stays open.
 	for o := range s.open {
-		if c, ok := o.enc.(Closing); ok {
-			if err := c.Closing(); err != nil {
+		if c, ok := o.enc.(Resting); ok {
+			if err := c.Rest(); err != nil {
 				return false, s.commitError(err)
 			}
 		}

@@ -711,14 +711,90 @@ type busyFile struct {
 	log *[]string
 }
 
-func (f busyFile) Closing() error {
-	*f.log = append(*f.log, "closing")
+func (f busyFile) Rest() error {
+	*f.log = append(*f.log, "rest")
 	return nil
 }
 
 func (f busyFile) Close() error {
 	*f.log = append(*f.log, "close")
 	return f.File.Close()
+}
+
+// idle is a format whose files write what they hold when they are told to rest.
+type idle struct {
+	lines
+	rests int
+	picks []bool // of each Append: whether it named rows
+}
+
+func (b *idle) Create(w io.Writer) (File, error) {
+	f, err := b.lines.Create(w)
+	return idleFile{f, b}, err
+}
+
+type idleFile struct {
+	File
+	format *idle
+}
+
+func (f idleFile) Append(pick []int32) error {
+	f.format.picks = append(f.format.picks, pick != nil)
+	return f.File.Append(pick)
+}
+
+func (f idleFile) Rest() error {
+	f.format.rests++
+	return f.Flush()
+}
+
+// TestRest: files that get no rows any more give their memory back early (rule F8),
+// but small ones don't write a row group for each few rows.
+func TestRest(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	format := &idle{}
+	c := byP(dir)
+	c.Buffer = 1600 // bytes; a batch of 20 rows has about 100
+	c.Format = func() (Format[fila], error) { return format, nil }
+	s := opened(t, c, env())
+	next := int64(1000)
+	batch := func(n int, p func(i int) string) {
+		rows := make([]fila, n)
+		for i := range rows {
+			rows[i] = fila{ID: next, P: p(i)}
+			next++
+		}
+		require.NoError(t, putRows(s, rows))
+	}
+	for _, p := range []string{"a", "b", "c", "d"} { // one folder after the other
+		for range 8 {
+			batch(20, func(int) string { return p })
+		}
+		for o := range s.open {
+			require.True(t, s.batch-o.batch < 4 || o.buffered == 0, "p=%s after %s: %d bytes", o.dir, p, o.buffered)
+			require.Equal(t, o.enc.Buffered(), o.buffered)
+		}
+	}
+	require.Equal(t, 3, format.rests)
+	require.NotContains(t, format.picks, true, "all rows of a batch are of one folder")
+	commit(t, s, next)
+
+	format.rests, format.picks = 0, nil
+	for i := range 200 { // few rows for each
+		batch(1, func(int) string { return string(rune('a' + i%20)) })
+	}
+	require.Zero(t, format.rests)
+	batch(20, func(i int) string { return string(rune('a' + i/10)) })
+	require.Equal(t, []bool{true, true}, format.picks[200:])
+	commit(t, s, next)
+	files, err := Files(dir)
+	require.NoError(t, err)
+	rows := int64(0)
+	for _, f := range files {
+		rows += f.Rows
+	}
+	require.Equal(t, next-1000, rows)
 }
 
 // TestClosing: all files hear that they will be closed before the first one is, and
@@ -734,7 +810,7 @@ func TestClosing(t *testing.T) {
 	require.Greater(t, len(log), 3)
 	half := len(log) / 2
 	for i, what := range log {
-		require.Equal(t, []string{"closing", "close"}[i/half], what)
+		require.Equal(t, []string{"rest", "close"}[i/half], what)
 	}
 	put(t, s, 10, 20)
 	log = nil

@@ -51,6 +51,15 @@ func (c *Column) valueWidth() int {
 	return 0
 }
 
+// gathered is what a value takes in a page that is gathered, with texts as numbers of a
+// dictionary; 0: any size.
+func (c *Column) gathered() int64 {
+	if c.Type == String {
+		return 4
+	}
+	return int64(c.valueWidth())
+}
+
 // room makes room in a page's buffer, and keeps count of the memory.
 func (k *chunk) room(p *pool, b []byte, n int) []byte {
 	const some = 64 << 10
@@ -69,14 +78,19 @@ func (k *chunk) append(p *pool, b, more []byte) []byte {
 
 // page gives the page for the next rows.
 func (k *chunk) page(p *pool, coded bool) *rawPage {
-	if n := len(k.pages); n > 0 {
-		if last := &k.pages[n-1]; last.coded == coded && len(last.data) < k.bound && last.rows < maxPageRows {
+	expect := k.hint
+	if n := len(k.pages); n > 0 && k.pages[n-1].coded == coded {
+		last := &k.pages[n-1]
+		if len(last.data) < k.bound && last.rows < maxPageRows {
 			return last
+		}
+		if expect == 0 {
+			expect = min(k.bound, manyPage) // one is full: there is much of it
 		}
 	}
 	pg := rawPage{coded: coded}
-	if k.hint > 0 {
-		pg.data = k.room(p, nil, k.hint)
+	if expect > 0 {
+		pg.data = k.room(p, nil, expect)
 	}
 	k.pages = append(k.pages, pg)
 	return &k.pages[len(k.pages)-1]
@@ -272,6 +286,8 @@ func (k *chunk) addSlowly(p *pool, v *Vector, n int, pick []int32) {
 		}
 		if rows == 0 {
 			if pg.rows == 0 {
+				k.held -= int64(cap(pg.data))
+				p.put(pg.data)
 				k.pages = k.pages[:len(k.pages)-1]
 			}
 			continue
@@ -368,6 +384,15 @@ func (k *chunk) size(v *Vector, i int, coded bool) (size int, long bool) {
 		return 4, len(v.at(i)) > mostText
 	}
 	return 4 + len(v.at(i)), false
+}
+
+// memory is what the chunk holds.
+func (k *chunk) memory() int64 {
+	n := k.held + 4*int64(cap(k.remap))
+	if k.dict != nil {
+		n += int64(k.dict.memory())
+	}
+	return n
 }
 
 // release gives all memory back.

@@ -298,6 +298,8 @@ func (f *filler) fillStrings() {
 	if f.coding && f.checkTexts() {
 		f.codes.batch++
 		f.out.codes, f.out.texts, f.out.batch = f.codes.codes, f.codes.texts, f.codes.batch
+		clear(f.out.Strings) // of an earlier batch, which they would keep
+		f.out.Strings = f.out.Strings[:0]
 		return
 	}
 	f.out.Strings = load(f, f.out.Strings)

@@ -183,15 +183,24 @@ func (s *Sink[T]) engine() Engine {
 	return newEngine()
 }
 
-// mostPage is the size of a page of the default engine before it is compressed: what
-// other writers have.
-const mostPage = 1 << 20
+// The size of a page of the default engine before it is compressed.
+const (
+	mostPage = 1 << 20 // what other writers have
+
+	// manyPage is for files that others may be open beside. Nobody knows how large
+	// their row groups become, and buffers of this size fit all of them.
+	manyPage = 128 << 10
+)
 
 // fileOptions chooses the size of pages so that all files that may be open at
 // once fit the memory they have together, with room for what is encoded.
 func (s *Sink[T]) fileOptions(t *table) FileOptions {
 	if s.config.Engine == nil { // pages take the memory that is in them, and no more
-		return FileOptions{Compression: s.config.Compression, PageBytes: mostPage}
+		o := FileOptions{Compression: s.config.Compression, PageBytes: mostPage}
+		if len(s.config.PartitionBy) > 0 {
+			o.PageBytes = manyPage
+		}
+		return o
 	}
 	const (
 		most, least = 128 << 10, 8 << 10
@@ -207,14 +216,23 @@ func (s *Sink[T]) fileOptions(t *table) FileOptions {
 	return FileOptions{Compression: s.config.Compression, PageBytes: max(least, min(most, memory/files/len(t.columns)))}
 }
 
-// ownBuffer bounds the rows of all open files that are not written yet (rule F8).
-const ownBuffer = 24 << 20
+// What the rows of all open files may hold that are not written yet (rule F8). A
+// file that is open alone bounds itself: there are a row group that is gathered, one
+// that is encoded, and their buffers are not quite full.
+const (
+	ownBuffer   = 24 << 20
+	aloneBuffer = 3 * groupBytes
+)
 
 func (s *Sink[T]) lakeConfig() lake.Config[T] {
 	c := s.config
+	buffer := int64(ownBuffer)
+	if len(c.PartitionBy) == 0 {
+		buffer = aloneBuffer
+	}
 	return lake.Config[T]{
 		Kind: "parquetsink", Dir: c.Dir, Partition: lake.Levels[T](c.PartitionBy), Roll: lake.Roll(c.Roll),
-		MaxOpen: c.MaxOpen, EventTime: c.EventTime, Format: s.newFormat, Buffer: ownBuffer,
+		MaxOpen: c.MaxOpen, EventTime: c.EventTime, Format: s.newFormat, Buffer: buffer,
 	}
 }
 

@@ -23,6 +23,11 @@ func newDictionary() *dictionary { return &dictionary{table: make([]uint32, leas
 
 func (d *dictionary) len() int { return len(d.starts) }
 
+// memory is what the dictionary holds.
+func (d *dictionary) memory() int {
+	return cap(d.plain) + 4*(len(d.table)+cap(d.starts)+cap(d.hashes))
+}
+
 // reset forgets all texts.
 func (d *dictionary) reset() {
 	const most = 1 << 16
@@ -124,7 +129,11 @@ func (c *coder) giveUp(rows int) bool {
 	if 2*len(c.texts) <= rows+64 && len(c.dict.plain) <= coderBytes {
 		return false
 	}
+	// Until the next try, it keeps no batch and no copy of one.
 	c.rest = coderRest
+	clear(c.texts)
+	c.texts = c.texts[:0]
+	c.dict.reset()
 	return true
 }
 

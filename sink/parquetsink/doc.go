@@ -45,8 +45,9 @@
 // count.
 //
 // Row groups are bounded, and so is memory: the open files together hold about 24
-// MiB of rows that are not written yet; past that the largest ends its row group
-// early (rule F8). Partition by what queries ask for and what has tens to
+// MiB of rows that are not written yet (36 MiB without PartitionBy); past that the
+// largest ends its row group early, and before that large ones do whose folder gets
+// no rows any more (rule F8). Partition by what queries ask for and what has tens to
 // hundreds of values: each value has a file open.
 //
 // # What lies in a file
@@ -54,7 +55,7 @@
 // A row group has 65,536 rows (Config.RowGroupRows), less where rows are so wide
 // that it would pass 12 MiB. While one is gathered, the one before it is encoded by
 // columns, on all processors. Pages are of version 1, up to 1 MiB before they are
-// compressed, with a CRC:
+// compressed (128 KiB with PartitionBy), with a CRC:
 //
 //	texts that repeat                   RLE_DICTIONARY; PLAIN from where a dictionary passes 128 KiB
 //	integers, times, decimals up to 18  RLE_DICTIONARY if the largest is less than 4,096 above the smallest,

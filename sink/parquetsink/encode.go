@@ -101,8 +101,8 @@ func (b *bench) encode(p *pool, k *chunk, o FileOptions) (encoded, error) {
 	k.release(p)
 	out := b.out
 	b.out = encoded{}
-	if cap(b.compressed)+cap(b.payload) > 2*mostBuffer { // of a huge value, once
-		b.compressed, b.payload = nil, nil
+	if cap(b.compressed)+cap(b.payload)+cap(b.packed)+cap(b.levels) > 2*mostBuffer { // of a huge value, once
+		b.compressed, b.payload, b.packed, b.levels = nil, nil, nil, nil
 	}
 	return out, nil
 }

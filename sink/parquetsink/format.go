@@ -183,14 +183,18 @@ func (f *ownFile[T]) Append(pick []int32) error {
 	for at := 0; at < n; {
 		f.in = f.rows // which is 0 when memory has ended the row group
 		m := f.room(n - at)
-		vectors, rows := fm.vectors, pick
-		switch {
-		case pick != nil:
+		from, rows := at, []int32(nil)
+		if pick != nil {
 			rows = pick[at : at+m]
-		case m < fm.rows:
+			if from = int(rows[0]); int(rows[m-1])-from == m-1 {
+				rows = nil // they lie side by side
+			}
+		}
+		vectors := fm.vectors
+		if rows == nil && m < fm.rows {
 			vectors = fm.piece
 			for i := range vectors {
-				vectors[i] = fm.vectors[i].slice(at, at+m)
+				vectors[i] = fm.vectors[i].slice(from, from+m)
 			}
 		}
 		if err := f.add(m, vectors, rows); err != nil {
@@ -212,8 +216,13 @@ func (f *ownFile[T]) Flush() error {
 	return f.fileWriter.Flush()
 }
 
-// Closing implements lake.Closing.
-func (f *ownFile[T]) Closing() error { return f.endGroup() }
+// Rest implements lake.Resting.
+func (f *ownFile[T]) Rest() error {
+	if err := f.endGroup(); err != nil {
+		return err
+	}
+	return f.settle(mostPending)
+}
 
 // file is a file of any other engine (lake.File).
 type file[T any] struct {

@@ -24,7 +24,7 @@ type pool struct {
 	most    int
 
 	free    [bufferClasses][][]byte
-	spare   int // bytes in free
+	spare   int // bytes in free and dicts
 	benches []*bench
 	dicts   []*dictionary
 }
@@ -110,14 +110,18 @@ func (p *pool) pop() (job, bool) {
 
 // run encodes a column. The last one of a row group says so.
 func (p *pool) run(j job, b *bench) {
-	err := encodeSafely(p, j, b)
-	if j.g.left.Add(-1) > 0 && err == nil {
+	if err := encodeSafely(p, j, b); err != nil {
+		// First of all: settle looks at left without the lock.
+		p.mu.Lock()
+		if j.g.err == nil {
+			j.g.err = err
+		}
+		p.mu.Unlock()
+	}
+	if j.g.left.Add(-1) > 0 {
 		return
 	}
 	p.mu.Lock()
-	if err != nil && j.g.err == nil {
-		j.g.err = err
-	}
 	p.changed.Broadcast()
 	p.mu.Unlock()
 }
@@ -130,7 +134,7 @@ func encodeSafely(p *pool, j job, b *bench) (err error) {
 			err = fmt.Errorf("column %s: the encoder panicked: %v\n%s", k.column.Name, v, debug.Stack())
 		}
 	}()
-	held := k.held
+	held := k.memory()
 	if j.g.out[j.column], err = b.encode(p, k, j.g.o); err != nil {
 		return fmt.Errorf("column %s: %w", k.column.Name, err)
 	}
@@ -191,7 +195,9 @@ func (p *pool) dictionary() *dictionary {
 	defer p.mu.Unlock()
 	if n := len(p.dicts); n > 0 {
 		d := p.dicts[n-1]
+		p.dicts[n-1] = nil
 		p.dicts = p.dicts[:n-1]
+		p.spare -= d.memory()
 		return d
 	}
 	return newDictionary()
@@ -199,12 +205,13 @@ func (p *pool) dictionary() *dictionary {
 
 // putDictionary takes back one that nobody uses any more.
 func (p *pool) putDictionary(d *dictionary) {
-	const most = 64
 	d.reset()
+	size := d.memory()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.dicts) < most {
+	if p.spare+size <= mostSpare {
 		p.dicts = append(p.dicts, d)
+		p.spare += size
 	}
 }
 
@@ -227,8 +234,8 @@ func bufferClass(n int) (class, size int) {
 	return (b-10)*4 + q + 1, half + (q+1)*quarter
 }
 
-// get gives an empty buffer for at least n bytes. Its memory is fit for numbers of
-// 8 bytes.
+// get gives an empty buffer for at least n bytes, not much larger. Its memory is fit
+// for numbers of 8 bytes.
 func (p *pool) get(n int) []byte {
 	if n > mostBuffer {
 		return make([]byte, 0, n)
@@ -236,12 +243,14 @@ func (p *pool) get(n int) []byte {
 	class, size := bufferClass(n)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if list := p.free[class]; len(list) > 0 {
-		b := list[len(list)-1]
-		list[len(list)-1] = nil
-		p.free[class] = list[:len(list)-1]
-		p.spare -= size
-		return b
+	for c := class; c <= min(class+4, bufferClasses-1); c++ { // one of up to twice the size is better than one more
+		if list := p.free[c]; len(list) > 0 {
+			b := list[len(list)-1]
+			list[len(list)-1] = nil
+			p.free[c] = list[:len(list)-1]
+			p.spare -= cap(b)
+			return b
+		}
 	}
 	return make([]byte, 0, size)
 }

@@ -35,6 +35,12 @@ func TestBufferClasses(t *testing.T) {
 	again := p.get(1001)
 	assert.Same(t, &b[:1][0], &again[:1][0], "buffers are used again")
 	assert.Empty(t, again)
+	p.put(again)
+	assert.Equal(t, cap(again), cap(p.get(600)), "also for a little less")
+	assert.Zero(t, p.spare)
+	p.put(make([]byte, 0, 4<<10))
+	assert.Less(t, cap(p.get(700)), 2<<10, "F8: not for a lot less")
+	p = newPool()
 	huge := p.get(mostBuffer + 1)
 	p.put(huge)
 	assert.Zero(t, p.spare)
@@ -128,6 +134,17 @@ func TestFewRows(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, w.Append(nil))
 	assert.Less(t, w.Buffered(), int64(64<<10))
+
+	// Neither do those with a text that is too long for the dictionary.
+	type nota struct{ A, B, C, D string }
+	n := open(t, Config[nota]{PartitionBy: []Partition[nota]{{"x", func(nota) string { return "" }}}})
+	long := strings.Repeat("x", mostText+1)
+	require.Empty(t, n.Prepare([]nota{{}, {long, long, long, long}}))
+	w, err = n.Create(io.Discard)
+	require.NoError(t, err)
+	require.NoError(t, w.Append([]int32{0}))
+	require.NoError(t, w.Append([]int32{1}))
+	assert.Less(t, w.Buffered(), int64(64<<10))
 }
 
 // TestPackBools: eight at a time, and the rest.
@@ -195,7 +212,13 @@ func TestCodes(t *testing.T) {
 		s := time.Duration(i).String()
 		c.code(s, addressOf(s))
 	}
+	c.code(strings.Repeat("x", 10*maxDictionary), 1)
+	texts := c.texts
 	require.True(t, c.giveUp(200))
+	for _, s := range texts {
+		require.Empty(t, s, "F8: it keeps no batch while it rests")
+	}
+	require.LessOrEqual(t, c.dict.memory(), 64<<10, "F8: nor a copy of one")
 	for range coderRest {
 		require.False(t, c.begin())
 	}
@@ -245,5 +268,99 @@ func TestMicros(t *testing.T) {
 	require.Empty(t, f.Prepare(rows))
 	for i, r := range rows {
 		assert.Equal(t, r.T.UnixMicro(), f.vectors[0].Int64s[i], r.T)
+	}
+}
+
+// TestFaultOfTheLastColumn: who sees that all columns are encoded sees the fault of
+// the last one too, else a file with a hole would be committed.
+func TestFaultOfTheLastColumn(t *testing.T) {
+	t.Parallel()
+	p := newPool()
+	column := &Column{Name: "a", Type: Int, Bits: 64}
+	for range 3000 {
+		g := &rowGroup{chunks: []*chunk{{column: column, width: 8, pages: []rawPage{{rows: 1, values: 1}}}}, out: make([]encoded, 1)}
+		g.left.Store(1)
+		go p.run(job{g, 0}, &bench{})
+		for g.left.Load() > 0 {
+			continue // without the lock, as settle does
+		}
+		require.ErrorContains(t, p.wait(g), "column a: the encoder panicked")
+	}
+}
+
+// TestBufferedIsTrue: what a file says that it buffers is what its chunks hold, also
+// when a page was begun that the next text is too long for (rule F8).
+func TestBufferedIsTrue(t *testing.T) {
+	t.Parallel()
+	f := newEngine().create(io.Discard, []Column{{Name: "a", Type: String, Null: true}, {Name: "b", Type: String}}, FileOptions{PageBytes: 1 << 20}, 50_000)
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 40 {
+		const n = 5000
+		a, b, valid := make([]string, n), make([]string, n), make([]bool, n)
+		for i := range a {
+			a[i], b[i], valid[i] = "", time.Duration(r.IntN(20_000)).String(), r.IntN(9) > 0
+		}
+		if r.IntN(3) == 0 {
+			a[0], valid[0] = strings.Repeat("x", mostText+1), true
+		}
+		require.NoError(t, f.Write(n, []Vector{{Strings: a, Valid: valid}, {Strings: b}}))
+		if r.IntN(4) == 0 {
+			require.NoError(t, f.endGroup())
+			continue
+		}
+		held := int64(0)
+		for _, k := range f.open {
+			for i := range k.pages {
+				held += int64(cap(k.pages[i].data) + cap(k.pages[i].def) + cap(k.pages[i].rep))
+			}
+			if d := k.dict; d != nil {
+				held += int64(cap(d.plain) + 4*(len(d.table)+cap(d.starts)+cap(d.hashes)))
+			}
+		}
+		require.Equal(t, held, f.Buffered()-pendingBytes(f))
+	}
+	require.NoError(t, f.endGroup())
+	require.NoError(t, f.Close())
+	require.Zero(t, f.Buffered())
+}
+
+func pendingBytes(f *fileWriter) (n int64) {
+	for _, g := range f.pending {
+		n += g.held.Load()
+	}
+	return n
+}
+
+// TestRunsOfPicks: rows that lie side by side are taken as one, over the ends of row
+// groups, and others are not taken for such.
+func TestRunsOfPicks(t *testing.T) {
+	t.Parallel()
+	rows := anchas(3000)
+	for _, group := range []int{7, 100, 5000} {
+		f := open(t, Config[ancha]{RowGroupRows: group})
+		require.Empty(t, f.Prepare(rows))
+		var b bytes.Buffer
+		w, err := f.Create(&b)
+		require.NoError(t, err)
+		var want []string
+		for _, pick := range [][]int32{{5}, {0, 1, 2}, {2997, 2998, 2999}, {1, 3}, {0, 2, 3, 5}, {10, 11, 12, 14}, nil} {
+			if pick == nil {
+				for i := range int32(250) {
+					pick = append(pick, 500+i)
+				}
+				pick = append(pick, 900)
+			}
+			require.NoError(t, w.Append(pick))
+			for _, i := range pick {
+				want = append(want, typetest.Int(rows[i].ID)+rows[i].Cliente)
+			}
+		}
+		require.NoError(t, w.Close())
+		var got []string
+		for _, r := range typetest.Read(t, b.Bytes()) {
+			got = append(got, r[0].(string)+r[2].(string))
+		}
+		require.Equal(t, want, got)
+		f.Close()
 	}
 }

@@ -102,15 +102,16 @@ func (f *fileWriter) add(n int, vectors []Vector, pick []int32) error {
 func (f *fileWriter) begin() {
 	f.open = make([]*chunk, len(f.columns))
 	chunks := make([]chunk, len(f.columns))
+	all := int64(0) // bytes of a row, at least
+	for i := range f.columns {
+		all += f.columns[i].gathered()
+	}
+	likely := min(f.likely, groupBytes/max(1, all))
 	for i := range f.columns {
 		c := &f.columns[i]
-		width := c.valueWidth()
-		if c.Type == String {
-			width = 4
-		}
 		chunks[i] = chunk{
 			column: c, width: c.valueWidth(), bound: f.options.PageBytes, scratch: &f.scratch,
-			full: int(min(f.likely*int64(width), int64(f.options.PageBytes))), hint: f.hints[i],
+			full: int(min(likely*c.gathered(), int64(f.options.PageBytes))), hint: f.hints[i],
 		}
 		f.open[i] = &chunks[i]
 	}
@@ -132,7 +133,7 @@ func (f *fileWriter) endGroup() error {
 				f.hints[i] = max(f.hints[i], len(k.pages[j].data))
 			}
 		}
-		g.held.Add(k.held)
+		g.held.Add(k.memory())
 	}
 	g.left.Store(int64(len(g.chunks)))
 	f.open, f.rows, f.raw = nil, 0, 0
@@ -314,10 +315,7 @@ func footerBytes(columns int) int64 { return 200 + 150*int64(columns) }
 func (f *fileWriter) Buffered() int64 {
 	n := int64(0)
 	for _, k := range f.open {
-		n += k.held
-		if k.dict != nil {
-			n += int64(cap(k.dict.plain) + 4*len(k.dict.table) + 8*cap(k.dict.starts))
-		}
+		n += k.memory()
 	}
 	for _, g := range f.pending {
 		n += g.held.Load()
