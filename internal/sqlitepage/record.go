@@ -85,8 +85,13 @@ func (m *Image) add(p unsafe.Pointer) outcome {
 		switch s.code {
 		case stepInt64:
 			v = *(*int64)(q)
-		case stepFloat64:
-			f := *(*float64)(q)
+		case stepFloat64, stepFloat32:
+			var f float64
+			if s.code == stepFloat64 {
+				f = *(*float64)(q)
+			} else {
+				f = float64(*(*float32)(q))
+			}
 			var whole bool
 			if v, whole = wholeFloat(f); !whole {
 				if f != f {
@@ -142,19 +147,6 @@ func (m *Image) add(p unsafe.Pointer) outcome {
 			t--
 			types[t] = typeNull
 			continue
-		case stepFloat32:
-			f := float64(*(*float32)(q))
-			var whole bool
-			if v, whole = wholeFloat(f); !whole {
-				if f != f {
-					return refused
-				}
-				pos -= 8
-				binary.BigEndian.PutUint64(leaf[pos:], math.Float64bits(f))
-				t--
-				types[t] = typeFloat
-				continue
-			}
 		case stepTime, stepText:
 			var fine bool
 			if m.text, fine = s.appendText(m.text[:0], p, q); !fine {
