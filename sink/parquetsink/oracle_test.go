@@ -251,6 +251,8 @@ func TestOracle(t *testing.T) {
 	}
 }
 
+//
+//fuzz:slow
 func FuzzOracle(f *testing.F) {
 	for seed := range uint64(5) {
 		f.Add(seed)

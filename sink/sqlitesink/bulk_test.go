@@ -207,6 +207,8 @@ func samePages(t testing.TB, a, b string) {
 }
 
 // FuzzPages writes the same rows both ways: the databases must hold the same bytes.
+//
+//fuzz:slow
 func FuzzPages(f *testing.F) {
 	f.Add(uint64(1), uint16(40), uint16(0))
 	f.Add(uint64(2), uint16(500), uint16(200))
