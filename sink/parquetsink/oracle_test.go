@@ -251,6 +251,7 @@ func TestOracle(t *testing.T) {
 	}
 }
 
+// FuzzOracle: any seed's rows, by both engines, read back equal.
 //
 //fuzz:slow
 func FuzzOracle(f *testing.F) {
