@@ -63,10 +63,11 @@ func compile(t *row.Type, size uintptr, levels []string) (*table, error) {
 			continue
 		}
 		out.columns = append(out.columns, column)
-		out.fields = append(out.fields, field{c, blockFill(c, column), fill})
-		if _, fixed := c.Fixed(); fixed && column.Type != String && out.fields[len(out.fields)-1].block != nil {
-			out.fields[len(out.fields)-1].fill = nil
+		block := blockFill(c, column)
+		if block != nil && column.Type != String {
+			fill = nil // the blocks are all there is to it
 		}
+		out.fields = append(out.fields, field{c, block, fill})
 	}
 	if len(t.Columns) == 0 {
 		faults = append(faults, fmt.Errorf("row type %v has no columns", t))
