@@ -49,7 +49,7 @@ type File struct {
 
 // File tells what became of a file. It returns at once. For a csvsource:
 //
-//	OnFile: func(e csvsource.FileEvent) {
+//	OnFile: func(e files.Event) {
 //		f := notify.File{Name: e.Name, Status: e.Status, Rows: e.Rows, Unreadable: e.Rejected, Duration: e.Duration}
 //		if e.Reason != "" { // its Error is the ledger's, and may quote the file
 //			f.Err = errors.New(e.Reason)

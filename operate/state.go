@@ -17,7 +17,7 @@ import (
 	"github.com/leatgo/leat/internal/engine"
 	"github.com/leatgo/leat/internal/lake"
 	"github.com/leatgo/leat/internal/store"
-	"github.com/leatgo/leat/source/csvsource"
+	"github.com/leatgo/leat/source/files"
 )
 
 // ErrInUse says that a pipeline is running on the state folder.
@@ -138,7 +138,7 @@ func (d lakeHolder) Move(_ context.Context, h Held, to leat.Position) error {
 // Ledger is the history of one source of files.
 type Ledger struct {
 	Source string
-	Files  []csvsource.Entry // in the order in which they were entered
+	Files  []files.Entry // in the order in which they were entered
 }
 
 // Ledgers reads the ledgers of all sources of files in a state folder, by name of the
@@ -157,7 +157,7 @@ func Ledgers(stateDir string) ([]Ledger, error) {
 		if err != nil {
 			continue // no source of ours has such a folder
 		}
-		files, err := csvsource.Ledger(stateDir, source)
+		files, err := files.Ledger(stateDir, source)
 		if err != nil {
 			return nil, err
 		}
@@ -167,11 +167,11 @@ func Ledgers(stateDir string) ([]Ledger, error) {
 	return out, nil
 }
 
-// Reprocess makes the next run read a file once more; see csvsource.Reprocess for what
+// Reprocess makes the next run read a file once more; see files.Reprocess for what
 // that means.
 func Reprocess(stateDir, source, file string) error {
 	return alone(stateDir, func(*store.Store) error {
-		err := csvsource.Reprocess(stateDir, source, file)
+		err := files.Reprocess(stateDir, source, file)
 		if errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("the state folder %s has no ledger of a source %q: %w", stateDir, source, err)
 		}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/operate"
-	"github.com/leatgo/leat/source/csvsource"
+	"github.com/leatgo/leat/source/files"
 )
 
 // object prints the result of -json.
@@ -120,7 +120,7 @@ type (
 	}
 )
 
-func fileOf(e *csvsource.Entry) fileJSON {
+func fileOf(e *files.Entry) fileJSON {
 	return fileJSON{e.Name, e.Hash, e.Size, e.Offset, e.Status, e.Error, e.Rows, e.Rejected, e.Attempt, e.Entered, e.Started, e.Finished, e.Duration().Seconds(), e.MovedTo}
 }
 

@@ -28,6 +28,7 @@ import (
 	"github.com/leatgo/leat/sink/parquetsink"
 	"github.com/leatgo/leat/sink/sqlitesink"
 	"github.com/leatgo/leat/source/csvsource"
+	"github.com/leatgo/leat/source/files"
 )
 
 // sourceName keys the ledger. It must be stable, and a folder may be renamed.
@@ -121,7 +122,7 @@ func replay(ctx context.Context, p *leat.Pipeline, file string, log *slog.Logger
 }
 
 // tell passes on what became of a file.
-func tell(people *notify.Notifier, e csvsource.FileEvent) {
+func tell(people *notify.Notifier, e files.Event) {
 	f := notify.File{Name: e.Name, Status: e.Status, Rows: e.Rows, Unreadable: e.Rejected, Duration: e.Duration}
 	if e.Reason != "" {
 		f.Err = errors.New(e.Reason)
@@ -136,9 +137,9 @@ func load(ctx context.Context, o options, made int, stdout io.Writer, line *prog
 	c.DeadLetters = leat.DeadLetterFile(o.deadLetters())
 	c.Require = leat.ExactlyOnce
 	src := csvsource.New(csvsource.Config[Venta]{
-		Name: sourceName, Dir: o.incoming, After: csvsource.Move,
+		Name: sourceName, Dir: o.incoming, After: files.Move,
 		Watch: o.watch, MaxScans: o.maxScans, Settle: c.settle,
-		OnFile: func(e csvsource.FileEvent) { tell(people, e) }, ChunkBytes: c.chunkBytes,
+		OnFile: func(e files.Event) { tell(people, e) }, ChunkBytes: c.chunkBytes,
 	})
 	table := sqlitesink.New(sqlitesink.Config[Rica]{Path: o.database(), Table: "ventas"})
 	lake := parquetsink.Config[Rica]{Name: "lake", Dir: o.lake()}
@@ -161,7 +162,7 @@ func load(ctx context.Context, o options, made int, stdout io.Writer, line *prog
 		return err
 	}
 	r := result{options: o, made: made, took: took, interrupted: ctx.Err() != nil, stats: p.Stats(), files: src.Stats()}
-	if r.ledger, err = csvsource.Ledger(c.StateDir, sourceName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if r.ledger, err = files.Ledger(c.StateDir, sourceName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	s := r.summary()

@@ -23,7 +23,7 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/sink/parquetsink"
-	"github.com/leatgo/leat/source/csvsource"
+	"github.com/leatgo/leat/source/files"
 )
 
 // Producto is what the files do not say about a producto_id.
@@ -45,8 +45,8 @@ type result struct {
 	took        time.Duration
 	interrupted bool
 	stats       leat.Stats
-	files       csvsource.Stats
-	ledger      []csvsource.Entry
+	files       files.Stats
+	ledger      []files.Entry
 }
 
 // summary is the line of -json: this run alone.

@@ -32,10 +32,9 @@ type Config struct {
 	// StateDir is the source's own state folder; it need not exist.
 	StateDir string
 
-	// Inspect looks into a file before it is entered: how wide its range of offsets
-	// is and what makes the file unfit to be read at all. The width counts also with
-	// a fault; err means that it could not look. f must not be kept; size is its size.
-	Inspect func(ctx context.Context, name string, f *os.File, size int64) (extent int64, fault, err error)
+	// Inspect looks into a file before it is entered; err means that it could not. f
+	// must not be kept; size is its size.
+	Inspect func(ctx context.Context, name string, f *os.File, size int64) (Look, error)
 
 	// Watch is the time between two scans; 0: there is one. MaxScans ends the watching
 	// after so many; 0: never. PollOnly leaves out the file system's notifications.
@@ -56,6 +55,13 @@ type Config struct {
 	OnFinal func(e Entry, reason string)
 
 	Logger *slog.Logger
+}
+
+// Look is what a format sees in a file before it is entered.
+type Look struct {
+	Extent int64    // how wide its range of offsets is, also with a Fault
+	Fault  error    // what makes it unfit to be read at all
+	Schema []string // its columns as it names them, in its order; nil: it names none
 }
 
 // Faults are the mistakes in the fields that users set, for Validate. It does no I/O.

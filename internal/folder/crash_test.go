@@ -36,8 +36,8 @@ func load(dir string, ack func(rows int64)) error {
 	c := Config{
 		Dir: filepath.Join(dir, "in"), Globs: []string{"*"}, StateDir: filepath.Join(dir, "state"), Move: true,
 		Logger: slog.New(slog.DiscardHandler),
-		Inspect: func(_ context.Context, _ string, _ *os.File, size int64) (int64, error, error) {
-			return size + 1, nil, nil
+		Inspect: func(_ context.Context, _ string, _ *os.File, size int64) (Look, error) {
+			return Look{Extent: size + 1}, nil
 		},
 	}
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {

@@ -148,7 +148,7 @@ func (f *Folder) enter(ctx context.Context, c candidate, s *sighting) (e *Entry,
 	}
 	ev := event{
 		Event: "file", Seq: int64(len(f.led.entries)) + 1, Name: c.name, Hash: hex.EncodeToString(x.hash[:]), Size: x.size, ModTime: x.modTime,
-		Base: f.led.end(), Extent: x.extent, Status: Pending,
+		Base: f.led.end(), Extent: x.look.Extent, Status: Pending,
 	}
 	switch {
 	case old != nil && !old.Final():
@@ -157,8 +157,8 @@ func (f *Folder) enter(ctx context.Context, c candidate, s *sighting) (e *Entry,
 		// It was refused before. Only a reason that is gone makes a new entry, or the
 		// ledger would grow with each start; a verdict (rule B2) stands until the file
 		// is put here once more.
-		if x.fault != nil && !old.Settled {
-			f.log.Warn("a file is still refused", "file", c.name, "reason", forLog(x.fault))
+		if x.look.Fault != nil && !old.Settled {
+			f.log.Warn("a file is still refused", "file", c.name, "reason", forLog(x.look.Fault))
 			f.stats.Unchanged++
 			return nil, x.hashed, nil
 		}
@@ -183,8 +183,8 @@ func (f *Folder) enter(ctx context.Context, c candidate, s *sighting) (e *Entry,
 			ev.Error = fmt.Sprintf("same content as %s (file %d)", o.Name, o.Seq)
 		}
 	}
-	if ev.Status == Pending && x.fault != nil {
-		ev.Status, ev.Error = Failed, x.fault.Error()
+	if ev.Status == Pending && x.look.Fault != nil {
+		ev.Status, ev.Error = Failed, x.look.Fault.Error()
 	}
 	if ev.Extent < 0 || ev.Base+ev.Extent < ev.Base {
 		return nil, 0, fmt.Errorf("folder: the log of %s is full: %d + %d is beyond what an offset can count", f.c.Dir, ev.Base, ev.Extent)
@@ -192,6 +192,9 @@ func (f *Folder) enter(ctx context.Context, c candidate, s *sighting) (e *Entry,
 	events := []event{ev}
 	if old != nil && old.Status == Skipped && !old.Settled {
 		events = append(events, staysEvent(old))
+	}
+	if change, ok := f.led.drift(x.look.Schema); ok && ev.Status == Pending {
+		events = append(events, event{Event: "schema", Seq: ev.Seq, Columns: x.look.Schema, Change: change})
 	}
 	if err := f.led.append(events...); err != nil {
 		return nil, 0, err
@@ -201,8 +204,11 @@ func (f *Folder) enter(ctx context.Context, c candidate, s *sighting) (e *Entry,
 	}
 	e = f.led.entries[len(f.led.entries)-1]
 	s.entry = e
-	if x.fault != nil {
-		f.brieflyLocked(e, x.fault)
+	if x.look.Fault != nil {
+		f.brieflyLocked(e, x.look.Fault)
+	}
+	if e.Drift != "" {
+		f.log.Info("the columns are others than those of the file before", "file", e.Name, "change", e.Drift)
 	}
 	if e.Final() {
 		f.entered = append(f.entered, f.finalOf(e))
@@ -210,7 +216,7 @@ func (f *Folder) enter(ctx context.Context, c candidate, s *sighting) (e *Entry,
 	switch e.Status {
 	case Failed:
 		f.stats.Failed++
-		f.log.Error("a file is refused; the ledger has the details", "file", e.Name, "error", forLog(x.fault))
+		f.log.Error("a file is refused; the ledger has the details", "file", e.Name, "error", forLog(x.look.Fault))
 	case Skipped:
 		f.stats.Skipped++
 		f.log.Info("a file is skipped", "file", e.Name, "reason", e.Error, "rule", "D2")
@@ -269,8 +275,7 @@ type exam struct {
 	size    int64
 	modTime time.Time
 	hashed  int64 // bytes read for the hash
-	extent  int64
-	fault   error // why the format can't read it
+	look    Look
 }
 
 // examine looks into a file. changed says that this process has seen it change, so
@@ -313,7 +318,7 @@ func (f *Folder) examine(ctx context.Context, c candidate, changed bool) (x exam
 			return x, errBusy
 		}
 	}
-	x.extent, x.fault, err = f.c.Inspect(ctx, c.name, file, x.size)
+	x.look, err = f.c.Inspect(ctx, c.name, file, x.size)
 	return x, err
 }
 

@@ -3,6 +3,7 @@ package folder
 import (
 	"encoding/hex"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -86,6 +87,7 @@ type Entry struct {
 
 	Error   string
 	MovedTo string // its name where it lies, if that is not the folder
+	Drift   string // how its columns differ from those of the file entered before it; "": they don't
 
 	hash                       [32]byte
 	entered, started, finished int64 // nanoseconds since 1970; 0: never
@@ -170,4 +172,14 @@ func parseHash(s string) (h [32]byte, err error) {
 		return h, fmt.Errorf("the hash %.100q is no SHA-256 in hexadecimal", s)
 	}
 	return h, nil
+}
+
+// StateName is the name of a source's folder in the state folder. Most names are their
+// own.
+func StateName(source string) string {
+	name := url.PathEscape(source)
+	if strings.Trim(name, ".") == "" { // "." and "..", which PathEscape leaves alone
+		name = strings.ReplaceAll(name, ".", "%2E")
+	}
+	return name
 }

@@ -115,7 +115,7 @@ func Open(ctx context.Context, c Config) (_ *Folder, err error) {
 		if f.is, err = f.root.Stat("."); err != nil {
 			return nil, fmt.Errorf("folder: %w", err)
 		}
-		if f.dir, err = waitLock(ctx, f.log, c.Dir, func() (io.Closer, error) { return tryLockDir(c.Dir, c.Move) }); err != nil {
+		if f.dir, err = waitLock(ctx, f.log, c.Dir, func() (io.Closer, error) { return tryLockDir(c.Dir, c.Move, c.Globs) }); err != nil {
 			return nil, err
 		}
 	}

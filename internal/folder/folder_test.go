@@ -22,8 +22,8 @@ func testConfig(t testing.TB) Config {
 	return Config{
 		Dir: filepath.Join(root, "in"), Globs: []string{"*"}, StateDir: filepath.Join(root, "state"),
 		Logger: slog.New(slog.DiscardHandler),
-		Inspect: func(_ context.Context, _ string, _ *os.File, size int64) (int64, error, error) {
-			return size + 1, nil, nil
+		Inspect: func(_ context.Context, _ string, _ *os.File, size int64) (Look, error) {
+			return Look{Extent: size + 1}, nil
 		},
 	}
 }
@@ -54,7 +54,7 @@ func TestMovedDuringAScan(t *testing.T) {
 	c.Move = true
 	var f *Folder
 	inspect, commit := c.Inspect, false
-	c.Inspect = func(ctx context.Context, name string, file *os.File, size int64) (int64, error, error) {
+	c.Inspect = func(ctx context.Context, name string, file *os.File, size int64) (Look, error) {
 		if commit {
 			require.NoError(t, f.Commit(ctx, 1<<40))
 			require.NoFileExists(t, filepath.Join(c.Dir, "a"))
@@ -231,7 +231,7 @@ func TestKnownFilesAreNotOpened(t *testing.T) {
 	c := testConfig(t)
 	inspected := 0
 	inspect := c.Inspect
-	c.Inspect = func(ctx context.Context, name string, file *os.File, size int64) (int64, error, error) {
+	c.Inspect = func(ctx context.Context, name string, file *os.File, size int64) (Look, error) {
 		inspected++
 		return inspect(ctx, name, file, size)
 	}
@@ -319,4 +319,11 @@ func TestHintsThatFail(t *testing.T) {
 	require.True(t, h.said)
 	(&hints{f: f}).watch(c.Dir) // could not be started
 	require.Nil(t, (&hints{f: f}).come())
+}
+
+func TestStateName(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{"incoming": "incoming", "a/b": "a%2Fb", "..": "%2E%2E", ".": "%2E", "a.b": "a.b", "": ""} {
+		require.Equal(t, want, StateName(in))
+	}
 }

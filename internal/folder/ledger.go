@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/leatgo/leat/internal/durable"
@@ -30,7 +31,7 @@ const ledgerVersion = 1
 // event is one line of the ledger. Lines are only ever appended. The first one
 // carries Log and Version.
 type event struct {
-	Event    string    `json:"event"` // log, file, status, progress, fault, moved, refused, abandon
+	Event    string    `json:"event"` // log, file, schema, status, progress, fault, moved, refused, abandon
 	Time     time.Time `json:"time"`
 	Log      string    `json:"log,omitempty"`
 	Version  int       `json:"version,omitempty"`
@@ -52,6 +53,8 @@ type event struct {
 	Again    int32     `json:"again,omitempty"`   // file: Entry.Again
 	To       Place     `json:"to,omitempty"`      // moved; file: where Reprocess found it
 	As       string    `json:"as,omitempty"`
+	Columns  []string  `json:"columns,omitempty"` // schema: those of the file
+	Change   string    `json:"change,omitempty"`  // schema: Entry.Drift
 }
 
 // ledger is the file and what it says. It is not safe for concurrent use.
@@ -66,6 +69,7 @@ type ledger struct {
 	refused  map[string]*refusedName
 	refusals int                  // lines of them
 	counts   map[int64][]progress // of entries that are not final, by Seq
+	schema   []string             // the columns of the last file that was entered to be read and has some
 
 	// The latest entry with a name, and the latest with a hash that was entered to be
 	// read. Keys are hashes of them; the entries before it are in Entry.sameName and
@@ -250,6 +254,8 @@ func (l *ledger) apply(ev *event) error {
 	}
 	e := l.entries[ev.Seq-1]
 	switch ev.Event {
+	case "schema":
+		l.schema, e.Drift = ev.Columns, ev.Change
 	case "status":
 		return l.applyStatus(e, ev)
 	case "progress":
@@ -398,6 +404,36 @@ func (l *ledger) applyStatus(e *Entry, ev *event) error {
 		return fmt.Errorf("file %d gets the unknown status %q", e.Seq, ev.Status)
 	}
 	return nil
+}
+
+// drift says in words how columns differ from those of the last file; ok, whether they
+// do, or are the first.
+func (l *ledger) drift(columns []string) (change string, ok bool) {
+	if columns == nil || slices.Equal(columns, l.schema) {
+		return "", false
+	}
+	if l.schema == nil {
+		return "", true
+	}
+	var words []string
+	for _, c := range columns {
+		if !slices.Contains(l.schema, c) {
+			words = append(words, fmt.Sprintf("+%q", c))
+		}
+	}
+	for _, c := range l.schema {
+		if !slices.Contains(columns, c) {
+			words = append(words, fmt.Sprintf("-%q", c))
+		}
+	}
+	if len(words) == 0 {
+		return "in another order", true
+	}
+	const most = 20
+	if n := len(words) - most; n > 0 {
+		words = append(words[:most], fmt.Sprintf("and %d more", n))
+	}
+	return strings.Join(words, " "), true
 }
 
 // end is where the next file's range begins.

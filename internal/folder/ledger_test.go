@@ -257,7 +257,9 @@ func TestD1FileIsStillBeingWritten(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
 	f, err := Open(t.Context(), Config{
 		Dir: dir, Globs: []string{"*"}, StateDir: filepath.Join(t.TempDir(), "s"), Logger: slog.New(slog.DiscardHandler),
-		Inspect: func(_ context.Context, _ string, _ *os.File, size int64) (int64, error, error) { return size, nil, nil },
+		Inspect: func(_ context.Context, _ string, _ *os.File, size int64) (Look, error) {
+			return Look{Extent: size}, nil
+		},
 	})
 	require.NoError(t, err)
 	defer f.Close()

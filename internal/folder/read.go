@@ -150,7 +150,7 @@ func (f *Folder) Begin(ctx context.Context, e *Entry) (*Reading, error) {
 	defer f.mu.Unlock()
 	switch {
 	case err == nil:
-		r.file = &checkedFile{ctx: ctx, f: file.File, info: file.info}
+		r.file = newCheckedFile(ctx, file)
 	case !lasting(err) && f.tryAgain(e):
 		return nil, f.readError(e, err)
 	case r.OnlyCount:
@@ -170,10 +170,10 @@ func (f *Folder) Begin(ctx context.Context, e *Entry) (*Reading, error) {
 	}
 	if !r.replay && !r.OnlyCount {
 		if err := f.led.append(event{Event: "status", Seq: e.Seq, Status: Processing}); err != nil {
-			return nil, errors.Join(err, r.file.f.Close())
+			return nil, errors.Join(err, r.file.release())
 		}
 		if err := failpoint.Hit("folder/begun"); err != nil {
-			return nil, errors.Join(err, r.file.f.Close())
+			return nil, errors.Join(err, r.file.release())
 		}
 	}
 	f.readings = append(f.readings, r)
@@ -227,7 +227,7 @@ func (r *Reading) Refuse(why error, judged bool) error {
 	defer f.announce()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := r.file.f.Close(); err != nil {
+	if err := r.file.release(); err != nil {
 		f.log.Debug("close a file", "file", r.Entry.Name, "error", err)
 	}
 	f.log.Error("a file is refused whole; the ledger has the details", "file", r.Entry.Name, "error", forLog(why), "rule", "B2")
@@ -248,9 +248,22 @@ func (r *Reading) uncounted(err error) (Status, string) {
 	return OK, fmt.Sprintf("read whole, but its rows could not be counted after a crash: %v", err)
 }
 
-// Reader is the file's bytes from the start. It can seek. A read fails with
-// ErrChanged when the file is not what was entered, and when ctx of Begin ends.
-func (r *Reading) Reader() io.ReadSeeker { return r.file }
+// Reader is the file's bytes from the start. A Read fails with ErrChanged when the file
+// is not what was entered, and when ctx of Begin ends. A ReadAt may come from any
+// goroutine and does not look at ctx: what was sent is to be decoded while a run ends.
+func (r *Reading) Reader() Reader { return r.file }
+
+// Reader is what formats read files by.
+type Reader interface {
+	io.ReadSeeker
+	io.ReaderAt
+}
+
+// Hold keeps the file open for ReadAt, beyond End, until release is called.
+func (r *Reading) Hold() (release func()) {
+	r.file.users.Add(1)
+	return func() { _ = r.file.release() }
+}
 
 // Counted adds records between CountFrom and From, which a crash made the ledger
 // lose count of.
@@ -280,7 +293,7 @@ func (r *Reading) Sent(next, line int64, count *Count) error {
 // sink holds rows of it since an earlier life, which ends the run with a HeldError. The
 // status is written when a checkpoint covers what was sent.
 func (r *Reading) End(err error) error {
-	cerr := r.file.f.Close()
+	cerr := r.file.release()
 	f := r.folder
 	defer f.announce()
 	f.mu.Lock()
@@ -304,7 +317,7 @@ func (r *Reading) Broken(err error) error {
 	defer f.announce()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if cerr := r.file.f.Close(); cerr != nil {
+	if cerr := r.file.release(); cerr != nil {
 		f.log.Debug("close a file", "file", r.Entry.Name, "error", cerr)
 	}
 	if f.tryAgain(r.Entry) {
@@ -356,7 +369,7 @@ func (r *Reading) endLocked(err error, lost, judged bool) error {
 }
 
 // Leave closes the file without a word about it: the run ends.
-func (r *Reading) Leave() { _ = r.file.f.Close() }
+func (r *Reading) Leave() { _ = r.file.release() }
 
 // opened is a file and what it looked like.
 type opened struct {
@@ -425,10 +438,25 @@ func openPlain(path string) (*os.File, fs.FileInfo, error) {
 // read returns was there before the check, so a change never slips through with
 // the bytes it changed, but for one that keeps size and time.
 type checkedFile struct {
-	ctx  context.Context
-	f    *os.File
-	info fs.FileInfo
-	pos  int64
+	ctx   context.Context
+	f     *os.File
+	info  fs.FileInfo
+	pos   int64
+	users atomic.Int32 // the reading, and those who hold it
+}
+
+func newCheckedFile(ctx context.Context, o *opened) *checkedFile {
+	c := &checkedFile{ctx: ctx, f: o.File, info: o.info}
+	c.users.Store(1)
+	return c
+}
+
+// release closes the file when nobody uses it any more.
+func (c *checkedFile) release() error {
+	if c.users.Add(-1) > 0 {
+		return nil
+	}
+	return c.f.Close()
 }
 
 func (c *checkedFile) Read(p []byte) (int, error) {
@@ -440,6 +468,20 @@ func (c *checkedFile) Read(p []byte) (int, error) {
 	}
 	n, err := c.f.Read(p)
 	c.pos += int64(n)
+	return c.checked(n, err, c.pos)
+}
+
+// ReadAt implements io.ReaderAt.
+func (c *checkedFile) ReadAt(p []byte, at int64) (int, error) {
+	if err := failpoint.Hit("folder/read"); err != nil {
+		return 0, err
+	}
+	n, err := c.f.ReadAt(p, at)
+	return c.checked(n, err, at+int64(n))
+}
+
+// checked is what a read that came to pos may return.
+func (c *checkedFile) checked(n int, err error, pos int64) (int, error) {
 	now, serr := c.f.Stat()
 	switch {
 	case serr != nil:
@@ -448,8 +490,8 @@ func (c *checkedFile) Read(p []byte) (int, error) {
 		return 0, fmt.Errorf("%w: while it was read its size went from %d to %d bytes", ErrChanged, c.info.Size(), now.Size())
 	case !now.ModTime().Equal(c.info.ModTime()):
 		return 0, fmt.Errorf("%w: it was written to while it was read (%s)", ErrChanged, now.ModTime().UTC().Format(time.RFC3339Nano))
-	case err == io.EOF && c.pos < c.info.Size():
-		return 0, fmt.Errorf("%w: it ends after %d of %d bytes", ErrChanged, c.pos, c.info.Size())
+	case err == io.EOF && pos < c.info.Size():
+		return 0, fmt.Errorf("%w: it ends after %d of %d bytes", ErrChanged, pos, c.info.Size())
 	}
 	return n, err
 }

@@ -121,10 +121,10 @@ func TestOnFinalHearsWhatIsDurable(t *testing.T) {
 	c := testConfig(t)
 	var f *Folder
 	inspect := c.Inspect
-	c.Inspect = func(ctx context.Context, name string, file *os.File, size int64) (int64, error, error) {
+	c.Inspect = func(ctx context.Context, name string, file *os.File, size int64) (Look, error) {
 		switch name {
 		case "a":
-			return 1, errors.New("no header"), nil
+			return Look{Extent: 1, Fault: errors.New("no header")}, nil
 		case "z":
 			require.NoError(t, f.Commit(ctx, 0))
 		}

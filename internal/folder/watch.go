@@ -111,9 +111,9 @@ func (f *Folder) enterAnew() error {
 	if err != nil {
 		return errors.Join(err, root.Close())
 	}
-	dir, err := tryLockDir(f.c.Dir, f.c.Move)
+	dir, err := tryLockDir(f.c.Dir, f.c.Move, f.c.Globs)
 	if err == nil && dir == nil {
-		err = errors.New("it is locked by another process (rule D5)")
+		err = errors.New("it is locked by another reader (rule D5)")
 	}
 	if err != nil {
 		return errors.Join(err, root.Close())

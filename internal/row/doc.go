@@ -20,6 +20,9 @@
 // Options follow the name after a comma: `key` marks a key column of a sink,
 // `time=LAYOUT` gives the layout of a time in text. A layout may hold commas, so
 // it runs to the end of the tag; only a last ",key" is still the option.
+// `extra` marks the one map[string]string (or of any, or of json.RawMessage) that
+// keeps what a source finds and the row has no column for; sinks store it as the
+// text of a JSON object, jsonsink as an object.
 // `decimal=18.2` says that a string, or a type with a text form such as
 // decimal.Decimal, is a number of 18 digits, 2 of them behind the point: sinks
 // that have such numbers (Parquet) store one, all others the text. Embedded

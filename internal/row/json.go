@@ -95,6 +95,9 @@ func (c *Column) appendJSONTime(dst []byte, t time.Time) ([]byte, error) {
 
 // appendAny leaves the value at q to encoding/json.
 func (c *Column) appendAny(dst []byte, q unsafe.Pointer) ([]byte, error) {
+	if c.Extra && *(*unsafe.Pointer)(q) == nil { // a nil map: nothing extra
+		return append(dst, "{}"...), nil
+	}
 	w := writer{dst}
 	enc := json.NewEncoder(&w)
 	enc.SetEscapeHTML(false)

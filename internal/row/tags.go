@@ -17,6 +17,7 @@ type tag struct {
 	named  bool // the name was written down, not made from the field's
 	skip   bool
 	key    bool
+	extra  bool
 	layout string
 	origin bool
 
@@ -88,6 +89,10 @@ func (t *tag) options(s string) error {
 			return errors.New("the option key is given twice")
 		case opt == "key":
 			t.key = true
+		case opt == "extra" && t.extra:
+			return errors.New("the option extra is given twice")
+		case opt == "extra":
+			t.extra = true
 		case strings.HasPrefix(opt, "decimal="):
 			if t.precision != 0 {
 				return errors.New("the option decimal= is given twice")
@@ -99,7 +104,7 @@ func (t *tag) options(s string) error {
 		case opt == "" && !more:
 			// A trailing comma, as the json tag allows it.
 		default:
-			return fmt.Errorf("unknown option %q: there are key, decimal=PRECISION.SCALE and time=LAYOUT", opt)
+			return fmt.Errorf("unknown option %q: there are key, extra, decimal=PRECISION.SCALE and time=LAYOUT", opt)
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 )
@@ -60,6 +61,7 @@ type Type struct {
 	goType reflect.Type
 	byName map[string]*Column
 	keys   []*Column
+	extra  *Column
 }
 
 // Column is one field of a row type. It is immutable and safe for concurrent
@@ -70,6 +72,7 @@ type Column struct {
 	Bits   int          // 8 to 64 for Int, Uint and Float, else 0
 	Null   bool         // the field is a pointer or an sql.Null[T]
 	Key    bool         // tagged `key`
+	Extra  bool         // tagged `extra`; Kind is Text, whose text is a JSON object
 	Layout string       // for Time: how text is read and written; defaults to time.RFC3339Nano. Else ""
 	Type   reflect.Type // the Go type of the field
 
@@ -112,6 +115,9 @@ type result struct {
 func (r result) unpack() (*Type, error) { return r.t, r.err }
 
 var compiled sync.Map // reflect.Type → result
+
+// Extra returns the column tagged `extra`, or nil.
+func (t *Type) Extra() *Column { return t.extra }
 
 // Column returns the column with exactly this name, or nil. Origins are not found.
 func (t *Type) Column(name string) *Column { return t.byName[name] }
@@ -169,6 +175,9 @@ func compile(rt reflect.Type) (*Type, error) {
 		if col.Key {
 			t.keys = append(t.keys, col)
 		}
+		if col.Extra {
+			t.extra = col
+		}
 	}
 	return t, nil
 }
@@ -210,7 +219,7 @@ func (c *compiler) fields(st reflect.Type, base uintptr, prefix string) {
 		if f.Anonymous && !tag.named {
 			switch embedding(f.Type) {
 			case embedFlat:
-				if tag.key || tag.layout != "" || tag.precision != 0 {
+				if tag.key || tag.extra || tag.layout != "" || tag.precision != 0 {
 					c.fault(path, "", "options on an embedded struct have no effect: tag its fields, or give it a name to make it one column")
 					continue
 				}
@@ -279,6 +288,10 @@ func (c *compiler) column(f reflect.StructField, tag tag, offset uintptr, path s
 	col.ownJSON = col.Kind == Other || col.Kind == Text && !col.canValue ||
 		ptr.Implements(jsonMarshalerType) && col.elem != timeType && tag.layout == ""
 
+	if tag.extra {
+		c.extra(&col, tag, path)
+	}
+
 	switch {
 	case col.Kind == Time:
 		if tag.layout != "" {
@@ -319,6 +332,23 @@ func (c *compiler) column(f reflect.StructField, tag tag, offset uintptr, path s
 	}
 	col.jsonKey = append(appendString(nil, tag.name), ':')
 	c.columns = append(c.columns, col)
+}
+
+// extra makes col the column that keeps what the row type has no column for.
+func (c *compiler) extra(col *Column, tag tag, path string) {
+	m := col.Type
+	switch {
+	case m.Kind() != reflect.Map || m.Key() != reflect.TypeFor[string]() ||
+		m.Elem() != reflect.TypeFor[string]() && m.Elem() != reflect.TypeFor[any]() && m.Elem() != reflect.TypeFor[json.RawMessage]():
+		c.fault(path, tag.name, "the option extra is for a map[string]string, map[string]any or map[string]json.RawMessage, not for %v", m)
+		return
+	case tag.key || tag.precision != 0:
+		c.fault(path, tag.name, "a column with the option extra takes no other option")
+	case slices.ContainsFunc(c.columns, func(o Column) bool { return o.Extra }):
+		c.fault(path, tag.name, "a row type has one column with the option extra at most")
+	}
+	// To sinks it is a text, and to JSON an object, whatever the map's type.
+	col.Extra, col.Kind, col.canParse, col.canValue, col.ownJSON = true, Text, false, true, true
 }
 
 // isSQLNull knows sql.Null[T] and sql.NullString, sql.NullInt64 and so on by

@@ -2,6 +2,7 @@ package row
 
 import (
 	"database/sql"
+	"encoding/json"
 	"math/big"
 	"net"
 	"reflect"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/assert"
@@ -346,4 +348,56 @@ func TestOfIsCached(t *testing.T) {
 	for _, g := range got {
 		assert.Same(t, got[0], g)
 	}
+}
+
+// A column with the option extra is a text to sinks and an object to JSON, whatever its
+// map's type; what is wrong with one is told.
+func TestExtra(t *testing.T) {
+	t.Parallel()
+	type texts struct {
+		ID    int64
+		Otros map[string]string `leat:"otros,extra"`
+	}
+	type anys struct {
+		Otros map[string]any `leat:",extra"`
+	}
+	rt, err := Of[texts]()
+	require.NoError(t, err)
+	col := rt.Extra()
+	require.Same(t, rt.Column("otros"), col)
+	require.Equal(t, Text, col.Kind)
+	require.False(t, col.CanParse())
+	require.True(t, col.CanValue())
+	for want, r := range map[string]texts{
+		`{}`:                   {ID: 1},
+		`{"a":"<x>","b":"\n"}`: {ID: 1, Otros: map[string]string{"b": "\n", "a": "<x>"}},
+		`{"":"","z":"\ufffd"}`: {ID: 1, Otros: map[string]string{"": "", "z": "\xff"}},
+	} {
+		v, err := col.Value(unsafe.Pointer(&r))
+		require.NoError(t, err)
+		require.Equal(t, Value{Kind: String, Str: want}, v)
+		js, err := rt.AppendJSON(nil, unsafe.Pointer(&r))
+		require.NoError(t, err)
+		require.Equal(t, `{"id":1,"otros":`+want+`}`, string(js))
+	}
+	at, err := Of[anys]()
+	require.NoError(t, err)
+	js, err := at.AppendJSON(nil, unsafe.Pointer(&anys{map[string]any{"n": json.Number("18446744073709551615")}}))
+	require.NoError(t, err)
+	require.Equal(t, `{"otros":{"n":18446744073709551615}}`, string(js))
+
+	_, err = Of[struct {
+		A map[string]string `leat:",extra"`
+		B map[string]any    `leat:",extra"`
+		C []string          `leat:",extra"`
+		D map[string]any    `leat:",extra,key"`
+		E map[string]int    `leat:",extra"`
+	}]()
+	require.ErrorContains(t, err, "B (column b): a row type has one column with the option extra at most")
+	require.ErrorContains(t, err, "C (column c): the option extra is for a map[string]string, map[string]any or map[string]json.RawMessage, not for []string")
+	require.ErrorContains(t, err, "D (column d): a column with the option extra takes no other option")
+	require.ErrorContains(t, err, "not for map[string]int")
+	plain, err := Of[struct{ A int }]()
+	require.NoError(t, err)
+	require.Nil(t, plain.Extra())
 }

@@ -86,6 +86,9 @@ func (c *Column) At(p unsafe.Pointer) unsafe.Pointer {
 }
 
 func (c *Column) marshalText(q unsafe.Pointer) ([]byte, error) {
+	if c.Extra {
+		return c.appendAny(nil, q)
+	}
 	m, can := reflect.NewAt(c.elem, q).Interface().(encoding.TextMarshaler)
 	if !can {
 		return nil, c.fail(RuleType, "", "a "+c.elem.String()+" cannot be written, it has no MarshalText", nil)

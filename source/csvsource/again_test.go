@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/source/files"
 )
 
 // Reprocess: the same file again, with a range of offsets of its own, from where it
@@ -27,25 +28,25 @@ func TestReprocess(t *testing.T) {
 			file: "a.csv", text: ab, ids: []int64{1, 2, 1, 2}, statuses: []string{"a.csv ok", "a.csv ok"},
 		},
 		"moved": {
-			file: "a.csv", text: ab, config: func(c *Config[rec]) { c.After = Move },
+			file: "a.csv", text: ab, config: func(c *Config[rec]) { c.After = files.Move },
 			ids: []int64{1, 2, 1, 2}, statuses: []string{"a.csv ok processed/a.csv", "a.csv ok processed/a.csv"},
 		},
 		"put back into the folder": {
-			file: "a.csv", text: ab, config: func(c *Config[rec]) { c.After = Move },
+			file: "a.csv", text: ab, config: func(c *Config[rec]) { c.After = files.Move },
 			between: func(w *world) { require.NoError(w.t, os.Rename(w.beside("processed/a.csv"), w.path("a.csv"))) },
 			ids:     []int64{1, 2, 1, 2}, statuses: []string{"a.csv ok processed/a.csv", "a.csv ok processed/a.csv"},
 		},
 		"gone": {
-			file: "a.csv", text: ab, config: func(c *Config[rec]) { c.After = Move },
+			file: "a.csv", text: ab, config: func(c *Config[rec]) { c.After = files.Move },
 			between: func(w *world) { require.NoError(w.t, os.Remove(w.beside("processed/a.csv"))) },
 			ids:     []int64{1, 2}, statuses: []string{"a.csv ok", "a.csv failed"},
 		},
 		"failed, with the fault still there": {
-			file: "a.csv", text: "id\n1\n", config: func(c *Config[rec]) { c.After = Move },
+			file: "a.csv", text: "id\n1\n", config: func(c *Config[rec]) { c.After = files.Move },
 			ids: []int64{}, statuses: []string{"a.csv failed failed/a.csv", "a.csv failed failed/a.csv"},
 		},
 		"in a subfolder, compressed": {
-			file: "x/a.csv.gz", text: gz(ab), config: func(c *Config[rec]) { c.After, c.Recursive = Move, true },
+			file: "x/a.csv.gz", text: gz(ab), config: func(c *Config[rec]) { c.After, c.Recursive = files.Move, true },
 			ids: []int64{1, 2, 1, 2}, statuses: []string{"x/a.csv.gz ok processed/x/a.csv.gz", "x/a.csv.gz ok processed/x/a.csv.gz"},
 		},
 	} {
@@ -59,8 +60,8 @@ func TestReprocess(t *testing.T) {
 			}
 			w.must(c)
 			w.must(c)
-			require.NoError(t, Reprocess(w.state, "src", tc.file))
-			require.ErrorContains(t, Reprocess(w.state, "src", tc.file), "is pending: the next run reads it anyway")
+			require.NoError(t, files.Reprocess(w.state, "src", tc.file))
+			require.ErrorContains(t, files.Reprocess(w.state, "src", tc.file), "is pending: the next run reads it anyway")
 			if tc.between != nil {
 				tc.between(w)
 			}
@@ -87,14 +88,14 @@ func TestReprocess(t *testing.T) {
 		w := newWorld(t)
 		w.put("a.csv", "id,text\n1,bad\n")
 		c := w.config()
-		c.After = Move
+		c.After = files.Move
 		require.NoError(t, w.live(c, life{commit: -1, hear: true, rejectFile: true}))
 		require.Equal(t, []string{"a.csv failed failed/a.csv"}, w.statuses())
-		require.NoError(t, Reprocess(w.state, "src", "a.csv"))
+		require.NoError(t, files.Reprocess(w.state, "src", "a.csv"))
 		w.must(c)
 		require.Equal(t, []string{"a.csv failed processed/a.csv", "a.csv ok processed/a.csv"}, w.statuses())
 		require.Empty(t, w.inDir(w.beside("failed")))
-		require.NoError(t, Reprocess(w.state, "src", "a.csv"))
+		require.NoError(t, files.Reprocess(w.state, "src", "a.csv"))
 		w.must(c)
 		require.Equal(t, 2, w.ledger()[2].Again)
 		first := w.ids()
@@ -109,21 +110,21 @@ func TestReprocess(t *testing.T) {
 		w.must(w.config())
 		w.put("a.csv", row1(7))
 		w.must(w.config())
-		require.NoError(t, Reprocess(w.state, "src", "a.csv"))
+		require.NoError(t, files.Reprocess(w.state, "src", "a.csv"))
 		w.must(w.config())
 		require.Equal(t, []int64{1, 2, 7, 7}, w.ids())
 	})
 	t.Run("refused", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		require.ErrorIs(t, Reprocess(w.state, "src", "a.csv"), os.ErrNotExist, "a source that never ran")
+		require.ErrorIs(t, files.Reprocess(w.state, "src", "a.csv"), os.ErrNotExist, "a source that never ran")
 		require.NoError(t, os.Symlink("nowhere", w.path("link.csv")))
 		w.must(w.config())
-		require.ErrorContains(t, Reprocess(w.state, "src", "a.csv"), "a.csv was never entered into")
-		require.ErrorContains(t, Reprocess(w.state, "src", "link.csv"), "was refused, never read: link.csv is refused")
+		require.ErrorContains(t, files.Reprocess(w.state, "src", "a.csv"), "a.csv was never entered into")
+		require.ErrorContains(t, files.Reprocess(w.state, "src", "link.csv"), "was refused, never read: link.csv is refused")
 		src := New(w.config())
-		require.NoError(t, src.run(t.Context(), &plainIntake[rec]{env: (&fake{w: w}).Env()}))
-		require.ErrorContains(t, Reprocess(w.state, "src", "a.csv"), "in use by a running pipeline")
+		require.NoError(t, src.Drive(t.Context(), &plainIntake[rec]{env: (&fake{w: w}).Env()}))
+		require.ErrorContains(t, files.Reprocess(w.state, "src", "a.csv"), "in use by a running pipeline")
 		require.NoError(t, src.Close())
 	})
 }
@@ -134,16 +135,16 @@ func TestB2RejectFile(t *testing.T) {
 	bad := "id,text\n1,x\n2,bad\n3,x\n4,bad\n"
 	for name, tc := range map[string]struct {
 		files    map[string]string
-		after    After
+		after    files.After
 		statuses []string
 		error    string
 		ids      []int64
 	}{
-		"kept":       {map[string]string{"a.csv": bad, "b.csv": row1(7)}, Keep, []string{"a.csv failed", "b.csv ok"}, "rejected whole: 2 bad rows, the first: line 3: a bad word", []int64{7}},
-		"moved":      {map[string]string{"a.csv": bad, "b.csv": row1(7)}, Move, []string{"a.csv failed failed/a.csv", "b.csv ok processed/b.csv"}, "rejected whole: 2 bad rows", []int64{7}},
-		"compressed": {map[string]string{"a.csv.gz": gz(bad), "b.csv": row1(7)}, Keep, []string{"a.csv.gz failed", "b.csv ok"}, "rejected whole: 2 bad rows, the first: line 3: a bad word", []int64{7}},
-		"damaged":    {map[string]string{"a.csv.gz": gz("id,text\n1,x\n" + strings.Repeat("2,y\n", 10_000))[:60], "b.csv": row1(7)}, Keep, []string{"a.csv.gz failed", "b.csv ok"}, "rejected whole: the gzip file is truncated", []int64{7}},
-		"good":       {map[string]string{"a.csv": ab, "b.csv": row1(7)}, Keep, []string{"a.csv ok", "b.csv ok"}, "", []int64{1, 2, 7}},
+		"kept":       {map[string]string{"a.csv": bad, "b.csv": row1(7)}, files.Keep, []string{"a.csv failed", "b.csv ok"}, "rejected whole: 2 bad rows, the first: line 3: a bad word", []int64{7}},
+		"moved":      {map[string]string{"a.csv": bad, "b.csv": row1(7)}, files.Move, []string{"a.csv failed failed/a.csv", "b.csv ok processed/b.csv"}, "rejected whole: 2 bad rows", []int64{7}},
+		"compressed": {map[string]string{"a.csv.gz": gz(bad), "b.csv": row1(7)}, files.Keep, []string{"a.csv.gz failed", "b.csv ok"}, "rejected whole: 2 bad rows, the first: line 3: a bad word", []int64{7}},
+		"damaged":    {map[string]string{"a.csv.gz": gz("id,text\n1,x\n" + strings.Repeat("2,y\n", 10_000))[:60], "b.csv": row1(7)}, files.Keep, []string{"a.csv.gz failed", "b.csv ok"}, "rejected whole: the gzip file is truncated", []int64{7}},
+		"good":       {map[string]string{"a.csv": ab, "b.csv": row1(7)}, files.Keep, []string{"a.csv ok", "b.csv ok"}, "", []int64{1, 2, 7}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -190,7 +191,7 @@ func TestB2RejectFile(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		c := w.config()
-		c.After = Move
+		c.After = files.Move
 		for range 2 {
 			w.put("a.csv", bad)
 			require.NoError(t, w.live(c, life{commit: -1, hear: true, rejectFile: true}))
@@ -277,7 +278,7 @@ func TestDecodeLetterOfEachRecord(t *testing.T) {
 		numbers[i] = i
 	}
 	row := 0
-	for i, o := range ch.locate(numbers) {
+	for i, o := range ch.Locate(numbers) {
 		out := new(leat.Batch[rec])
 		require.NoError(t, src.DecodeLetter(leat.DeadLetter{Raw: o.Raw, Header: o.Header, File: o.File, Line: o.Line, Offset: o.Offset}, out, i))
 		if rejected[i] != "" {
@@ -297,7 +298,7 @@ func TestOnFilePanics(t *testing.T) {
 	w.put("b.csv", row1(3))
 	c := w.config()
 	n := 0
-	c.OnFile = func(FileEvent) {
+	c.OnFile = func(files.Event) {
 		n++
 		panic("oh")
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/engine"
-	"github.com/leatgo/leat/internal/folder"
+	"github.com/leatgo/leat/internal/filesource"
 	"github.com/leatgo/leat/internal/row"
 )
 
@@ -27,7 +27,6 @@ type chunk[T any] struct {
 	base    int64 // of the file in the log
 	file    string
 	arrived time.Time
-	count   *folder.Count
 }
 
 // The rules of rejected records, beside those of package row.
@@ -37,13 +36,16 @@ const (
 	ruleSize   = "size"   // longer than MaxRecord
 )
 
-// decode appends the rows. reject is called for each bad record, in order. Nothing of
-// the rows shares memory with the chunk.
-func (c *chunk[T]) decode(out *leat.Batch[T], reject func(record int, err error)) {
+// Span implements filesource.Piece.
+func (c *chunk[T]) Span() filesource.Span {
+	return filesource.Span{Start: c.piece.Start, End: c.piece.End, EndLine: c.piece.EndLine, Last: c.piece.Last}
+}
+
+// Decode implements filesource.Piece. Nothing of the rows shares memory with the chunk.
+func (c *chunk[T]) Decode(_ context.Context, out *leat.Batch[T], reject func(record int, err error)) (records, rejected int, _ error) {
 	if c.piece.Long {
 		reject(0, c.longError())
-		c.count.Set(1, 1)
-		return
+		return 1, 1, nil
 	}
 	out.Grow(c.room())
 	d := c.header.decoder(c.dialect)
@@ -54,7 +56,7 @@ func (c *chunk[T]) decode(out *leat.Batch[T], reject func(record int, err error)
 	}
 	for !w.run() {
 	}
-	c.count.Set(int64(w.rows), int64(w.rejected))
+	return w.rows, w.rejected, nil
 }
 
 // room is not less than the number of rows: neither lines nor bytes are enough for more.
@@ -234,9 +236,9 @@ func (c *chunk[T]) longError() error {
 		c.piece.Line, c.piece.End-c.piece.Start, c.dialect.MaxRecord, len(c.piece.Data))}
 }
 
-// locate walks the chunk again. What it gives are copies: whoever keeps them need not
-// know of Release.
-func (c *chunk[T]) locate(records []int) []leat.Origin {
+// Locate implements filesource.Piece. It walks the chunk again. What it gives are copies:
+// whoever keeps them need not know of Release.
+func (c *chunk[T]) Locate(records []int) []leat.Origin {
 	origin := leat.Origin{File: c.file, Header: c.header.raw, Time: c.arrived}
 	out := make([]leat.Origin, 0, len(records))
 	if c.piece.Long {
@@ -255,25 +257,9 @@ func (c *chunk[T]) locate(records []int) []leat.Origin {
 	return out
 }
 
-// send turns it into what the engine takes.
-func (c *chunk[T]) send(next int64) leat.Chunk[T] {
-	return leat.Chunk[T]{
-		First:  c.base + c.piece.Start,
-		Next:   next,
-		Resume: resume{Line: c.piece.EndLine}.String(),
-		Bytes:  c.bytes(),
-		Decode: func(_ context.Context, out *leat.Batch[T]) error {
-			c.decode(out, func(record int, err error) { out.Reject(record, leat.Decode, err) })
-			return nil
-		},
-		Locate:  c.locate,
-		Release: c.release,
-	}
-}
-
-// bytes estimates the memory of the text, the rows, and their strings, which are
+// Bytes implements filesource.Piece: the text, the rows, and their strings, which are
 // together no longer than the text.
-func (c *chunk[T]) bytes() int64 {
+func (c *chunk[T]) Bytes() int64 {
 	var zero T
 	n := int64(c.piece.Held()) + int64(c.room())*int64(unsafe.Sizeof(zero))
 	if slices.ContainsFunc(c.header.columns, func(b binding) bool { return b.column.Kind >= row.String }) {
@@ -286,8 +272,8 @@ func (c *chunk[T]) bytes() int64 {
 // tests overwrite it.
 var onRelease func(text []byte)
 
-// release gives the text's memory back. Only rows and what locate gave are left.
-func (c *chunk[T]) release() {
+// Release implements filesource.Piece. Only rows and what Locate gave are left.
+func (c *chunk[T]) Release() {
 	if onRelease != nil {
 		onRelease(c.piece.Data)
 	}

@@ -1,15 +1,14 @@
 package csvsource
 
 import (
-	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/leatgo/leat/internal/csvtext"
-	"github.com/leatgo/leat/internal/folder"
+	"github.com/leatgo/leat/internal/filesource"
 	"github.com/leatgo/leat/internal/row"
+	"github.com/leatgo/leat/source/files"
 )
 
 // Config says which files to read, and how. T is a struct; its columns are found
@@ -69,7 +68,7 @@ type Config[T any] struct {
 	// entry of the ledger, never for rows; one call at a time, by any goroutine. The
 	// source waits for it, so it must return quickly. A crash may lose a call; Ledger
 	// has all.
-	OnFile func(FileEvent)
+	OnFile func(files.Event)
 
 	// Delimiter separates fields. It is one ASCII character. Defaults to ','.
 	Delimiter rune
@@ -92,8 +91,8 @@ type Config[T any] struct {
 	ChunkBytes int
 
 	// After says what becomes of a file when all its rows are durable in every
-	// sink. Defaults to Keep.
-	After After
+	// sink. Defaults to files.Keep.
+	After files.After
 
 	// ProcessedDir and FailedDir are where Move puts files; they are created. They
 	// must not lose their files as long as a sink may have to be filled again from
@@ -103,50 +102,23 @@ type Config[T any] struct {
 	FailedDir    string
 
 	// Duplicates says what to do with a file that has another name but the same
-	// content as one that was read before. Defaults to SkipDuplicates.
-	Duplicates Duplicates
+	// content as one that was read before. Defaults to files.SkipDuplicates.
+	Duplicates files.Duplicates
 }
-
-// After says what becomes of a finished file.
-type After uint8
-
-const (
-	// Keep leaves files where they are. The ledger remembers that they were read.
-	Keep After = iota
-	// Move moves files that were read, and skipped duplicates, to ProcessedDir and
-	// failed ones to FailedDir. A name that is taken becomes name.2.csv.
-	Move
-)
-
-// Duplicates is a policy for the same content under another name.
-type Duplicates uint8
-
-const (
-	// SkipDuplicates notes the file in the ledger and does not read it.
-	SkipDuplicates Duplicates = iota
-	// ReadDuplicates reads it like any other.
-	ReadDuplicates
-)
 
 const (
 	defaultMaxRecord  = 16 << 20
 	defaultChunkBytes = 512 << 10
-	defaultSettle     = 2 * time.Second
-	defaultAttempts   = 5
 )
 
-func (c *Config[T]) name() string {
-	if c.Name != "" {
-		return c.Name
+// files are the fields that sources of files share.
+func (c *Config[T]) files() filesource.Config {
+	return filesource.Config{
+		Package: "csvsource", Kind: "csv", Endings: []string{".csv", ".csv.gz", ".csv.zst"},
+		Name: c.Name, Dir: c.Dir, Glob: c.Glob, Recursive: c.Recursive, Files: c.Files,
+		Watch: c.Watch, Settle: c.Settle, MaxScans: c.MaxScans, PollOnly: c.PollOnly, Attempts: c.Attempts, OnFile: c.OnFile,
+		After: c.After, ProcessedDir: c.ProcessedDir, FailedDir: c.FailedDir, Duplicates: c.Duplicates,
 	}
-	if c.Dir != "" {
-		switch base := filepath.Base(c.Dir); base {
-		case ".", "..", string(filepath.Separator):
-		default:
-			return base
-		}
-	}
-	return "csv"
 }
 
 func (c *Config[T]) dialect() csvtext.Dialect {
@@ -175,54 +147,10 @@ func (c *Config[T]) chunkBytes() int {
 	return c.ChunkBytes
 }
 
-func (c *Config[T]) folder() folder.Config {
-	globs := []string{"*.csv", "*.csv.gz", "*.csv.zst"}
-	switch {
-	case c.Glob != "":
-		globs = []string{c.Glob}
-	case c.Recursive:
-		for i, g := range globs {
-			globs[i] = "**/" + g
-		}
-	}
-	fc := folder.Config{
-		Dir: c.Dir, Globs: globs, Files: c.Files,
-		Move: c.After == Move, ProcessedDir: c.ProcessedDir, FailedDir: c.FailedDir,
-		ReadDuplicates: c.Duplicates == ReadDuplicates,
-		Watch:          c.Watch, MaxScans: c.MaxScans, PollOnly: c.PollOnly, Settle: c.Settle, Attempts: c.Attempts,
-	}
-	switch {
-	case c.Settle == 0 && c.Watch > 0:
-		fc.Settle = defaultSettle
-	case c.Settle < 0:
-		fc.Settle = 0
-	}
-	switch {
-	case c.Attempts == 0:
-		fc.Attempts = defaultAttempts
-	case c.Attempts < 0:
-		fc.Attempts = 0
-	}
-	return fc
-}
-
-func (c *Config[T]) faults() error {
+// faults are the mistakes in the other fields.
+func (c *Config[T]) faults() []error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	fc := c.folder()
-	faults = append(faults, fc.Faults()...)
-	if c.Glob != "" && len(c.Files) > 0 && c.Dir == "" {
-		fault("Glob chooses among the files of Dir; it has no effect on Files")
-	}
-	if c.Recursive && (c.Glob != "" || c.Dir == "") {
-		fault("Recursive changes the default of Glob, for Dir, and nothing else; write **/ into the Glob")
-	}
-	if c.Settle < -1 {
-		fault("Settle %d: it is a time, or -1 for none", c.Settle)
-	}
-	if c.Attempts < -1 {
-		fault("Attempts %d: it is a number, or -1 for no limit", c.Attempts)
-	}
 	var used []rune
 	for _, f := range []struct {
 		name string
@@ -250,12 +178,6 @@ func (c *Config[T]) faults() error {
 	if c.ChunkBytes < 0 {
 		fault("ChunkBytes %d is negative", c.ChunkBytes)
 	}
-	if c.After > Move {
-		fault("After %d: there are Keep and Move", c.After)
-	}
-	if c.Duplicates > ReadDuplicates {
-		fault("Duplicates %d: there are SkipDuplicates and ReadDuplicates", c.Duplicates)
-	}
 	t, err := row.Of[T]()
 	switch {
 	case err != nil:
@@ -264,10 +186,10 @@ func (c *Config[T]) faults() error {
 		fault("the row type %v has no columns", t)
 	default:
 		for i := range t.Columns {
-			if col := &t.Columns[i]; !col.CanParse() {
+			if col := &t.Columns[i]; !col.CanParse() && !col.Extra {
 				fault("column %s: a %v can't be read from text; give its type an UnmarshalText method, or leave the field out with `leat:\"-\"`", col.Name, col.Type)
 			}
 		}
 	}
-	return errors.Join(faults...)
+	return faults
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/source/files"
 )
 
 var (
@@ -51,8 +52,8 @@ func TestValidate(t *testing.T) {
 		"neither Dir nor Files":                  {},
 		"has another meaning already":            {Dir: "in", Delimiter: ';', Comment: ';'},
 		"no effect on Files":                     {Files: []string{"a"}, Glob: "*"},
-		"set ProcessedDir and FailedDir":         {Files: []string{"a"}, After: Move},
-		"ProcessedDir is Dir itself":             {Dir: "in", After: Move, ProcessedDir: "./in/"},
+		"set ProcessedDir and FailedDir":         {Files: []string{"a"}, After: files.Move},
+		"ProcessedDir is Dir itself":             {Dir: "in", After: files.Move, ProcessedDir: "./in/"},
 		"a glob can't leave Dir":                 {Dir: "in", Glob: "../*"},
 		"a glob is relative to Dir":              {Dir: "in", Glob: "/tmp/*"},
 		"it must be one ASCII character":         {Dir: "in", Comment: -1},
@@ -65,7 +66,7 @@ func TestValidate(t *testing.T) {
 	for _, c := range []Config[rec]{
 		{Dir: "in"}, {Files: []string{"a", "b"}}, {Dir: "in", Quote: -1, Comment: '"'}, {Dir: "in", Glob: "**/*.txt"},
 		{Dir: "in", Watch: 1, MaxScans: 3, Settle: -1, Attempts: -1, PollOnly: true, Recursive: true}, {Dir: "in", Settle: time.Minute},
-		{Dir: "in", After: Move}, {Files: []string{"a"}, After: Move, ProcessedDir: "p", FailedDir: "f"},
+		{Dir: "in", After: files.Move}, {Files: []string{"a"}, After: files.Move, ProcessedDir: "p", FailedDir: "f"},
 	} {
 		require.NoError(t, New(c).Validate())
 	}
@@ -83,11 +84,4 @@ func TestName(t *testing.T) {
 	require.Equal(t, "csv", New(Config[rec]{Files: []string{"a.csv"}}).Name())
 	require.Equal(t, "csv", New(Config[rec]{Dir: "/"}).Name())
 	require.Equal(t, leat.ReplayExact, New(Config[rec]{}).Replay())
-}
-
-func TestStateName(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{"incoming": "incoming", "a/b": "a%2Fb", "..": "%2E%2E", ".": "%2E", "a.b": "a.b", "": ""} {
-		require.Equal(t, want, stateName(in))
-	}
 }

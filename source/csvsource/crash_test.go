@@ -17,6 +17,7 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/failpoint"
+	"github.com/leatgo/leat/source/files"
 )
 
 // The tests of this file set failpoints, which are the whole process's: none of them
@@ -58,7 +59,7 @@ func TestD3DieAtEachStep(t *testing.T) {
 		w.put("f-empty.csv", "id,text\n")
 		w.put("g.csv", row1(3))
 		c := w.config()
-		c.After, c.ChunkBytes = Move, 10
+		c.After, c.ChunkBytes = files.Move, 10
 		if elsewhere {
 			dir, err := os.MkdirTemp(shm, "p")
 			require.NoError(t, err)
@@ -214,9 +215,9 @@ func TestReprocessDies(t *testing.T) {
 	w.put("a.csv", ab)
 	w.must(w.config())
 	dieAt(t, "folder/reprocess-written", 1)
-	require.ErrorIs(t, Reprocess(w.state, "src", "a.csv"), errKilled)
+	require.ErrorIs(t, files.Reprocess(w.state, "src", "a.csv"), errKilled)
 	failpoint.Set(nil)
-	require.ErrorContains(t, Reprocess(w.state, "src", "a.csv"), "the next run reads it anyway")
+	require.ErrorContains(t, files.Reprocess(w.state, "src", "a.csv"), "the next run reads it anyway")
 	w.must(w.config())
 	require.Equal(t, []int64{1, 2, 1, 2}, w.ids())
 }
@@ -269,7 +270,7 @@ func TestAttempts(t *testing.T) {
 		reset := failReads(t, 40) // the hash and the first header take some
 		for i := range 2 {
 			reset()
-			err := src.run(t.Context(), f)
+			err := src.Drive(t.Context(), f)
 			require.True(t, leat.IsTransient(err), "%v", err)
 			require.ErrorContains(t, err, fmt.Sprintf("csvsource: folder: read a.csv (attempt %d of 3): read disk: input/output error", i+1))
 			again(f)
@@ -284,7 +285,7 @@ func TestAttempts(t *testing.T) {
 			}
 			return nil
 		})
-		require.NoError(t, src.run(t.Context(), f))
+		require.NoError(t, src.Drive(t.Context(), f))
 		e := w.ledger()[0]
 		require.Equal(t, "failed", e.Status)
 		require.Equal(t, 3, e.Attempt)
@@ -298,7 +299,7 @@ func TestAttempts(t *testing.T) {
 		reset := failReads(t, 40)
 		for range 20 {
 			reset()
-			require.True(t, leat.IsTransient(src.run(t.Context(), f)))
+			require.True(t, leat.IsTransient(src.Drive(t.Context(), f)))
 			again(f)
 		}
 	})
@@ -306,10 +307,10 @@ func TestAttempts(t *testing.T) {
 		w, src, f := begin(t, 2)
 		w.ahead = 10_000 // of an earlier life
 		reset := failReads(t, 10)
-		require.True(t, leat.IsTransient(src.run(t.Context(), f)))
+		require.True(t, leat.IsTransient(src.Drive(t.Context(), f)))
 		again(f)
 		reset()
-		err := src.run(t.Context(), f)
+		err := src.Drive(t.Context(), f)
 		require.False(t, leat.IsTransient(err))
 		require.ErrorContains(t, err, "a.csv can't be read to its end: given up after 2 attempts")
 		require.ErrorContains(t, err, "Sinks hold rows of it")
@@ -319,7 +320,7 @@ func TestAttempts(t *testing.T) {
 		w, src, f := begin(t, 1)
 		w.ahead = 300
 		failReads(t, 10)
-		require.NoError(t, src.run(t.Context(), f))
+		require.NoError(t, src.Drive(t.Context(), f))
 		require.Equal(t, []string{"a.csv failed"}, w.statuses())
 	})
 	t.Run("when it can't be opened", func(t *testing.T) {
@@ -334,8 +335,8 @@ func TestAttempts(t *testing.T) {
 			return nil
 		})
 		t.Cleanup(func() { failpoint.Set(nil) })
-		require.True(t, leat.IsTransient(src.run(t.Context(), f)))
-		require.NoError(t, src.run(t.Context(), f))
+		require.True(t, leat.IsTransient(src.Drive(t.Context(), f)))
+		require.NoError(t, src.Drive(t.Context(), f))
 		require.Contains(t, w.ledger()[0].Error, "too many open files in system; nothing of it was delivered")
 	})
 }
@@ -381,7 +382,7 @@ func TestD3MoveToAFullDisk(t *testing.T) {
 		w := newWorld(t)
 		w.put("a.csv", ab)
 		c := w.config()
-		c.After = Move
+		c.After = files.Move
 		r := w.watch(c, life{})
 		r.pass(30 * every)
 		require.Equal(t, []string{"a.csv ok"}, w.statuses())

@@ -9,7 +9,7 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/csvtext"
-	"github.com/leatgo/leat/internal/folder"
+	"github.com/leatgo/leat/internal/filesource"
 	"github.com/leatgo/leat/internal/row"
 )
 
@@ -22,27 +22,26 @@ func decodeText[T any](t *testing.T, c Config[T], text string) (rows []T, reject
 	cut.Reset(strings.NewReader(text))
 	rt, err := row.Of[T]()
 	require.NoError(t, err)
-	h, err := readHeader(cut, rt)
+	_, h, err := readHeader(cut, rt)
 	require.NoError(t, err)
 	for {
 		p, err := cut.Next()
 		if err != nil {
 			return rows, rejects, origins
 		}
-		ch := &chunk[T]{piece: p, dialect: &d, header: h, base: 1000, file: "f.csv", arrived: time.Unix(5, 0), count: new(folder.Count)}
+		ch := &chunk[T]{piece: p, dialect: &d, header: h, base: 1000, file: "f.csv", arrived: time.Unix(5, 0)}
 		out := new(leat.Batch[T])
 		var bad []int
-		ch.decode(out, func(i int, err error) {
+		n, nbad := ch.decode(out, func(i int, err error) {
 			var fe *leat.FieldError
 			require.ErrorAs(t, err, &fe)
 			rejects = append(rejects, fe)
 			bad = append(bad, i)
 		})
-		origins = append(origins, ch.locate(bad)...)
-		ch.release()
-		n, nbad := ch.count.Get()
-		require.Equal(t, int64(out.Len()+len(bad)), n)
-		require.Equal(t, int64(len(bad)), nbad)
+		origins = append(origins, ch.Locate(bad)...)
+		ch.Release()
+		require.Equal(t, out.Len()+len(bad), n)
+		require.Equal(t, len(bad), nbad)
 		rows = append(rows, out.Rows()...)
 	}
 }
@@ -155,11 +154,11 @@ func textChunk[T any](t *testing.T, text string) *chunk[T] {
 	cut.Reset(strings.NewReader(text))
 	rt, err := row.Of[T]()
 	require.NoError(t, err)
-	h, err := readHeader(cut, rt)
+	_, h, err := readHeader(cut, rt)
 	require.NoError(t, err)
 	p, err := cut.Next()
 	require.NoError(t, err)
-	return &chunk[T]{piece: p, dialect: &d, header: h, count: new(folder.Count)}
+	return &chunk[T]{piece: p, dialect: &d, header: h}
 }
 
 func TestOriginColumns(t *testing.T) {
@@ -231,13 +230,13 @@ func TestHeaderRefusals(t *testing.T) {
 	} {
 		c := csvtext.NewCutter(new(Config[T]).dialect(), 100)
 		c.Reset(strings.NewReader(text))
-		_, err := readHeader(c, rt)
+		_, _, err := readHeader(c, rt)
 		require.EqualError(t, err, want)
-		require.True(t, isDamage(err))
+		require.True(t, filesource.IsDamaged(err))
 	}
 	c := csvtext.NewCutter(new(Config[T]).dialect(), 100)
 	c.Reset(strings.NewReader("x,x,a,b,c\n"))
-	_, err = readHeader(c, rt)
+	_, _, err = readHeader(c, rt)
 	require.NoError(t, err, "a name that does not matter may come twice")
 }
 

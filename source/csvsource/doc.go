@@ -56,8 +56,8 @@
 // after the rows before the damage have been delivered; a mended copy has another
 // content, so it is read whole.
 //
-// Ledger gives the history of a source, Config.OnFile tells of each file as it is
-// finished, Reprocess reads one again, and Abandon gives one up.
+// Config.OnFile tells of each file as it is finished. The functions of package files
+// show the history of a source, read a file again, and give one up.
 //
 // # Records
 //

@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/leatgo/leat/source/files"
 )
 
 // rule D2: a file is skipped for another one of the same content. When that one can't
@@ -27,10 +29,10 @@ func TestD2DuplicateOfAFileThatFails(t *testing.T) {
 		}
 		return l
 	}
-	for _, after := range []After{Keep, Move} {
-		name := map[After]string{Keep: "Keep", Move: "Move"}[after]
+	for _, after := range []files.After{files.Keep, files.Move} {
+		name := map[files.After]string{files.Keep: "Keep", files.Move: "Move"}[after]
 		where := func(s, place string) string {
-			if after == Move {
+			if after == files.Move {
 				return s + " " + place
 			}
 			return s
@@ -50,7 +52,7 @@ func TestD2DuplicateOfAFileThatFails(t *testing.T) {
 			require.Equal(t, []int64{100, 1, 2}, w.ids(), "once")
 			require.Equal(t, want, w.statuses())
 			require.Zero(t, w.says("is gone file=b.csv"))
-			if after == Move {
+			if after == files.Move {
 				require.Empty(t, w.inDir(w.dir))
 			}
 		})
@@ -104,7 +106,7 @@ func TestD2DuplicateOfAFileThatFails(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
 			c := w.config()
-			c.After = Move
+			c.After = files.Move
 			w.put("0.csv", row1(100))
 			w.put("a.csv", ab)
 			require.ErrorIs(t, w.live(c, life{stopAfter: 1, commit: 1, hear: true}), errKilled)
@@ -120,7 +122,7 @@ func TestD2DuplicateOfAFileThatFails(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		c := w.config()
-		c.After = Move
+		c.After = files.Move
 		w.put("a.csv", "id,text\n1,bad\n")
 		w.put("b.csv", "id,text\n1,bad\n")
 		l := whole()

@@ -19,6 +19,7 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/source/csvsource"
+	"github.com/leatgo/leat/source/files"
 	"github.com/leatgo/leat/stage"
 )
 
@@ -60,10 +61,10 @@ func fill(t *testing.T, root string, files, rows int) {
 	}
 }
 
-func checkSales(t *testing.T, root string, rows []sale, files, each int) {
+func checkSales(t *testing.T, root string, rows []sale, count, each int) {
 	t.Helper()
 	var want []int64
-	for id := range int64(files * each) {
+	for id := range int64(count * each) {
 		if id%10 != 9 {
 			want = append(want, id)
 		}
@@ -73,9 +74,9 @@ func checkSales(t *testing.T, root string, rows []sale, files, each int) {
 		got = append(got, r.ID)
 	}
 	require.Equal(t, want, got, "rule D4")
-	history, err := csvsource.Ledger(filepath.Join(root, "state"), "src")
+	history, err := files.Ledger(filepath.Join(root, "state"), "src")
 	require.NoError(t, err)
-	require.Len(t, history, files)
+	require.Len(t, history, count)
 	for _, e := range history {
 		require.Equal(t, "ok", e.Status, e.Name)
 		require.Equal(t, int64(each), e.Rows, e.Name)
@@ -101,7 +102,7 @@ func checkSales(t *testing.T, root string, rows []sale, files, each int) {
 		require.Positive(t, l.Line)
 		require.NotEmpty(t, l.File)
 	}
-	require.Equal(t, files*each/10, letters)
+	require.Equal(t, count*each/10, letters)
 }
 
 func TestEngine(t *testing.T) {
@@ -123,7 +124,7 @@ func TestEngineRewinds(t *testing.T) {
 	root := t.TempDir()
 	fill(t, root, 3, 1000)
 	sink := leattest.Collect[sale]().FailCommit(2, leat.ErrAborted).FailCommit(5, leat.ErrAborted)
-	require.NoError(t, load(t, root, sink, csvsource.Config[sale]{ChunkBytes: 500, After: csvsource.Move}))
+	require.NoError(t, load(t, root, sink, csvsource.Config[sale]{ChunkBytes: 500, After: files.Move}))
 	checkSales(t, root, sink.Committed(), 3, 1000)
 	left, err := os.ReadDir(filepath.Join(root, "in"))
 	require.NoError(t, err)
@@ -139,7 +140,7 @@ func TestEngineRestarts(t *testing.T) {
 	boom := errors.New("boom")
 	failed := 0
 	for n := 1; ; n++ {
-		err := load(t, root, sink.FailCommit(1+n%3, boom), csvsource.Config[sale]{ChunkBytes: 300 * n, After: csvsource.Move})
+		err := load(t, root, sink.FailCommit(1+n%3, boom), csvsource.Config[sale]{ChunkBytes: 300 * n, After: files.Move})
 		if err == nil {
 			break
 		}
@@ -181,7 +182,7 @@ func TestB2EngineRejectsFiles(t *testing.T) {
 		StateDir: filepath.Join(root, "state"), Logger: slog.New(slog.DiscardHandler), Breaker: leat.Breaker{Share: -1},
 		OnReject: map[leat.Class]leat.Policy{leat.Decode: leat.RejectFile, leat.Contract: leat.RejectFile},
 	})
-	rows := leat.From(p, csvsource.New(csvsource.Config[sale]{Dir: in, Name: "src", After: csvsource.Move, ChunkBytes: 8}))
+	rows := leat.From(p, csvsource.New(csvsource.Config[sale]{Dir: in, Name: "src", After: files.Move, ChunkBytes: 8}))
 	leat.To(leat.Via(rows, "check", stage.Check(func(s sale) error {
 		if s.Text == "forbidden" {
 			return &leat.FieldError{Column: "text", Rule: "oneof", Msg: "text: it is forbidden"}
@@ -194,7 +195,7 @@ func TestB2EngineRejectsFiles(t *testing.T) {
 		ids = append(ids, s.ID)
 	}
 	require.Equal(t, []int64{1, 2, 6}, ids)
-	history, err := csvsource.Ledger(filepath.Join(root, "state"), "src")
+	history, err := files.Ledger(filepath.Join(root, "state"), "src")
 	require.NoError(t, err)
 	require.Equal(t, "failed", history[1].Status)
 	require.Regexp(t, `^rejected whole: 2 bad rows, the first: line 3: .*"bad".* is not a whole number`, history[1].Error)
@@ -249,15 +250,15 @@ func TestEngineWatches(t *testing.T) {
 		p := leat.New("load", leat.Config{StateDir: filepath.Join(root, "state"), Logger: slog.New(slog.DiscardHandler)})
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
-		files := 0
+		count := 0
 		leat.To(leat.From(p, csvsource.New(csvsource.Config[sale]{
-			Dir: in, Name: "src", After: csvsource.Move, Watch: time.Minute, PollOnly: true,
-			OnFile: func(e csvsource.FileEvent) {
+			Dir: in, Name: "src", After: files.Move, Watch: time.Minute, PollOnly: true,
+			OnFile: func(e files.Event) {
 				require.Equal(t, "ok", e.Status)
 				require.Equal(t, int64(1), e.Rows)
-				files++
-				require.Len(t, sink.Committed(), files)
-				if files == 3 {
+				count++
+				require.Len(t, sink.Committed(), count)
+				if count == 3 {
 					stop()
 				}
 			},

@@ -11,6 +11,7 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/source/csvsource"
+	"github.com/leatgo/leat/source/files"
 )
 
 func ExampleNew() {
@@ -40,7 +41,7 @@ func ExampleNew() {
 	for _, s := range sink.Committed() {
 		fmt.Println(s.ID, s.Amount, s.Note != nil)
 	}
-	history, err := csvsource.Ledger(state, "incoming")
+	history, err := files.Ledger(state, "incoming")
 	if err != nil {
 		fmt.Println(err)
 	}
@@ -81,9 +82,9 @@ func ExampleNew_watch() {
 	ctx, stop := context.WithCancel(context.Background())
 	p := leat.New("sales", leat.Config{StateDir: filepath.Join(work, "state"), Logger: slog.New(slog.DiscardHandler)})
 	sales := leat.From(p, csvsource.New(csvsource.Config[Sale]{
-		Dir: incoming, After: csvsource.Move,
+		Dir: incoming, After: files.Move,
 		Watch: 20 * time.Millisecond, Settle: 5 * time.Millisecond,
-		OnFile: func(f csvsource.FileEvent) {
+		OnFile: func(f files.Event) {
 			fmt.Printf("%s: %s, %d rows, %d rejected\n", f.Name, f.Status, f.Rows, f.Rejected)
 			switch f.Name {
 			case "monday.csv":
@@ -100,45 +101,4 @@ func ExampleNew_watch() {
 	// Output:
 	// monday.csv: ok, 2 rows, 1 rejected
 	// tuesday.csv: ok, 1 rows, 0 rejected
-}
-
-// A file that the program has read wrongly is read once more.
-func ExampleReprocess() {
-	type Sale struct{ ID int64 }
-	work, err := os.MkdirTemp("", "leat")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(work)
-	incoming, state := filepath.Join(work, "incoming"), filepath.Join(work, "state")
-	_ = os.Mkdir(incoming, 0o755)
-	_ = os.WriteFile(filepath.Join(incoming, "monday.csv"), []byte("id\n1\n"), 0o644)
-
-	sink := leattest.Collect[Sale]()
-	run := func(sink *leattest.Collector[Sale]) {
-		p := leat.New("sales", leat.Config{StateDir: state, Logger: slog.New(slog.DiscardHandler)})
-		leat.To(leat.From(p, csvsource.New(csvsource.Config[Sale]{Dir: incoming})), sink)
-		if err := p.Run(context.Background()); err != nil {
-			fmt.Println(err)
-		}
-	}
-	run(sink)
-	if err := csvsource.Reprocess(state, "incoming", "monday.csv"); err != nil {
-		fmt.Println(err)
-	}
-	next := sink.Successor()
-	run(next)
-
-	fmt.Println(len(next.Committed()), "rows: this sink has no key, so it holds the row twice")
-	history, err := csvsource.Ledger(state, "incoming")
-	if err != nil {
-		fmt.Println(err)
-	}
-	for _, f := range history {
-		fmt.Println(f.Name, f.Status, f.Again)
-	}
-	// Output:
-	// 2 rows: this sink has no key, so it holds the row twice
-	// monday.csv ok 0
-	// monday.csv ok 1
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/leatgo/leat/internal/csvtext"
+	"github.com/leatgo/leat/internal/filesource"
 	"github.com/leatgo/leat/internal/row"
 )
 
@@ -43,7 +44,7 @@ type binding struct {
 	column *row.Column
 }
 
-// headerFault is why a file is refused whole: the same at each reading.
+// headerFault is why a file is refused whole; it travels as damage.
 type headerFault struct {
 	msg  string
 	seen string // the line, where people need it; perhaps a row, in a file without header
@@ -61,23 +62,30 @@ func (f *headerFault) ForLog() string { return f.msg }
 
 // readHeader reads the header line of a text and checks it against the contract:
 // each column of T must be there, once, in any order; other names are ignored. The
-// error is a headerFault or one of reading.
-func readHeader(c *csvtext.Cutter, t *row.Type) (*header, error) {
+// error is a headerFault or one of reading; names come with a headerFault too, if there
+// are any.
+func readHeader(c *csvtext.Cutter, t *row.Type) (names []string, _ *header, err error) {
 	raw, names, err := c.Header()
 	if err == io.EOF {
-		return nil, &headerFault{msg: "the file has no header line: it is empty"}
+		return nil, nil, filesource.Damaged(&headerFault{msg: "the file has no header line: it is empty"})
 	}
 	var format csvtext.FormatError
 	if errors.As(err, &format) {
-		return nil, &headerFault{msg: string(format)}
+		return nil, nil, filesource.Damaged(&headerFault{msg: string(format)})
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	for i := range names {
+		names[i] = strings.Clone(names[i])
 	}
 	h := &header{raw: string(raw), fields: len(names), least: len(names)}
 	var missing, twice []string
 	for i := range t.Columns {
 		col := &t.Columns[i]
+		if col.Extra {
+			continue
+		}
 		at := slices.Index(names, col.Name)
 		switch {
 		case at < 0:
@@ -103,11 +111,11 @@ func readHeader(c *csvtext.Cutter, t *row.Type) (*header, error) {
 		if len(seen) > 500 {
 			seen = seen[:500] + "…"
 		}
-		return nil, &headerFault{"the header is refused: " + strings.Join(faults, "; "), seen}
+		return names, nil, filesource.Damaged(&headerFault{"the header is refused: " + strings.Join(faults, "; "), seen})
 	}
 	slices.SortFunc(h.columns, func(a, b binding) int { return a.field - b.field })
 	for i := range t.Origins {
 		h.origins = append(h.origins, &t.Origins[i])
 	}
-	return h, nil
+	return names, h, nil
 }

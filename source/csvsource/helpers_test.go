@@ -19,8 +19,8 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/csvtext"
-	"github.com/leatgo/leat/internal/folder"
 	"github.com/leatgo/leat/internal/row"
+	"github.com/leatgo/leat/source/files"
 )
 
 // rec is a row that knows where it came from.
@@ -59,10 +59,10 @@ type world struct {
 	ahead int64 // where a second sink stands
 	rows  []rec // durable
 	log   logBook
-	stats Stats // of the last life
+	stats files.Stats // of the last life
 
 	mu     sync.Mutex
-	events []FileEvent
+	events []files.Event
 }
 
 func newWorld(t *testing.T) *world {
@@ -83,7 +83,7 @@ func (w *world) put(name, text string) {
 }
 
 func (w *world) config() Config[rec] {
-	return Config[rec]{Dir: w.dir, Name: "src", OnFile: func(e FileEvent) {
+	return Config[rec]{Dir: w.dir, Name: "src", OnFile: func(e files.Event) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		require.Equal(w.t, "src", e.Source)
@@ -106,9 +106,9 @@ func (w *world) told() []string {
 func (w *world) beside(name string) string { return filepath.Join(filepath.Dir(w.dir), name) }
 
 // ledger gives the history.
-func (w *world) ledger() []Entry {
+func (w *world) ledger() []files.Entry {
 	w.t.Helper()
-	entries, err := Ledger(w.state, "src")
+	entries, err := files.Ledger(w.state, "src")
 	require.NoError(w.t, err)
 	return entries
 }
@@ -264,7 +264,7 @@ func (w *world) liveCtx(ctx context.Context, c Config[rec], l life) error {
 	src := New(c)
 	require.NoError(w.t, src.Validate())
 	f := &fake{w: w, src: src, l: l}
-	err := src.run(ctx, f)
+	err := src.Drive(ctx, f)
 	n := l.commit
 	if n < 0 || n > len(f.sent) {
 		n = len(f.sent)
@@ -356,6 +356,15 @@ func randomCSV(r *rand.Rand, first, rows int) string {
 	return b.String()
 }
 
+// decode is Decode, for tests.
+func (c *chunk[T]) decode(out *leat.Batch[T], reject func(record int, err error)) (records, rejected int) {
+	records, rejected, err := c.Decode(context.Background(), out, reject)
+	if err != nil {
+		panic(err)
+	}
+	return records, rejected
+}
+
 // decodeOf is the only chunk of a small file.
 func decodeOf(s *Source[rec], path string) (*chunk[rec], error) {
 	text, err := os.ReadFile(path)
@@ -369,10 +378,10 @@ func decodeOf(s *Source[rec], path string) (*chunk[rec], error) {
 	d := s.config.dialect()
 	c := csvtext.NewCutter(d, s.config.chunkBytes())
 	c.Reset(bytes.NewReader(text))
-	h, err := readHeader(c, t)
+	_, h, err := readHeader(c, t)
 	if err != nil {
 		return nil, err
 	}
 	p, err := c.Next()
-	return &chunk[rec]{piece: p, dialect: &d, header: h, file: filepath.Base(path), count: new(folder.Count)}, err
+	return &chunk[rec]{piece: p, dialect: &d, header: h, file: filepath.Base(path)}, err
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/csvtext"
-	"github.com/leatgo/leat/internal/folder"
 	"github.com/leatgo/leat/internal/row"
 )
 
@@ -56,7 +55,7 @@ func (s *Source[T]) decodeLetter(l *leat.DeadLetter, out *leat.Batch[T], record 
 	}
 	c := chunk[T]{
 		piece:   csvtext.Piece{Data: l.Raw, Line: l.Line},
-		dialect: &d, header: h, base: l.Offset, file: l.File, arrived: l.Arrived, count: new(folder.Count),
+		dialect: &d, header: h, base: l.Offset, file: l.File, arrived: l.Arrived,
 	}
 	w := walk[T]{
 		chunk: &c, out: out, first: record, reject: reject,
@@ -81,7 +80,7 @@ func (s *Source[T]) letterHeader(text string) (*header, error) {
 	}
 	c := csvtext.NewCutter(s.config.dialect(), 4<<10)
 	c.Reset(strings.NewReader(text))
-	h, err := readHeader(c, t)
+	_, h, err := readHeader(c, t)
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/engine"
-	"github.com/leatgo/leat/internal/folder"
 	"github.com/leatgo/leat/internal/row"
 )
 
@@ -91,7 +90,7 @@ type amount struct {
 type outcome[T any] struct {
 	rows    []T
 	rejects []string
-	counted [2]int64
+	counted [2]int
 }
 
 // decoded decodes a chunk; quick is as in production, else every record takes the
@@ -111,8 +110,7 @@ func decoded[T any](c *chunk[T], quick bool) (o outcome[T]) {
 		o.rejects = append(o.rejects, fmt.Sprintf("%d %s %s %v", record, column, rule, err))
 	}
 	if quick || c.piece.Long {
-		c.decode(out, reject)
-		o.counted[0], o.counted[1] = c.count.Get()
+		o.counted[0], o.counted[1] = c.decode(out, reject)
 	} else {
 		w := walk[T]{
 			chunk: c, out: out, reject: reject,
@@ -120,7 +118,7 @@ func decoded[T any](c *chunk[T], quick bool) (o outcome[T]) {
 		}
 		for !w.run() {
 		}
-		o.counted = [2]int64{int64(w.rows), int64(w.rejected)}
+		o.counted = [2]int{w.rows, w.rejected}
 	}
 	o.rows = append([]T{}, out.Rows()...)
 	return o
@@ -134,7 +132,7 @@ func checkBothWays[T any](t testing.TB, c Config[T], text []byte) (rows int) {
 	require.NoError(t, err)
 	cut := csvtext.NewCutter(d, c.chunkBytes())
 	cut.Reset(bytes.NewReader(text))
-	h, err := readHeader(cut, rt)
+	_, h, err := readHeader(cut, rt)
 	if err != nil {
 		return 0
 	}
@@ -143,11 +141,11 @@ func checkBothWays[T any](t testing.TB, c Config[T], text []byte) (rows int) {
 		if err != nil {
 			return rows
 		}
-		ch := &chunk[T]{piece: p, dialect: &d, header: h, base: 1000, file: "f.csv", arrived: time.Unix(5, 0), count: new(folder.Count)}
+		ch := &chunk[T]{piece: p, dialect: &d, header: h, base: 1000, file: "f.csv", arrived: time.Unix(5, 0)}
 		original := bytes.Clone(p.Data)
 		careful := ch.piece
 		careful.Data = bytes.Clone(p.Data)
-		want := decoded(&chunk[T]{piece: careful, dialect: &d, header: h, base: 1000, file: "f.csv", arrived: time.Unix(5, 0), count: new(folder.Count)}, false)
+		want := decoded(&chunk[T]{piece: careful, dialect: &d, header: h, base: 1000, file: "f.csv", arrived: time.Unix(5, 0)}, false)
 		got := decoded(ch, true)
 		require.Equal(t, original, p.Data, "the text is only read")
 		onRelease(ch.piece.Data)
@@ -342,19 +340,18 @@ func TestChunkBytes(t *testing.T) {
 	cut.Reset(bytes.NewReader(text))
 	rt, err := row.Of[Venta]()
 	require.NoError(t, err)
-	h, err := readHeader(cut, rt)
+	_, h, err := readHeader(cut, rt)
 	require.NoError(t, err)
 	for {
 		p, err := cut.Next()
 		if err != nil {
 			break
 		}
-		c := &chunk[Venta]{piece: p, dialect: &d, header: h, count: new(folder.Count)}
+		c := &chunk[Venta]{piece: p, dialect: &d, header: h}
 		rows := len(decoded(c, true).rows)
-		sent := c.send(p.End)
-		require.GreaterOrEqual(t, sent.Bytes, int64(p.Held()+rows*int(unsafe.Sizeof(Venta{}))+len(p.Data)))
-		require.LessOrEqual(t, sent.Bytes, int64(4*len(p.Data)+1000), "nor of much more")
-		sent.Release()
+		require.GreaterOrEqual(t, c.Bytes(), int64(p.Held()+rows*int(unsafe.Sizeof(Venta{}))+len(p.Data)))
+		require.LessOrEqual(t, c.Bytes(), int64(4*len(p.Data)+1000), "nor of much more")
+		c.Release()
 	}
 }
 
@@ -373,15 +370,15 @@ func TestLinesThatAreNoRecords(t *testing.T) {
 	} {
 		cut := csvtext.NewCutter(d, 2*size)
 		cut.Reset(strings.NewReader("venta_id,cliente_id,producto_id,cantidad,precio_unitario,total,fecha_venta,metodo_pago,estado\n" + body))
-		h, err := readHeader(cut, rt)
+		_, h, err := readHeader(cut, rt)
 		require.NoError(t, err)
 		p, err := cut.Next()
 		require.NoError(t, err)
-		c := &chunk[Venta]{piece: p, dialect: &d, header: h, count: new(folder.Count)}
+		c := &chunk[Venta]{piece: p, dialect: &d, header: h}
 		out := new(leat.Batch[Venta])
 		c.decode(out, func(_ int, err error) { t.Error(err) })
 		require.Equal(t, strings.Count(body, "a,"), out.Len(), name)
 		require.LessOrEqual(t, cap(out.Rows())*int(unsafe.Sizeof(Venta{})), 10*len(p.Data), name)
-		require.LessOrEqual(t, c.bytes(), int64(12*len(p.Data)), name)
+		require.LessOrEqual(t, c.Bytes(), int64(12*len(p.Data)), name)
 	}
 }

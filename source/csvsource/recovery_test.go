@@ -13,10 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/source/files"
 )
 
 // expected reads everything in one life of another world.
-func expected(t *testing.T, w *world) ([]rec, []Entry) {
+func expected(t *testing.T, w *world) ([]rec, []files.Entry) {
 	t.Helper()
 	other := newWorld(t)
 	require.NoError(t, os.RemoveAll(other.dir))
@@ -27,7 +28,7 @@ func expected(t *testing.T, w *world) ([]rec, []Entry) {
 }
 
 // brief is what must be the same after any crashes.
-func brief(entries []Entry) []string {
+func brief(entries []files.Entry) []string {
 	var out []string
 	for _, e := range entries {
 		out = append(out, fmt.Sprintf("%s %s rows=%d rejected=%d at=%d %s", e.Name, e.Status, e.Rows, e.Rejected, e.Offset, e.Error))
@@ -59,7 +60,7 @@ func TestD4RandomCrashes(t *testing.T) {
 
 		c := w.config()
 		if seed%2 == 0 {
-			c.After = Move
+			c.After = files.Move
 		}
 		lives := 0
 		for ; lives < 300; lives++ {
@@ -83,7 +84,7 @@ func TestD4RandomCrashes(t *testing.T) {
 		require.Equal(t, want, w.rows, "seed %d", seed)
 		got := w.ledger()
 		require.Equal(t, brief(history), brief(got), "seed %d", seed)
-		if c.After == Move {
+		if c.After == files.Move {
 			require.Empty(t, w.inDir(w.dir), "seed %d", seed)
 		}
 	}
@@ -184,7 +185,7 @@ func TestNothingHeldReadsMovedFilesAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.config()
-	c.After = Move
+	c.After = files.Move
 	w.put("a.csv", ab)
 	w.put("b.csv", "nothing\n")
 	w.put("c.csv", ab)
@@ -207,7 +208,7 @@ func TestNothingHeldReadsMovedFilesAgain(t *testing.T) {
 	require.ErrorContains(t, err, "a.csv can't be read to its end")
 	require.ErrorContains(t, err, "Put back the original")
 	require.Empty(t, w.rows)
-	require.ErrorContains(t, Abandon(w.state, "src", "no.csv"), "was never entered")
+	require.ErrorContains(t, files.Abandon(w.state, "src", "no.csv"), "was never entered")
 }
 
 // A file that was begun, but of which no sink holds anything, may be mended: the
@@ -279,8 +280,8 @@ func TestFileChangesUnderAPosition(t *testing.T) {
 			rows := len(w.rows)
 			change(w)
 			require.Error(t, w.live(c, whole()))
-			require.NoError(t, Abandon(w.state, "src", "a.csv"))
-			require.NoError(t, Abandon(w.state, "src", "a.csv"), "twice")
+			require.NoError(t, files.Abandon(w.state, "src", "a.csv"))
+			require.NoError(t, files.Abandon(w.state, "src", "a.csv"), "twice")
 			w.must(c)
 			e := w.ledger()[0]
 			require.Equal(t, "failed", e.Status)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/source/files"
 )
 
 const ab = "id,text\n1,a\n2,b\n"
@@ -131,12 +132,12 @@ func TestD2Duplicates(t *testing.T) {
 	require.Equal(t, []int64{1, 2}, w.ids())
 	require.Equal(t, []string{"a.csv ok", "b.csv skipped"}, w.statuses())
 	require.Equal(t, "same content as a.csv (file 1)", w.ledger()[1].Error)
-	require.Equal(t, Stats{OK: 1, Skipped: 1}, w.stats)
+	require.Equal(t, files.Stats{OK: 1, Skipped: 1}, w.stats)
 	w.must(w.config())
 	require.Len(t, w.ledger(), 2)
 	w.put("c.csv", ab)
 	c := w.config()
-	c.Duplicates = ReadDuplicates
+	c.Duplicates = files.ReadDuplicates
 	w.must(c)
 	require.Equal(t, []int64{1, 2, 1, 2}, w.ids())
 }
@@ -152,14 +153,14 @@ func TestRefusedHeaderIsTriedAgain(t *testing.T) {
 	require.Equal(t, `the header is refused: it misses the columns "text" (header line: "id")`, w.ledger()[0].Error)
 	require.Contains(t, w.log.String(), `it misses the columns`)
 	require.NotContains(t, w.log.String(), "header line", "a file without header has a row there: logs hold no payload")
-	require.Equal(t, Stats{OK: 1, Failed: 1}, w.stats)
+	require.Equal(t, files.Stats{OK: 1, Failed: 1}, w.stats)
 	w.must(w.config())
 	require.Len(t, w.ledger(), 2, "no new entry for the same refusal")
 
 	type newer struct{ ID int64 }
 	src := New(Config[newer]{Dir: w.dir, Name: "src"})
 	in := &plainIntake[newer]{env: (&fake{w: w}).Env(), at: w.held}
-	require.NoError(t, src.run(t.Context(), in))
+	require.NoError(t, src.Drive(t.Context(), in))
 	require.NoError(t, src.Close())
 	require.Equal(t, []newer{{1}}, in.rows)
 	require.Len(t, w.ledger(), 3)
@@ -201,7 +202,7 @@ func TestD3OkOnlyAfterTheCheckpoint(t *testing.T) {
 	w := newWorld(t)
 	w.put("a.csv", ab)
 	c := w.config()
-	c.After = Move
+	c.After = files.Move
 	require.NoError(t, w.live(c, life{commit: 0}))
 	require.Equal(t, []string{"a.csv processing"}, w.statuses())
 	require.FileExists(t, filepath.Join(w.dir, "a.csv"))
@@ -221,7 +222,7 @@ func TestD3MoveNeverOverwrites(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.config()
-	c.After = Move
+	c.After = files.Move
 	for i := range 3 {
 		w.put("a.csv", fmt.Sprintf("id,text\n%d,x\n", i))
 		w.put("bad.csv.gz", gz(fmt.Sprintf("nothing %d", i)))
@@ -244,7 +245,7 @@ func TestMoveKeepsSubfolders(t *testing.T) {
 	w := newWorld(t)
 	w.put("x/y/a.csv", ab)
 	c := w.config()
-	c.After, c.Glob = Move, "**/*.csv"
+	c.After, c.Glob = files.Move, "**/*.csv"
 	c.ProcessedDir = filepath.Join(w.dir, "done") // inside the folder: not read again
 	w.must(c)
 	w.must(c)
@@ -278,7 +279,7 @@ func TestD3CrashBetweenStatusAndMove(t *testing.T) {
 			w.must(w.config()) // Keep: as if the crash came before the move
 			tc.between(w)
 			c := w.config()
-			c.After = Move
+			c.After = files.Move
 			w.must(c)
 			require.Equal(t, []string{tc.want}, w.statuses())
 			require.Empty(t, w.inDir(w.dir))
@@ -292,7 +293,7 @@ func TestD3CrashBetweenStatusAndMove(t *testing.T) {
 		w.must(w.config())
 		w.put("a.csv", "id,text\n3,c\n")
 		c := w.config()
-		c.After = Move
+		c.After = files.Move
 		w.must(c)
 		require.Equal(t, []string{"a.csv ok", "a.csv ok processed/a.csv"}, w.statuses())
 		require.Equal(t, []int64{1, 2, 3}, w.ids())
@@ -319,7 +320,7 @@ func TestMoveAcrossFileSystems(t *testing.T) {
 	t.Cleanup(func() { _ = os.RemoveAll(shm) })
 	w := newWorld(t)
 	c := w.config()
-	c.After, c.ProcessedDir = Move, shm
+	c.After, c.ProcessedDir = files.Move, shm
 	w.put("a.csv", ab)
 	w.must(c)
 	w.put("a.csv", "id,text\n3,c\n")
@@ -342,22 +343,22 @@ func TestD5SecondProcessWaits(t *testing.T) {
 			c := w.config()
 			second := &plainIntake[rec]{env: (&fake{w: w}).Env()}
 			if move {
-				c.After = Move
+				c.After = files.Move
 				second.env.StateDir = t.TempDir()
 			}
 			first := New(c)
 			in := &plainIntake[rec]{env: (&fake{w: w}).Env()}
-			require.NoError(t, first.run(t.Context(), in))
-			require.NoError(t, first.run(t.Context(), in), "rule E8: run again without Close")
+			require.NoError(t, first.Drive(t.Context(), in))
+			require.NoError(t, first.Drive(t.Context(), in), "rule E8: run again without Close")
 
 			other := New(c)
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
-			require.ErrorIs(t, other.run(ctx, second), context.DeadlineExceeded)
+			require.ErrorIs(t, other.Drive(ctx, second), context.DeadlineExceeded)
 			require.Contains(t, w.log.String(), "the folder is locked by another process")
 
 			done := make(chan error, 1)
-			go func() { done <- other.run(t.Context(), second) }()
+			go func() { done <- other.Drive(t.Context(), second) }()
 			require.NoError(t, first.Close())
 			require.NoError(t, <-done)
 			require.NoError(t, other.Close())
@@ -372,7 +373,7 @@ func TestD5SecondProcessWaits(t *testing.T) {
 			src := New(w.config())
 			in := &plainIntake[rec]{env: (&fake{w: w}).Env()}
 			in.env.StateDir = t.TempDir()
-			require.NoError(t, src.run(t.Context(), in))
+			require.NoError(t, src.Drive(t.Context(), in))
 			require.Len(t, in.rows, 2)
 			t.Cleanup(func() { _ = src.Close() })
 		}
@@ -436,7 +437,7 @@ func TestTenThousandFiles(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(w.dir, fmt.Sprintf("f%05d.csv", i)), fmt.Appendf(nil, "id,text\n%d,x\n", i), 0o644))
 	}
 	c := w.config()
-	c.After = Move
+	c.After = files.Move
 	begin := time.Now()
 	w.must(c)
 	t.Logf("10,000 files in %v", time.Since(begin))
@@ -458,7 +459,7 @@ func TestListOfFiles(t *testing.T) {
 	require.ErrorContains(t, w.live(c, whole()), "no.csv")
 	require.Empty(t, w.rows)
 	c.Files = c.Files[:2]
-	c.After, c.ProcessedDir, c.FailedDir = Move, w.beside("p"), w.beside("f")
+	c.After, c.ProcessedDir, c.FailedDir = files.Move, w.beside("p"), w.beside("f")
 	w.must(c)
 	require.Equal(t, []int64{3, 1, 2}, w.ids(), "in the order given")
 	require.Equal(t, []string{"a.csv", "b.csv"}, w.inDir(w.beside("p")))

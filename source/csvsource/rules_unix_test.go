@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/leatgo/leat/source/files"
 )
 
 // rule D5: what must not be read is refused with a clear error, and the rest is read.
@@ -52,7 +54,7 @@ func TestD5Refusals(t *testing.T) {
 	require.Len(t, w.ledger(), n, "said once")
 
 	c := w.config()
-	c.After = Move
+	c.After = files.Move
 	w.put("k.csv", "id,text\n10,z\n")
 	require.NoError(t, os.Symlink("k.csv", in("j-link.csv")))
 	w.must(c)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/source/files"
 )
 
 // running is a life that watches, in virtual time.
@@ -44,7 +45,7 @@ func (w *world) watch(c Config[rec], l life) *running {
 	r.f = &fake{w: w, src: r.src, l: l}
 	ctx, stop := context.WithCancel(w.t.Context())
 	r.stop = stop
-	go func() { r.done <- r.src.run(ctx, r.f) }()
+	go func() { r.done <- r.src.Drive(ctx, r.f) }()
 	synctest.Wait()
 	return r
 }
@@ -240,7 +241,7 @@ func TestWatchSituations(t *testing.T) {
 			log:      []string{"a file failed"},
 		},
 		"D3-1: replaced while it is read": { // by a rename: the old one is still there for those who have it open
-			config: func(c *Config[rec]) { c.ChunkBytes, c.After = 100, Move },
+			config: func(c *Config[rec]) { c.ChunkBytes, c.After = 100, files.Move },
 			life: func(w *world) life {
 				return life{beforeChunk: func(i int) {
 					if i == 2 {
@@ -324,7 +325,7 @@ func TestWatchSituations(t *testing.T) {
 			ids: []int64{1, 2}, statuses: []string{"a.csv failed", "a.csv ok", "later.csv skipped"},
 		},
 		"D3: names of 255 bytes, twice": {
-			config: func(c *Config[rec]) { c.After = Move },
+			config: func(c *Config[rec]) { c.After = files.Move },
 			run: func(r *running) {
 				long := strings.Repeat("ä", 125) + "x.csv"
 				require.Len(r.t, long, 255)
@@ -338,7 +339,7 @@ func TestWatchSituations(t *testing.T) {
 			ids: []int64{0, 1, 2},
 		},
 		"D3: processed/ can't be written, and can again": {
-			config: func(c *Config[rec]) { c.After = Move },
+			config: func(c *Config[rec]) { c.After = files.Move },
 			run: func(r *running) {
 				require.NoError(r.t, os.Remove(r.beside("processed")))
 				require.NoError(r.t, os.WriteFile(r.beside("processed"), nil, 0o644))
@@ -359,7 +360,7 @@ func TestWatchSituations(t *testing.T) {
 			log: []string{"files that could not be moved are moved now"},
 		},
 		"D5: the folder is removed and made again": {
-			config: func(c *Config[rec]) { c.After = Move },
+			config: func(c *Config[rec]) { c.After = files.Move },
 			run: func(r *running) {
 				r.put("a.csv", ab)
 				r.pass(3 * every)
@@ -371,12 +372,12 @@ func TestWatchSituations(t *testing.T) {
 				r.pass(3 * every)
 				require.Equal(r.t, []int64{1, 2, 7}, r.have())
 
-				other := New(Config[rec]{Dir: r.dir, Name: "src", After: Move})
+				other := New(Config[rec]{Dir: r.dir, Name: "src", After: files.Move})
 				ctx, cancel := context.WithTimeout(r.t.Context(), time.Second)
 				defer cancel()
 				in := &plainIntake[rec]{env: r.f.Env()}
 				in.env.StateDir = r.t.TempDir()
-				require.ErrorIs(r.t, other.run(ctx, in), context.DeadlineExceeded)
+				require.ErrorIs(r.t, other.Drive(ctx, in), context.DeadlineExceeded)
 				require.NoError(r.t, other.Close())
 				require.Equal(r.t, 1, r.says("the folder is locked by another process"), "its lock was taken again")
 			},
@@ -384,18 +385,18 @@ func TestWatchSituations(t *testing.T) {
 			log: []string{"the watched folder was made again"},
 		},
 		"D5: another process takes the folder that was made again": {
-			config: func(c *Config[rec]) { c.After = Move },
+			config: func(c *Config[rec]) { c.After = files.Move },
 			run: func(r *running) {
 				require.NoError(r.t, os.RemoveAll(r.dir))
 				require.NoError(r.t, os.Mkdir(r.dir, 0o755))
-				other := New(Config[rec]{Dir: r.dir, Name: "src", After: Move})
+				other := New(Config[rec]{Dir: r.dir, Name: "src", After: files.Move})
 				in := &plainIntake[rec]{env: r.f.Env()}
 				in.env.StateDir = r.t.TempDir()
-				require.NoError(r.t, other.run(r.t.Context(), in))
+				require.NoError(r.t, other.Drive(r.t.Context(), in))
 				r.put("b.csv", row1(7))
 				r.pass(10 * every)
 				require.Empty(r.t, r.have())
-				require.Equal(r.t, 1, r.says("it is locked by another process (rule D5)"))
+				require.Equal(r.t, 1, r.says("it is locked by another reader (rule D5)"))
 				require.NoError(r.t, other.Close())
 				r.pass(3 * every)
 			},
@@ -413,7 +414,7 @@ func TestWatchSituations(t *testing.T) {
 			ids: []int64{1, 2, 4}, statuses: []string{"x/y/a.csv ok", "z/c.csv.gz ok"},
 		},
 		"a file without rows is done although nothing is sent": {
-			config: func(c *Config[rec]) { c.After = Move },
+			config: func(c *Config[rec]) { c.After = files.Move },
 			run: func(r *running) {
 				r.put("a.csv", "id,text\n")
 				r.put("b.csv", "nothing\n")
@@ -555,13 +556,13 @@ func TestD5TwoWatchers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		c := w.config()
-		c.After = Move
+		c.After = files.Move
 		first := w.watch(c, life{})
 		w.put("a.csv", ab)
 		first.pass(3 * every)
 		second := w.watch(c, life{})
 		second.pass(3 * every)
-		require.Equal(t, 1, w.says("the folder is locked by another process: waiting for it to end"))
+		require.Equal(t, 1, w.says("waiting for it to end"))
 		require.ErrorIs(t, first.end(true), context.Canceled)
 		w.put("b.csv", row1(3))
 		second.pass(3 * every)
@@ -592,7 +593,7 @@ func TestWatchRewinds(t *testing.T) {
 					err = p.(error)
 				}
 			}()
-			return src.run(ctx, f)
+			return src.Drive(ctx, f)
 		}
 		go func() {
 			time.Sleep(3 * every)
@@ -624,12 +625,12 @@ func TestD5FolderIsAwayInTheMiddleOfAFile(t *testing.T) {
 	c.Watch, c.MaxScans, c.Settle, c.PollOnly = time.Hour, 1, -1, true
 	src := New(c)
 	in := &plainIntake[rec]{env: (&fake{w: w}).Env(), at: w.held, onRun: func() { require.NoError(t, os.RemoveAll(w.dir)) }}
-	err := src.run(t.Context(), in)
+	err := src.Drive(t.Context(), in)
 	require.True(t, leat.IsTransient(err), "%v", err)
 	require.ErrorContains(t, err, "read a.csv (attempt 2): it can't be opened")
 	require.Equal(t, 1, w.says("the watched folder can't be read"))
 	in.onRun = func() { w.put("a.csv", text) }
-	require.NoError(t, src.run(t.Context(), in))
+	require.NoError(t, src.Drive(t.Context(), in))
 	require.NoError(t, src.Close())
 	require.Equal(t, 1, w.says("the watched folder was made again"))
 	require.NotEmpty(t, in.rows)
@@ -643,8 +644,8 @@ func TestHintsShortenTheWait(t *testing.T) {
 	c.Watch, c.Settle, c.Recursive = time.Hour, -1, true
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	ready, files := make(chan struct{}), make(chan string, 10)
-	c.OnFile = func(e FileEvent) { files <- e.Name }
+	ready, heard := make(chan struct{}), make(chan string, 10)
+	c.OnFile = func(e files.Event) { heard <- e.Name }
 	src := New(c)
 	f := &fake{w: w, src: src, l: life{caughtUp: func(n int) {
 		if n == 1 {
@@ -652,12 +653,12 @@ func TestHintsShortenTheWait(t *testing.T) {
 		}
 	}}}
 	done := make(chan error, 1)
-	go func() { done <- src.run(ctx, f) }()
+	go func() { done <- src.Drive(ctx, f) }()
 	<-ready
 	for i, name := range []string{"a.csv", "new/b.csv", "new/er/c.csv", "new/d.csv"} {
 		w.put(name, row1(i))
 		select {
-		case got := <-files:
+		case got := <-heard:
 			require.Equal(t, name, got)
 		case <-ctx.Done():
 			t.Fatal("no notification came for ", name)
@@ -668,11 +669,11 @@ func TestHintsShortenTheWait(t *testing.T) {
 	require.NoError(t, src.Close())
 }
 
-// Many files at once, while watching; then scan after scan finds nothing.
+// Many heard at once, while watching; then scan after scan finds nothing.
 func TestWatchTenThousandFiles(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("10,000 files")
+		t.Skip("10,000 heard")
 	}
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

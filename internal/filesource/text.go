@@ -1,4 +1,4 @@
-package csvsource
+package filesource
 
 import (
 	"bufio"
@@ -15,29 +15,24 @@ import (
 // must be shorter (conventions.md, "Folders").
 const compressedExtent = int64(1) << 36
 
-// compressed tells by its name whether a file is.
-func compressed(name string) bool {
+// Compressed tells by its name whether a file is.
+func Compressed(name string) bool {
 	name = strings.ToLower(name)
 	return strings.HasSuffix(name, ".gz") || strings.HasSuffix(name, ".zst")
 }
 
-// extent is the width of a file's range of offsets.
-func extent(name string, size int64) int64 {
-	if compressed(name) {
+// TextExtent is the width of the range of offsets of a file of text.
+func TextExtent(name string, size int64) int64 {
+	if Compressed(name) {
 		return compressedExtent
 	}
 	return size + 1
 }
 
-// errText is damage of the compressed text, or too much of it: a fault of the
-// file, the same at each reading.
-type errText struct{ err error }
-
-func (e *errText) Error() string { return e.err.Error() }
-func (e *errText) Unwrap() error { return e.err }
-
-// openText gives the text of a file. Only an uncompressed one can seek.
-func openText(name string, file io.ReadSeeker) (io.Reader, func(), error) {
+// OpenText gives the text of a file, and what to call when it is no longer read. Only an
+// uncompressed one can seek. Damage is marked Damaged, and so is more text than a range of
+// offsets can hold.
+func OpenText(name string, file io.ReadSeeker) (io.Reader, func(), error) {
 	none := func() {}
 	switch lower := strings.ToLower(name); {
 	case strings.HasSuffix(lower, ".gz"):
@@ -80,9 +75,9 @@ func (s *source) blame(kind string, err error) error {
 	case s.err != nil:
 		return s.err
 	case errors.Is(err, io.ErrUnexpectedEOF) || err == io.EOF:
-		return &errText{fmt.Errorf("the %s file is truncated", kind)}
+		return Damaged(fmt.Errorf("the %s file is truncated", kind))
 	}
-	return &errText{fmt.Errorf("the %s file is damaged: %w", kind, err)}
+	return Damaged(fmt.Errorf("the %s file is damaged: %w", kind, err))
 }
 
 // text is decompressed text.
@@ -96,7 +91,7 @@ type text struct {
 func (t *text) Read(p []byte) (int, error) {
 	n, err := t.r.Read(p)
 	if t.left -= int64(n); t.left <= 0 {
-		return 0, &errText{fmt.Errorf("its text has %d bytes or more", compressedExtent)}
+		return 0, Damaged(fmt.Errorf("its text has %d bytes or more", compressedExtent))
 	}
 	if err != nil && err != io.EOF {
 		err = t.src.blame(t.kind, err)

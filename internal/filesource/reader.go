@@ -1,28 +1,22 @@
-package csvsource
+package filesource
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 
 	"github.com/leatgo/leat"
-	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/folder"
-	"github.com/leatgo/leat/internal/row"
 )
 
 // reader reads files, one after the other, in one life of the pipeline.
 type reader[T any] struct {
-	folder  *folder.Folder
-	in      intake[T]
-	log     *slog.Logger
-	row     *row.Type
-	dialect csvtext.Dialect
-	cutter  *csvtext.Cutter
-	header  *header       // of the file that was read last
-	start   leat.Position // of this life
+	folder *folder.Folder
+	in     Intake[T]
+	format Format[T]
+	start  leat.Position // of this life
 
 	rejectsFiles bool // rule B2
 	sent         bool // since the engine was last told that it has everything
@@ -72,8 +66,8 @@ func (r *reader[T]) end(ctx context.Context, f *folder.Reading, err error) error
 	case errors.As(err, &sent) || ctx.Err() != nil:
 		f.Leave()
 		return errors.Join(err, ctx.Err())
-	case err != nil && !isDamage(err): // the disk or the network
-		return transient(f.Broken(fmt.Errorf("%w; the records before line %d were read, the rest of the file was not", err, r.cutter.Line())))
+	case err != nil && !IsDamaged(err): // the disk or the network
+		return transient(f.Broken(err))
 	}
 	return f.End(err)
 }
@@ -87,26 +81,40 @@ func transient(err error) error {
 	return err
 }
 
+// open begins with a file.
+func (r *reader[T]) open(ctx context.Context, f *folder.Reading) (Records[T], error) {
+	if err := Rewind(f.Reader()); err != nil {
+		return nil, err
+	}
+	e := f.Entry
+	return r.format.Open(ctx, File{
+		Reader: f.Reader(), Name: e.Name, Size: e.Size, Base: e.Base, Arrived: e.ModTime(), Hold: f.Hold,
+	})
+}
+
 // try passes over a whole file before any of its rows is sent (rule B2). It returns
 // why the file is to be refused whole; an error is one of the engine, or of the disk
 // or the network.
 func (r *reader[T]) try(ctx context.Context, f *folder.Reading) (verdict, err error) {
-	h, done, err := r.open(f)
+	records, err := r.open(ctx, f)
 	if err != nil {
 		return wholly(err)
 	}
-	defer done()
+	defer records.Close()
 	bad := 0
 	var first error
 	for {
-		ch, err := r.next(ctx, f, h)
+		p, err := next(ctx, records)
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
+			if !IsDamaged(err) {
+				err = located(err, records)
+			}
 			return wholly(err)
 		}
-		faults, fault, err := r.in.Try(ctx, ch.send(r.behind(f, ch)))
+		faults, fault, err := r.in.Try(ctx, chunk(p, f, new(folder.Count)))
 		if err != nil {
 			return nil, &sendError{err}
 		}
@@ -123,7 +131,7 @@ func (r *reader[T]) try(ctx context.Context, f *folder.Reading) (verdict, err er
 // wholly makes damage a verdict: a file of which not all can be read is not wanted
 // in part either.
 func wholly(err error) (verdict, _ error) {
-	if isDamage(err) {
+	if IsDamaged(err) {
 		return fmt.Errorf("rejected whole: %w", err), nil
 	}
 	return nil, err
@@ -145,152 +153,152 @@ func (e *rejectedWhole) ForLog() string {
 	return fmt.Sprintf("rejected whole: %d bad rows", e.bad)
 }
 
-// open begins with the text of a file, behind its header.
-func (r *reader[T]) open(f *folder.Reading) (*header, func(), error) {
-	file := f.Reader()
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return nil, nil, err
-	}
-	src, done, err := openText(f.Entry.Name, file)
-	if err != nil {
-		return nil, nil, err
-	}
-	r.cutter.Reset(src)
-	h, err := readHeader(r.cutter, r.row)
-	if err != nil {
-		done()
-		return nil, nil, err
-	}
-	if r.header == nil || r.header.raw != h.raw {
-		r.header = h // else what the last one has learned serves again
-	}
-	return r.header, done, nil
-}
-
-// behind is the offset behind a chunk. The last one takes the file's whole range, so
-// that the position after it is the next file's.
-func (r *reader[T]) behind(f *folder.Reading, ch *chunk[T]) int64 {
-	if ch.piece.Last {
-		return f.Entry.End()
-	}
-	return f.Entry.Base + ch.piece.End
-}
-
 // records sends the file's records from where this life starts.
 func (r *reader[T]) records(ctx context.Context, f *folder.Reading) error {
 	e := f.Entry
-	h, done, err := r.open(f)
+	records, err := r.open(ctx, f)
 	if err != nil {
 		return err
 	}
-	defer done()
-	c := r.cutter
+	defer records.Close()
 	stop := int64(-1)
 	if f.Stop >= 0 {
 		stop = f.Stop - e.Base
 	}
 	// What a crash made the ledger lose count of.
 	if from := f.CountFrom - e.Base; f.CountFrom < f.From && f.CountFrom < e.End() {
-		if from > c.Offset() {
-			if err := c.SkipTo(from, f.CountLine); err != nil {
-				return r.skipError(err)
+		if from > records.Offset() {
+			if err := records.SkipTo(from, f.CountLine); err != nil {
+				return skipError(err)
 			}
 		}
 		switch until := f.From - e.Base; {
 		case f.OnlyCount:
-			c.Stop(stop)
-		case until > c.Offset():
-			c.Stop(until)
+			records.Stop(stop)
+		case until > records.Offset():
+			records.Stop(until)
 		}
-		if f.OnlyCount || f.From-e.Base > c.Offset() {
-			if err := r.count(ctx, f, h); err != nil {
-				return r.located(err)
+		if f.OnlyCount || f.From-e.Base > records.Offset() {
+			if err := count(ctx, f, records); err != nil {
+				return located(err, records)
 			}
 		}
 	}
 	if f.OnlyCount {
 		return nil
 	}
-	c.Stop(stop)
-	if from := f.From - e.Base; from > c.Offset() {
+	records.Stop(stop)
+	if from := f.From - e.Base; from > records.Offset() {
 		line := int64(0)
 		if r.start.Known() && r.start.Next == f.From {
 			line = parseResume(r.start.Resume).Line
 		}
-		if err := c.SkipTo(from, line); err != nil {
-			return r.skipError(err)
+		if err := records.SkipTo(from, line); err != nil {
+			return skipError(err)
 		}
 	}
 	for {
-		ch, err := r.next(ctx, f, h)
+		p, err := next(ctx, records)
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
-			return r.located(err)
+			return located(err, records)
 		}
-		next := r.behind(f, ch)
-		if err := f.Sent(next, ch.piece.EndLine, ch.count); err != nil {
+		count := new(folder.Count)
+		c := chunk(p, f, count)
+		if err := f.Sent(c.Next, p.Span().EndLine, count); err != nil {
 			return &sendError{err}
 		}
 		r.sent = true
-		if err := r.in.Send(ch.send(next)); err != nil {
+		if err := r.in.Send(c); err != nil {
 			return &sendError{err}
 		}
 	}
 }
 
-// isDamage tells faults of the file, the same at each reading, from those of the
-// disk or the network.
-func isDamage(err error) bool {
-	var damage *errText
-	var header *headerFault
-	return errors.As(err, &damage) || errors.As(err, &header) || errors.Is(err, folder.ErrChanged)
-}
-
-// next cuts the next chunk.
-func (r *reader[T]) next(ctx context.Context, f *folder.Reading, h *header) (*chunk[T], error) {
+// next cuts the next piece.
+func next[T any](ctx context.Context, records Records[T]) (Piece[T], error) {
 	if err := ctx.Err(); err != nil { // much may be buffered
 		return nil, err
 	}
-	p, err := r.cutter.Next()
-	if err != nil {
-		return nil, err
+	return records.Next()
+}
+
+// chunk turns a piece into what the engine takes.
+func chunk[T any](p Piece[T], f *folder.Reading, count *folder.Count) leat.Chunk[T] {
+	span, e := p.Span(), f.Entry
+	c := leat.Chunk[T]{
+		First:  e.Base + span.Start,
+		Next:   e.Base + span.End,
+		Resume: resume{Line: span.EndLine}.String(),
+		Bytes:  p.Bytes(),
+		Decode: func(ctx context.Context, out *leat.Batch[T]) error {
+			records, rejected, err := p.Decode(ctx, out, func(record int, err error) { out.Reject(record, leat.Decode, err) })
+			if err == nil {
+				count.Set(int64(records), int64(rejected))
+			}
+			return err
+		},
+		Locate:  p.Locate,
+		Release: p.Release,
 	}
-	return &chunk[T]{
-		piece: p, dialect: &r.dialect, header: h,
-		base: f.Entry.Base, file: f.Entry.Name, arrived: f.Entry.ModTime(), count: new(folder.Count),
-	}, nil
+	if span.Last { // it takes the file's whole range, so that the position after it is the next file's
+		c.Next = e.End()
+	}
+	return c
 }
 
 // count decodes records that need not be sent.
-func (r *reader[T]) count(ctx context.Context, f *folder.Reading, h *header) error {
+func count[T any](ctx context.Context, f *folder.Reading, records Records[T]) error {
 	for {
-		ch, err := r.next(ctx, f, h)
+		p, err := next(ctx, records)
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		ch.decode(new(leat.Batch[T]), func(int, error) {})
-		f.Counted(ch.count.Get())
-		ch.release()
+		n, rejected, err := p.Decode(ctx, new(leat.Batch[T]), func(int, error) {})
+		p.Release()
+		if err != nil {
+			return err
+		}
+		f.Counted(int64(n), int64(rejected))
 	}
 }
 
-// located says how far a damaged file could be read.
-func (r *reader[T]) located(err error) error {
-	if !isDamage(err) {
-		return err
-	}
-	return fmt.Errorf("%w; the records before line %d were read, the rest of the file was not", err, r.cutter.Line())
+// located says how far a file could be read.
+func located[T any](err error, records Records[T]) error {
+	return fmt.Errorf("%w; the records before line %d were read, the rest of the file was not", err, records.Line())
 }
 
-// skipError is about a position that lies behind the text's end.
-func (r *reader[T]) skipError(err error) error {
+// skipError is about a position that lies behind the file's end.
+func skipError(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%w: its text ends before the position that was reached in it", folder.ErrChanged)
 	}
 	return err
+}
+
+// resume is what a position carries beside the offset.
+type resume struct {
+	Line int64 `json:"line"` // at the offset; 0: not known
+}
+
+func (r resume) String() string {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
+
+// parseResume never fails: the offset decides, and an unknown line is counted.
+func parseResume(s string) resume {
+	var r resume
+	if json.Unmarshal([]byte(s), &r) != nil || r.Line < 1 {
+		return resume{}
+	}
+	return r
 }

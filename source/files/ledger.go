@@ -1,9 +1,8 @@
-package csvsource
+package files
 
 import (
-	"net/url"
+	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/leatgo/leat/internal/folder"
@@ -18,6 +17,7 @@ type Entry struct {
 	Offset   int64     // of its first byte in the log
 	Status   string    // pending, processing, ok, failed, skipped
 	Error    string    // why it failed or was skipped
+	Drift    string    // how its columns differ from those of the file entered before it; "" when they don't
 	Rows     int64     // records found so far, rejected ones included
 	Rejected int64     // those that could not be decoded; what later stages reject is not in it
 	Attempt  int       // how often reading this content began, of this entry and those that it follows up
@@ -40,7 +40,7 @@ func (e *Entry) Duration() time.Duration {
 // in which the files were entered. It may be called while the pipeline runs. A
 // source that never ran has none: the error matches fs.ErrNotExist.
 func Ledger(stateDir, source string) ([]Entry, error) {
-	entries, err := folder.History(filepath.Join(stateDir, stateName(source)))
+	entries, err := folder.History(filepath.Join(stateDir, folder.StateName(source)))
 	if err != nil {
 		return nil, wrap(err)
 	}
@@ -54,7 +54,7 @@ func Ledger(stateDir, source string) ([]Entry, error) {
 func publicEntry(e *folder.Entry) Entry {
 	out := Entry{
 		Name: e.Name, Hash: e.Hash(), Size: e.Size, Offset: e.Base,
-		Status: e.Status.String(), Error: e.Error, Rows: e.Rows, Rejected: e.Rejected, Attempt: int(e.Attempt), Again: int(e.Again),
+		Status: e.Status.String(), Error: e.Error, Drift: e.Drift, Rows: e.Rows, Rejected: e.Rejected, Attempt: int(e.Attempt), Again: int(e.Again),
 		Entered: e.Entered(), Started: e.Started(), Finished: e.Finished(),
 	}
 	if e.MovedTo != "" {
@@ -63,8 +63,8 @@ func publicEntry(e *folder.Entry) Entry {
 	return out
 }
 
-// FileEvent is a file whose status is final; see Config.OnFile.
-type FileEvent struct {
+// Event is a file whose status is final, as OnFile in a source's Config hears of it.
+type Event struct {
 	Source   string // the source's name
 	Name     string // relative to the folder, with slashes
 	Status   string // ok, failed or skipped
@@ -76,20 +76,12 @@ type FileEvent struct {
 	Duration time.Duration // since reading it began; 0 when it never did
 }
 
-func fileEvent(source string, e *folder.Entry, reason string) FileEvent {
-	p := publicEntry(e)
-	return FileEvent{
-		Source: source, Name: p.Name, Status: p.Status, Error: p.Error, Reason: reason, Rows: p.Rows, Rejected: p.Rejected,
-		Finished: p.Finished, Duration: p.Duration(),
-	}
-}
-
 // Abandon gives up the rest of a file that can't be read any more: it went away or
 // was changed after rows of it had been delivered, and Run says so. What was
 // delivered stays; the file is marked failed and not asked for again. The pipeline
 // must not be running.
 func Abandon(stateDir, source, name string) error {
-	return wrap(folder.Abandon(filepath.Join(stateDir, stateName(source)), name))
+	return wrap(folder.Abandon(filepath.Join(stateDir, folder.StateName(source)), name))
 }
 
 // Reprocess makes the next run read a file once more, in its latest version, also
@@ -102,14 +94,21 @@ func Abandon(stateDir, source, name string) error {
 // any other sink holds them twice, also one that is exactly once. After it the file
 // lies in processed/ or failed/ as its new status says.
 func Reprocess(stateDir, source, name string) error {
-	return wrap(folder.Reprocess(filepath.Join(stateDir, stateName(source)), name))
+	return wrap(folder.Reprocess(filepath.Join(stateDir, folder.StateName(source)), name))
 }
 
-// stateName is the source's folder in the state folder. Most names are their own.
-func stateName(source string) string {
-	name := url.PathEscape(source)
-	if strings.Trim(name, ".") == "" { // "." and "..", which PathEscape leaves alone
-		name = strings.ReplaceAll(name, ".", "%2E")
+func wrap(err error) error {
+	if err == nil {
+		return nil
 	}
-	return name
+	return fmt.Errorf("files: %w", err)
+}
+
+// Stats counts the files of a source since it was made.
+type Stats struct {
+	OK        int // read to the end, and all rows durable in every sink
+	Failed    int // refused for their header or their rows, or given up part way
+	Skipped   int // new files with the content of another one
+	Refused   int // not even entered into the ledger: special files, links out of the folder, unreadable ones
+	Unchanged int // read by an earlier run, and left alone by this one
 }
