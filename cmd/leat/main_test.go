@@ -17,7 +17,6 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/operate"
-	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/sink/sqlitesink"
 	"github.com/leatgo/leat/source/csvsource"
 	"github.com/leatgo/leat/stage"
