@@ -200,7 +200,16 @@ func (g *gate) put(plan *engine.Plan, real bool) {
 		case engine.KindSink:
 			s, name := *n.Sink, "sink "+n.Name
 			n.Sink.Open = func(ctx context.Context, env engine.Env) error {
-				return g.call(name+".Open", func() error { return s.Open(ctx, env) })
+				opened := false
+				err := g.call(name+".Open", func() error {
+					err := s.Open(ctx, env)
+					opened = err == nil
+					return err
+				})
+				if err != nil && opened { // the engine does not know; a process that is gone holds no lock
+					_ = s.Close()
+				}
+				return err
 			}
 			n.Sink.Write = func(ctx context.Context, b engine.Batch) (refused []engine.RowError, err error) {
 				err = g.call(name+".Write", func() (err error) {
