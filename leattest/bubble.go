@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -52,19 +53,55 @@ var runs atomic.Int64
 func labelled(f func()) (leaked func(real bool) string) {
 	label := "run-" + strconv.FormatInt(runs.Add(1), 10)
 	pprof.Do(context.Background(), pprof.Labels("leattest", label), func(context.Context) { f() })
-	return func(real bool) string {
-		if !real {
-			synctest.Wait()
-			return withLabel(label)
-		}
-		for wait := time.Millisecond; ; wait *= 2 {
-			left := withLabel(label)
-			if left == "" || wait > time.Second { // the last ones may be on their way out
-				return left
+	return func(real bool) (left string) {
+		// The last ones may be on their way out.
+		if real {
+			for wait := time.Millisecond; wait < 2*time.Second; wait *= 2 {
+				if left = withLabel(label); left == "" {
+					return ""
+				}
+				time.Sleep(wait)
 			}
-			time.Sleep(wait)
+			return left
+		}
+		for range 500 {
+			if left = withLabel(label); left == "" {
+				return ""
+			}
+			for range 1000 { // not synctest.Wait: see below
+				runtime.Gosched()
+			}
+		}
+		if stuck := notDurable(); stuck != "" {
+			// One that waits for something outside of the bubble keeps it open for ever.
+			panic("leattest: rule A7: a goroutine is left over that waits for something outside of this test, so that the test can't end:\n" + stuck)
+		}
+		return left
+	}
+}
+
+// notDurable lists the goroutines of the caller's bubble that wait for something outside
+// of it.
+func notDurable() string {
+	buf := make([]byte, 1<<20)
+	all := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
+	_, bubble, ok := strings.Cut(firstLine(all[0]), ", synctest bubble ")
+	if !ok {
+		return ""
+	}
+	var out []string
+	for _, g := range all[1:] {
+		head := firstLine(g)
+		if strings.HasSuffix(head, ", synctest bubble "+bubble) && !strings.Contains(head, "(durable)") && !strings.Contains(head, "[run") { // running, runnable
+			out = append(out, g)
 		}
 	}
+	return strings.Join(out, "\n\n")
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
 }
 
 func withLabel(label string) string {

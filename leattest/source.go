@@ -78,7 +78,11 @@ func TestSource[T any](t *testing.T, h SourceHarness[T]) {
 			}
 			r := draw(t)
 			dir := t.TempDir()
-			inTime(t, h.RealTime, func(t *testing.T) { c.run(&sourceWorld[T]{t: t, h: &h, r: r, dir: dir}) })
+			inTime(t, h.RealTime, func(t *testing.T) {
+				w := &sourceWorld[T]{t: t, h: &h, r: r, root: dir}
+				w.fresh()
+				c.run(w)
+			})
 		})
 	}
 }
@@ -89,6 +93,9 @@ type sourceWorld[T any] struct {
 	h   *SourceHarness[T]
 	r   *rand.Rand
 	dir string // the state folder
+
+	root string
+	dirs int
 }
 
 // reading is one run of the source: what came out of it.
@@ -262,6 +269,12 @@ func (w *sourceWorld[T]) read(l life[T]) *reading[T] {
 	return out
 }
 
+// fresh begins with an empty state folder, as at the very first start.
+func (w *sourceWorld[T]) fresh() {
+	w.dirs++
+	w.dir = filepath.Join(w.root, fmt.Sprint(w.dirs))
+}
+
 // whole reads everything and demands that it works.
 func (w *sourceWorld[T]) whole(l life[T]) *reading[T] {
 	w.t.Helper()
@@ -374,8 +387,13 @@ func (w *sourceWorld[T]) order() {
 }
 
 func (w *sourceWorld[T]) decode() {
+	w.decodeWith(0)
+	w.decodeWith(w.size())
+}
+
+func (w *sourceWorld[T]) decodeWith(size int) {
 	t := w.t
-	w.whole(life[T]{size: w.size(), tap: func(ctx context.Context, c *leat.Chunk[T]) {
+	w.whole(life[T]{size: size, tap: func(ctx context.Context, c *leat.Chunk[T]) {
 		type pass struct {
 			rows, rejects []string
 			batch         *leat.Batch[T]
@@ -439,8 +457,8 @@ func (w *sourceWorld[T]) decode() {
 				t.Errorf("%s: Locate gave two offsets for record %d", place, records[i])
 			}
 		}
-		for range 3 { // one of them; a number may come twice
-			n := records[w.r.IntN(len(records))]
+		// One of them; a number may come twice.
+		for _, n := range []int{records[len(records)-1], records[w.r.IntN(len(records))]} {
 			one := c.Locate([]int{n, n})
 			if len(one) != 2 || dump(one[0]) != dump(at[n]) || dump(one[1]) != dump(at[n]) {
 				t.Errorf("%s: Locate of record %d alone and of all records disagree", place, n)
@@ -535,6 +553,7 @@ func (w *sourceWorld[T]) cancel() {
 	ref := w.whole(life[T]{size: 1})
 	for _, k := range some(w.r, len(ref.chunks), 20) {
 		for _, late := range []bool{false, true} {
+			w.fresh()
 			ctx, cancel := context.WithCancel(t.Context())
 			n := 0
 			r := w.read(life[T]{size: 1, ctx: ctx, tap: func(_ context.Context, c *leat.Chunk[T]) {
@@ -635,6 +654,7 @@ func (w *sourceWorld[T]) rewind() {
 	writes := len(ref.chunks)
 	aborts := map[string]int{"Commit": 1, "Write": 1 + w.r.IntN(max(writes, 1))}
 	aborted := map[string]bool{}
+	w.fresh()
 	r := w.read(life[T]{size: 1, every: time.Millisecond, tap: w.tick, sink: func(call string, n int) error {
 		if n >= aborts[call] && !aborted[call] {
 			aborted[call] = true
@@ -657,6 +677,7 @@ func (w *sourceWorld[T]) commits() {
 	t := w.t
 	ref := w.whole(life[T]{size: 1})
 	n := 0
+	w.fresh()
 	r := w.read(life[T]{size: 1, every: time.Millisecond, tap: w.tick, edit: func(plan *engine.Plan) {
 		src := plan.Nodes[0].Source
 		commit := src.Commit
@@ -685,6 +706,7 @@ func (w *sourceWorld[T]) lostCommit() {
 	w.needs(leat.ReplaySimilar)
 	ref := w.whole(life[T]{size: 1})
 	for _, k := range some(w.r, len(ref.chunks), 8) {
+		w.fresh()
 		ctx, cancel := context.WithCancel(w.t.Context())
 		n := 0
 		r := w.read(life[T]{size: 1, ctx: ctx, every: time.Millisecond, tap: func(_ context.Context, c *leat.Chunk[T]) {
