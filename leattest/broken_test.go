@@ -259,7 +259,6 @@ type bentSource struct {
 	size  int
 	ran   bool
 	at    int
-	ended bool
 	heard map[uint64]bool
 	told  string // a file in which its commits are
 	bufs  sync.Pool
