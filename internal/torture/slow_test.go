@@ -1,0 +1,3 @@
+package torture
+
+func slowRole(string) {}
