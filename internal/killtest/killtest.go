@@ -62,6 +62,7 @@ func Main(m interface{ Run() int }, roles map[string]func(dir string)) {
 	}
 	// One thread makes all system calls, so that the k-th of them is the same each time.
 	runtime.LockOSThread()
+	beSupervised()
 	role(os.Getenv(envDir))
 	os.Exit(0)
 }
