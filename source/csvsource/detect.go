@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/leatgo/leat/internal/csvtext"
+	"github.com/leatgo/leat/internal/filesource"
 )
 
 // Dialect is what Detect has found out about a file.
@@ -82,6 +84,34 @@ func Detect(r io.Reader) (Dialect, error) {
 		return Dialect{}, fmt.Errorf("csvsource: %w", err)
 	}
 	return detect(raw[:min(n, detectBytes)], whole), nil
+}
+
+// DetectFile is Detect for a file; its name may end with .gz or .zst.
+func DetectFile(path string) (Dialect, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Dialect{}, fmt.Errorf("csvsource: %w", err)
+	}
+	defer f.Close()
+	r, done, err := filesource.OpenText(path, f)
+	if err != nil {
+		return Dialect{}, fmt.Errorf("csvsource: %s: %w", path, err)
+	}
+	defer done()
+	return Detect(r)
+}
+
+// With is c with what Detect found out in the fields about how files are written; Lenient, Ragged and the
+// like stay as they are. If d has no header line, c must name the columns in
+// Header. If both are there, c's names stand, and the header line is passed over.
+func (c Config[T]) With(d Dialect) Config[T] {
+	c.Encoding, c.Delimiter, c.Quote, c.Comment, c.SkipLines = d.Encoding, d.Delimiter, d.Quote, d.Comment, d.SkipLines
+	c.Decimal, c.Thousands = d.Decimal, d.Thousands
+	c.headerless = !d.HasHeader
+	if d.HasHeader && len(c.Header) > 0 {
+		c.SkipLines++
+	}
+	return c
 }
 
 func detect(raw []byte, whole bool) Dialect {

@@ -114,7 +114,7 @@ func decoded[T any](c *chunk[T], quick bool) (o outcome[T]) {
 	} else {
 		w := walk[T]{
 			chunk: c, out: out, reject: reject,
-			records: csvtext.NewRecords(c.dialect, c.piece.Data, c.piece.Line, c.header.fields),
+			records: csvtext.NewRecords(&c.header.form.dialect, c.piece.Data, c.piece.Line, c.header.fields),
 		}
 		for !w.run() {
 		}
@@ -127,12 +127,11 @@ func decoded[T any](c *chunk[T], quick bool) (o outcome[T]) {
 // checkBothWays decodes a text quickly and carefully.
 func checkBothWays[T any](t testing.TB, c Config[T], text []byte) (rows int) {
 	t.Helper()
-	d := c.dialect()
-	rt, err := row.Of[T]()
+	f, err := newForm(&c)
 	require.NoError(t, err)
-	cut := csvtext.NewCutter(d, c.chunkBytes())
+	cut := csvtext.NewCutter(f.dialect, c.chunkBytes())
 	cut.Reset(bytes.NewReader(text))
-	_, h, err := readHeader(cut, rt)
+	_, h, err := f.header(cut)
 	if err != nil {
 		return 0
 	}
@@ -141,11 +140,11 @@ func checkBothWays[T any](t testing.TB, c Config[T], text []byte) (rows int) {
 		if err != nil {
 			return rows
 		}
-		ch := &chunk[T]{piece: p, dialect: &d, header: h, base: 1000, file: "f.csv", arrived: time.Unix(5, 0)}
+		ch := &chunk[T]{piece: p, header: h, base: 1000, file: "f.csv", arrived: time.Unix(5, 0)}
 		original := bytes.Clone(p.Data)
 		careful := ch.piece
 		careful.Data = bytes.Clone(p.Data)
-		want := decoded(&chunk[T]{piece: careful, dialect: &d, header: h, base: 1000, file: "f.csv", arrived: time.Unix(5, 0)}, false)
+		want := decoded(&chunk[T]{piece: careful, header: h, base: 1000, file: "f.csv", arrived: time.Unix(5, 0)}, false)
 		got := decoded(ch, true)
 		require.Equal(t, original, p.Data, "the text is only read")
 		onRelease(ch.piece.Data)
@@ -266,6 +265,13 @@ func checkRandom[T any](t testing.TB, r *rand.Rand) int {
 	if r.IntN(4) == 0 {
 		c.MaxRecord = 1 + r.IntN(300)
 	}
+	if r.IntN(2) == 0 {
+		c.Lenient, c.Ragged, c.Trim = r.IntN(2) == 0, Ragged(r.IntN(4)), r.IntN(3) == 0
+		c.Encoding = []Encoding{UTF8, UTF8, AnyBytes, Latin1}[r.IntN(4)]
+		c.Decimal, c.Thousands = []rune{0, ',', '.'}[r.IntN(3)], []rune{0, '_', ' '}[r.IntN(3)]
+		c.Null = [][]string{nil, {"NULL", "x"}, {"0", "tarjeta"}}[r.IntN(3)]
+		c.True, c.False = [][]string{nil, {"x"}}[r.IntN(2)], [][]string{nil, {"no"}}[r.IntN(2)]
+	}
 	return checkBothWays(t, c, randomText(r, c.dialect(), columnsOf[T](t)))
 }
 
@@ -294,8 +300,8 @@ func TestQuickIsTaken(t *testing.T) {
 		"mixed":  bytes.ReplaceAll(ventasCSV(1000), []byte("efectivo"), []byte(`"a, b"`)),
 	} {
 		c := benchChunk(t, text)
-		d := c.header.decoder(c.dialect)
-		r := csvtext.NewRecords(c.dialect, c.piece.Data, 2, c.header.fields)
+		d := c.header.decoder()
+		r := csvtext.NewRecords(&c.header.form.dialect, c.piece.Data, 2, c.header.fields)
 		quick, all := 0, 0
 		for ; r.End < len(c.piece.Data); all++ {
 			var v Venta
@@ -335,19 +341,18 @@ func FuzzQuick(f *testing.F) {
 func TestChunkBytes(t *testing.T) {
 	t.Parallel()
 	text := ventasCSV(20_000)
-	d := new(Config[Venta]).dialect()
-	cut := csvtext.NewCutter(d, 256<<10)
-	cut.Reset(bytes.NewReader(text))
-	rt, err := row.Of[Venta]()
+	f, err := newForm(new(Config[Venta]))
 	require.NoError(t, err)
-	_, h, err := readHeader(cut, rt)
+	cut := csvtext.NewCutter(f.dialect, 256<<10)
+	cut.Reset(bytes.NewReader(text))
+	_, h, err := f.header(cut)
 	require.NoError(t, err)
 	for {
 		p, err := cut.Next()
 		if err != nil {
 			break
 		}
-		c := &chunk[Venta]{piece: p, dialect: &d, header: h}
+		c := &chunk[Venta]{piece: p, header: h}
 		rows := len(decoded(c, true).rows)
 		require.GreaterOrEqual(t, c.Bytes(), int64(p.Held()+rows*int(unsafe.Sizeof(Venta{}))+len(p.Data)))
 		require.LessOrEqual(t, c.Bytes(), int64(4*len(p.Data)+1000), "nor of much more")
@@ -361,20 +366,19 @@ func TestLinesThatAreNoRecords(t *testing.T) {
 	t.Parallel()
 	const size = 256 << 10
 	lines, record := strings.Repeat("\n", size), "1,1,1,1,1,1,2025-01-01 00:00:00,a,%s\n"
-	d := new(Config[Venta]).dialect()
-	rt, err := row.Of[Venta]()
+	f, err := newForm(new(Config[Venta]))
 	require.NoError(t, err)
 	for name, body := range map[string]string{
 		"quoted":  fmt.Sprintf(record, `"`+lines+`"`),
 		"between": fmt.Sprintf(record, "b") + lines + fmt.Sprintf(record, "b"),
 	} {
-		cut := csvtext.NewCutter(d, 2*size)
+		cut := csvtext.NewCutter(f.dialect, 2*size)
 		cut.Reset(strings.NewReader("venta_id,cliente_id,producto_id,cantidad,precio_unitario,total,fecha_venta,metodo_pago,estado\n" + body))
-		_, h, err := readHeader(cut, rt)
+		_, h, err := f.header(cut)
 		require.NoError(t, err)
 		p, err := cut.Next()
 		require.NoError(t, err)
-		c := &chunk[Venta]{piece: p, dialect: &d, header: h}
+		c := &chunk[Venta]{piece: p, header: h}
 		out := new(leat.Batch[Venta])
 		c.decode(out, func(_ int, err error) { t.Error(err) })
 		require.Equal(t, strings.Count(body, "a,"), out.Len(), name)
