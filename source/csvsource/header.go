@@ -100,6 +100,19 @@ func (f *form) readHeader(c *csvtext.Cutter) (names []string, _ *header, err err
 	return names, h, err
 }
 
+// suspicion is why a header may lack what is wanted.
+func (f *form) suspicion(raw string) string {
+	switch {
+	case strings.Contains(raw, "\x00"):
+		return " (it has NUL characters: is the file in UTF-16, which Encoding must say?)"
+	case f.spelling.Text != "" && !utf8.ValidString(raw):
+		return fmt.Sprintf(" (it is no text in %v: is the file in another Encoding?)", f.encoding)
+	case strings.Contains(raw, "\r"):
+		return " (its lines seem to end with CR alone, as on old Macintoshes: convert the file)"
+	}
+	return ""
+}
+
 // bind checks the names of the columns against the contract: each column of the row type
 // must be there once, in any order, unless the policies say otherwise. The error is a headerFault.
 func (f *form) bind(names []string, raw string) (*header, error) {
@@ -149,11 +162,7 @@ func (f *form) bind(names []string, raw string) (*header, error) {
 	var faults []string
 	switch {
 	case len(missing) > 0:
-		fault := "it misses the columns " + strings.Join(missing, ", ")
-		if f.spelling.Text != "" && !utf8.ValidString(raw) {
-			fault += fmt.Sprintf(" (it is no text in %v: is the file in another Encoding?)", f.encoding)
-		}
-		faults = append(faults, fault)
+		faults = append(faults, "it misses the columns "+strings.Join(missing, ", ")+f.suspicion(raw))
 	case len(h.columns)+len(twice) == 0 && len(f.row.Columns) > 0 && !(extra != nil && len(f.row.Columns) == 1):
 		faults = append(faults, "it has none of the row type's columns, so the file is something else, or its Delimiter is")
 	}
