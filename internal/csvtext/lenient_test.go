@@ -186,12 +186,12 @@ func checkLenient(t testing.TB, text string, max int) {
 	d := lenient(max)
 	want := reference(text, max)
 	require.Equal(t, want, direct(d, []byte(text), 0, 1), "max %d, %q", max, text)
-	for _, chunk := range []int{1, 2, 3, 7, 40, 4096} {
+	for _, chunk := range []int{1, 3, 40} {
 		sameRecords(t, d, []byte(text), chunk, strings.NewReader(text))
 	}
 	sameRecords(t, d, []byte(text), 16, iotest.OneByteReader(strings.NewReader(text)))
 	for i, f := range want {
-		if i > 8 {
+		if i > 4 {
 			break
 		}
 		c := NewCutter(d, 5)

@@ -163,7 +163,8 @@ func (w way) wrong(d Dialect, file []byte) (out []string) {
 	want("delimiter", d.Delimiter == w.delimiter)
 	want("quote", d.Quote == w.quote || w.quote == -1 && d.Quote == '"' || w.quoting == "needed" && !bytes.ContainsRune(w.encoding.code().Decode(nil, file), w.quote))
 	want("header", d.HasHeader == w.header)
-	want("lines before", d.SkipLines == w.lead)
+	// Without a header, the comment above the first record may count as one of those lines.
+	want("lines before", d.SkipLines == w.lead || d.SkipLines == w.lead+1 && w.comment && !w.header)
 	want("comment", (d.Comment == '#') == w.comment)
 	want("decimal", d.Decimal == w.decimal)
 	return out
@@ -222,6 +223,9 @@ func TestDetectAccuracy(t *testing.T) {
 	all, right := 0, 0
 	var worst []string
 	for i, w := range ways() {
+		if testing.Short() && i%11 > 0 {
+			continue
+		}
 		file := w.file(rand.New(rand.NewPCG(uint64(i), 21)))
 		d, err := Detect(bytes.NewReader(file))
 		require.NoError(t, err)
@@ -259,7 +263,7 @@ func TestDetectAccuracy(t *testing.T) {
 	for _, w := range worst {
 		t.Log(w)
 	}
-	require.Greater(t, float64(right)/float64(all), 0.95)
+	require.Greater(t, float64(right)/float64(all), 0.98)
 }
 
 // Files of which other detectors are known to think otherwise.

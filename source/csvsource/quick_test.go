@@ -17,6 +17,7 @@ import (
 	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/engine"
 	"github.com/leatgo/leat/internal/row"
+	"github.com/leatgo/leat/source/files"
 )
 
 func init() {
@@ -321,18 +322,32 @@ func TestQuickIsTaken(t *testing.T) {
 func FuzzQuick(f *testing.F) {
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 8))
-		f.Add(randomText(r, new(Config[amount]).dialect(), columnsOf[amount](f)), uint8(seed), uint8(200))
+		f.Add(randomText(r, new(Config[amount]).dialect(), columnsOf[amount](f)), uint8(seed), uint8(200), uint8(seed*9))
 	}
-	f.Add([]byte("id,price,when,text\n1,1.5,2025-01-02,\"x\"\n1,1.5,2025-01-02,\"\"\"\"\n-1,.5,2025-01-02 03:04:05.5,\r\n"), uint8(3), uint8(30))
-	f.Fuzz(func(t *testing.T, text []byte, kind, max uint8) {
+	f.Add([]byte("id,price,when,text\n1,1.5,2025-01-02,\"x\"\n1,1.5,2025-01-02,\"\"\"\"\n-1,.5,2025-01-02 03:04:05.5,\r\n"), uint8(3), uint8(30), uint8(0))
+	f.Add([]byte("id;price;when;text\n 1;\"1.234,5\";NULL;x\"y\n2;0,5;2025-01-02;\"a\"b;\n3\n"), uint8(1), uint8(30), uint8(0xff))
+	f.Fuzz(func(t *testing.T, text []byte, kind, max, odd uint8) {
 		c := Config[amount]{ChunkBytes: 1 + int(max)*16, Delimiter: []rune{0, ';', ' '}[kind%3], Quote: []rune{0, '\'', -1}[kind/3%3], Comment: []rune{0, '#'}[kind/9%2]}
 		if kind >= 128 {
 			c.MaxRecord = 1 + int(max)
 		}
+		c.Lenient, c.Ragged, c.Trim = odd&1 != 0, Ragged(odd>>1&3), odd&8 != 0
+		if odd&16 != 0 {
+			c.Decimal, c.Thousands = ',', '.'
+		}
+		if odd&32 != 0 {
+			c.Null = []string{"NULL", "-"}
+		}
+		if odd&64 != 0 {
+			c.Encoding = AnyBytes
+		}
+		if odd&128 != 0 {
+			c.Missing, c.SkipLines = files.ZeroMissing, 1
+		}
 		checkBothWays(t, c, text)
 		body := text[bytes.IndexByte(text, '\n')+1:]
 		checkBothWays(t, Config[amount]{}, append([]byte("id,x,price,when,text\n"), body...))
-		checkBothWays(t, Config[word]{Comment: '#'}, append([]byte("text\n"), body...))
+		checkBothWays(t, Config[word]{Comment: '#', Lenient: odd&1 != 0}, append([]byte("text\n"), body...))
 	})
 }
 
