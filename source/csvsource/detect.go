@@ -156,7 +156,10 @@ func detect(raw []byte, whole bool) Dialect {
 	d.Why = append(d.Why, said)
 	body := g.body
 	if header && len(body) > 0 {
-		d.Columns, body = slices.Clone(body[0]), body[1:]
+		body = body[1:]
+		for _, name := range g.body[0] {
+			d.Columns = append(d.Columns, strings.Clone(name)) // not the whole sample
+		}
 	}
 	d.Decimal, d.Thousands, said = detectNumbers(body)
 	if said != "" {
