@@ -284,9 +284,9 @@ func (c *chunk[T]) longError() error {
 // whoever keeps them need not know of Release.
 func (c *chunk[T]) Locate(records []int) []leat.Origin {
 	origin := leat.Origin{File: c.file, Header: c.header.raw, Time: c.arrived}
-	stored := func(text []byte) []byte {
+	stored := func(text []byte) []byte { // rule B4: the original bytes
 		return c.header.form.encoding.code().Encode(make([]byte, 0, len(text)), text)
-	} // rule B4
+	}
 	out := make([]leat.Origin, 0, len(records))
 	if c.piece.Long {
 		origin.Offset, origin.Line, origin.Raw = c.base+c.piece.Start, c.piece.Line, stored(wholeCharacters(c.piece.Data))

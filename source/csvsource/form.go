@@ -2,6 +2,7 @@ package csvsource
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 
@@ -71,7 +72,7 @@ type limited struct {
 func (l *limited) Read(p []byte) (int, error) {
 	n, err := l.r.Read(p)
 	if l.left -= int64(n); l.left <= 0 {
-		return 0, filesource.Damaged(fmt.Errorf("its text in UTF-8 is too long for a range of offsets"))
+		return 0, filesource.Damaged(errors.New("its text in UTF-8 is too long for a range of offsets"))
 	}
 	return n, err
 }
@@ -80,11 +81,7 @@ func (l *limited) Read(p []byte) (int, error) {
 // is a headerFault or one of reading; names come with a headerFault too, if there
 // are any.
 func (f *form) header(c *csvtext.Cutter) (names []string, _ *header, err error) {
-	start, err := c.Peek(16)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := f.checkMark(start); err != nil {
+	if err := f.checkMark(c.Peek(16)); err != nil {
 		return nil, nil, filesource.Damaged(err)
 	}
 	if err := c.SkipLines(f.skip); err != nil {

@@ -116,7 +116,8 @@ func (f *form) suspicion(raw string) string {
 // bind checks the names of the columns against the contract: each column of the row type
 // must be there once, in any order, unless the policies say otherwise. The error is a headerFault.
 func (f *form) bind(names []string, raw string) (*header, error) {
-	h := &header{form: f, raw: raw, fields: len(names), least: len(names)}
+	h := &header{form: f, raw: raw, fields: len(names)}
+	filled, last := 0, 0 // of the fields that can't be empty: how many, and the last
 	var missing, twice, unwanted []string
 	for i := range f.row.Columns {
 		col := &f.row.Columns[i]
@@ -130,15 +131,17 @@ func (f *form) bind(names []string, raw string) (*header, error) {
 		case at >= 0:
 			h.columns = append(h.columns, binding{at, col})
 			if !col.Null && col.Kind != row.String && col.Kind != row.Bytes { // it can't be empty
-				h.least++
+				filled++
+				last = max(last, at)
 			}
 		case f.missing == files.ZeroMissing, f.missing == files.NullMissing && col.Null:
 		default:
 			missing = append(missing, strconv.Quote(col.Name))
 		}
 	}
-	if f.ragged&PadRagged != 0 {
-		h.least = 2 // a field of one byte, and the line end
+	h.least = len(names) + filled
+	if f.ragged&PadRagged != 0 { // up to the last field that must be there
+		h.least = max(last+1+filled, 2)
 	}
 	extra := f.row.Extra()
 	for i, name := range names {

@@ -381,23 +381,27 @@ func TestLinesThatAreNoRecords(t *testing.T) {
 	t.Parallel()
 	const size = 256 << 10
 	lines, record := strings.Repeat("\n", size), "1,1,1,1,1,1,2025-01-01 00:00:00,a,%s\n"
-	f, err := newForm(new(Config[Venta]))
+	strict, err := newForm(new(Config[Venta]))
 	require.NoError(t, err)
-	for name, body := range map[string]string{
-		"quoted":  fmt.Sprintf(record, `"`+lines+`"`),
-		"between": fmt.Sprintf(record, "b") + lines + fmt.Sprintf(record, "b"),
-	} {
-		cut := csvtext.NewCutter(f.dialect, 2*size)
-		cut.Reset(strings.NewReader("venta_id,cliente_id,producto_id,cantidad,precio_unitario,total,fecha_venta,metodo_pago,estado\n" + body))
-		_, h, err := f.header(cut)
-		require.NoError(t, err)
-		p, err := cut.Next()
-		require.NoError(t, err)
-		c := &chunk[Venta]{piece: p, header: h}
-		out := new(leat.Batch[Venta])
-		c.decode(out, func(_ int, err error) { t.Error(err) })
-		require.Equal(t, strings.Count(body, "a,"), out.Len(), name)
-		require.LessOrEqual(t, cap(out.Rows())*int(unsafe.Sizeof(Venta{})), 10*len(p.Data), name)
-		require.LessOrEqual(t, c.Bytes(), int64(12*len(p.Data)), name)
+	padded, err := newForm(&Config[Venta]{Ragged: PadRagged, Lenient: true})
+	require.NoError(t, err)
+	for _, f := range []*form{strict, padded} {
+		for name, body := range map[string]string{
+			"quoted":  fmt.Sprintf(record, `"`+lines+`"`),
+			"between": fmt.Sprintf(record, "b") + lines + fmt.Sprintf(record, "b"),
+		} {
+			cut := csvtext.NewCutter(f.dialect, 2*size)
+			cut.Reset(strings.NewReader("venta_id,cliente_id,producto_id,cantidad,precio_unitario,total,fecha_venta,metodo_pago,estado\n" + body))
+			_, h, err := f.header(cut)
+			require.NoError(t, err)
+			p, err := cut.Next()
+			require.NoError(t, err)
+			c := &chunk[Venta]{piece: p, header: h}
+			out := new(leat.Batch[Venta])
+			c.decode(out, func(_ int, err error) { t.Error(err) })
+			require.Equal(t, strings.Count(body, "a,"), out.Len(), name)
+			require.LessOrEqual(t, cap(out.Rows())*int(unsafe.Sizeof(Venta{})), 10*len(p.Data), name)
+			require.LessOrEqual(t, c.Bytes(), int64(12*len(p.Data)), name)
+		}
 	}
 }
