@@ -33,6 +33,28 @@ type Spelling struct {
 // Set sets the column from a cell as this spelling has it; keep, if not nil, copies the
 // strings. Errors are of type *[Error], and show the cell as it is written.
 func (s *Spelling) Set(c *Column, p unsafe.Pointer, text string, keep *Decoder) error {
+	if !s.plainly() {
+		return s.setOdd(c, p, text, keep)
+	}
+	switch {
+	case text == "":
+		return c.Empty(p)
+	case c.Kind < String || c.Kind == Time || c.Kind == Duration:
+	case !s.valid(c, text):
+		return c.fail(RuleUTF8, text, "is not "+s.Text, nil)
+	case c.Kind == String && keep != nil:
+		text = keep.Keep(text)
+	}
+	return c.Parse(p, text)
+}
+
+// plainly tells whether values are spelled as Parse reads them.
+func (s *Spelling) plainly() bool {
+	return len(s.Null)|len(s.True)|len(s.False)|len(s.Decimal)|len(s.Thousands) == 0 && !s.Trim
+}
+
+// setOdd is Set for other spellings.
+func (s *Spelling) setOdd(c *Column, p unsafe.Pointer, text string, keep *Decoder) error {
 	text, empty := s.read(text)
 	switch {
 	case empty:

@@ -16,7 +16,7 @@ import (
 
 // Config says which files to read, and how. T is a struct; its columns are found
 // in the header line by name (see package leat on tags), and each of them must be
-// there.
+// there, unless Missing says otherwise.
 type Config[T any] struct {
 	// Name keys positions, the ledger, metrics and dead letters, so it must be
 	// stable. Defaults to the last element of Dir, or "csv" for Files.
