@@ -33,6 +33,24 @@
 //   - A record of more than MaxRecord bytes, line end included, that the rule above
 //     does not cut: it is refused ([FaultLong]) and ends with the first line end
 //     at or after its first MaxRecord bytes, quoted or not.
+//
+// # Lenient dialects
+//
+// What has no fault is read as above. Besides, a quote inside a bare field is text, and a field
+// that begins with a quote is read by the first of these that fits:
+//
+//   - Its first quote that is not doubled has the field's end behind it: that quote closes it.
+//   - That quote has text behind it and is on the line on which the field opened. If a
+//     later quote of the line has a field's end behind it, and no delimiter with a quote behind it
+//     comes before, all up to that one is the field, single quotes are text ("5" disk",2). Else
+//     the first one closed the field, and what is behind it up to the next delimiter
+//     or line end belongs to the field as it stands ("a"b,2 is ab and 2).
+//   - It goes over a line end and then has text behind the quote, or is not closed before the text
+//     or MaxRecord ends: the closing quote was forgotten. The opening one is text and the field
+//     bare, so it ends on its own line, where a strict dialect cuts too.
+//
+// So only a record of more than MaxRecord bytes is at fault. Its end is where no line end
+// comes before, which is the first one at or after them.
 package csvtext
 
 // Dialect is how a text is written. Bytes are ASCII and differ from each other,
@@ -42,6 +60,7 @@ type Dialect struct {
 	Quote     byte // 0: nothing is quoted
 	Comment   byte // 0: no line is a comment
 	MaxRecord int  // bytes, at least 1
+	Lenient   bool // quotes are read as they may have been meant
 }
 
 // Fault says what is wrong with a record's form.

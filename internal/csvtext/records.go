@@ -98,7 +98,11 @@ func (r *Records) Next() bool {
 		}
 		r.Fault = s.Fault
 		r.Fields, r.Count = r.Fields[:0], 0
-		if s.Fault == Fine && !r.walk {
+		switch {
+		case s.Fault != Fine || r.walk:
+		case d.Lenient:
+			r.splitLenient(start, r.End)
+		default:
 			r.splitQuoted(start, start+len(TrimEnd(r.data[start:r.End])))
 		}
 		return true

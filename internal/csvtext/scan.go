@@ -34,6 +34,9 @@ func (d *Dialect) Scan(data []byte, eof bool) (s Span, ok bool) {
 		}
 		return Span{Len: len(data)}, eof
 	}
+	if d.Lenient {
+		return d.scanLenient(data, eof)
+	}
 	return d.scanRecord(data, eof)
 }
 

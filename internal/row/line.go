@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 	"unsafe"
 )
 
@@ -14,6 +15,8 @@ import (
 type Form struct {
 	Delimiter, Quote, Comment byte
 	Max                       int // bytes of a line, its end included
+
+	Spelling *Spelling // nil: as Column.Parse reads, and any bytes
 }
 
 // Plan says how lines of one form become rows. It is immutable and safe for concurrent
@@ -22,6 +25,9 @@ type Plan struct {
 	steps  []step
 	states int // how many a decoder has
 	max    int
+
+	spelling *Spelling
+	checked  bool // strings must be valid UTF-8
 
 	quote, comment       uint16 // never: there is none
 	delims, quotes, ends uint64 // each byte of a word the delimiter, the quote, LF
@@ -59,7 +65,11 @@ const (
 // NewPlan makes a plan for lines of len(cells) cells. A cell that is nil belongs to no
 // column.
 func NewPlan(f Form, cells []*Column) *Plan {
-	p := &Plan{max: f.Max, quote: never, comment: never, delims: ones * uint64(f.Delimiter), ends: ones * '\n', quotes: ones * '\n'}
+	p := &Plan{max: f.Max, quote: never, comment: never, delims: ones * uint64(f.Delimiter), ends: ones * '\n', quotes: ones * '\n', spelling: f.Spelling}
+	if p.spelling == nil {
+		p.spelling = new(Spelling)
+	}
+	p.checked = p.spelling.Text != ""
 	if f.Quote != 0 {
 		p.quote, p.quotes = uint16(f.Quote), ones*uint64(f.Quote)
 	}
@@ -80,7 +90,9 @@ func NewPlan(f Form, cells []*Column) *Plan {
 			continue
 		}
 		s.column, s.offset, s.bits, s.shift = c, c.offset, c.Bits, uint8(64-c.Bits)&63
-		s.code = codeOf(c)
+		if s.code = codeOf(c); !p.spelling.quick(s.code, c) {
+			s.code = stepCell
+		}
 		s.state = p.states
 		p.states++
 	}
@@ -123,6 +135,7 @@ type Decoder struct {
 	plan   *Plan
 	states []state
 	keeper keeper
+	number []byte // of a Spelling
 }
 
 // state is what a decoder remembers of one column.
@@ -297,7 +310,7 @@ func (d *Decoder) Line(data []byte, at int, p unsafe.Pointer) (next int) {
 				}
 				i += 8
 			}
-			if n-i < 4 {
+			if n-i < 8 { // keepWord, of a cell that is trimmed
 				return 0
 			}
 			size := i - start
@@ -307,7 +320,11 @@ func (d *Decoder) Line(data []byte, at int, p unsafe.Pointer) (next int) {
 			switch s.code {
 			case stepString:
 				if size > 0 {
-					*(*string)(unsafe.Add(p, s.offset)) = d.keepWord(s.state, unsafe.Add(base, start), size)
+					word := d.keepWord(s.state, unsafe.Add(base, start), size)
+					if word == "" {
+						return 0
+					}
+					*(*string)(unsafe.Add(p, s.offset)) = word
 				}
 			case stepCell:
 				if !d.cell(s, p, unsafe.String((*byte)(unsafe.Add(base, start)), size)) {
@@ -339,13 +356,17 @@ func (d *Decoder) Line(data []byte, at int, p unsafe.Pointer) (next int) {
 
 // cell sets the column from a cell that was cut out.
 func (d *Decoder) cell(s *step, p unsafe.Pointer, text string) bool {
-	if text == "" {
-		return s.column.Empty(p) == nil
-	}
-	if s.column.Kind == String {
+	sp := d.plan.spelling
+	text, empty := sp.read(text)
+	switch c := s.column; {
+	case empty:
+		return c.Empty(p) == nil
+	case c.Kind == String && !sp.numeric(c):
 		text = d.keepWord(s.state, unsafe.Pointer(unsafe.StringData(text)), len(text))
+		return text != "" && c.Parse(p, text) == nil
+	default:
+		return sp.Set(c, p, text, d) == nil
 	}
-	return s.column.Parse(p, text) == nil
 }
 
 func byteAt(base unsafe.Pointer, i int) byte { return *(*byte)(unsafe.Add(base, i)) }
@@ -489,7 +510,8 @@ func (d *Decoder) time(s *step, base unsafe.Pointer, i int) (t time.Time, size i
 }
 
 // keepWord keeps text of a column, which probably came before: the same memory then
-// serves again. Behind the text are at least eight bytes more.
+// serves again. Behind the text, which is not empty, are at least eight bytes more. It gives "" for
+// a text that is not what strings must be.
 func (d *Decoder) keepWord(state int, p unsafe.Pointer, size int) string {
 	st := &d.states[state]
 	w := st.words
@@ -498,6 +520,9 @@ func (d *Decoder) keepWord(state int, p unsafe.Pointer, size int) string {
 		st.words = w
 	}
 	if size > longestWord || w.score <= 0 {
+		if d.plan.checked && !utf8.ValidString(unsafe.String((*byte)(p), size)) {
+			return ""
+		}
 		return d.keeper.keep(unsafe.String((*byte)(p), size))
 	}
 	lo, hi := load(p, 0), uint64(0)
@@ -510,6 +535,9 @@ func (d *Decoder) keepWord(state int, p unsafe.Pointer, size int) string {
 	if slot.lo == lo && slot.hi == hi && len(slot.text) == size && (size <= 16 || slot.text == unsafe.String((*byte)(p), size)) {
 		w.score++
 		return slot.text
+	}
+	if d.plan.checked && !utf8.ValidString(unsafe.String((*byte)(p), size)) {
+		return ""
 	}
 	w.score--
 	slot.lo, slot.hi, slot.text = lo, hi, w.keeper.keepIn(unsafe.String((*byte)(p), size), wordBlock)

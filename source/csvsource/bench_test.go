@@ -10,7 +10,6 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/csvtext"
-	"github.com/leatgo/leat/internal/row"
 )
 
 // Venta is the row of ../../../shared/rivals/gen/ventas.py.
@@ -48,16 +47,15 @@ func quoteAll(text []byte) []byte {
 }
 
 func benchChunk(tb testing.TB, text []byte) *chunk[Venta] {
-	d := new(Config[Venta]).dialect()
-	c := csvtext.NewCutter(d, len(text))
-	c.Reset(bytes.NewReader(text))
-	t, err := row.Of[Venta]()
+	f, err := newForm(new(Config[Venta]))
 	require.NoError(tb, err)
-	_, h, err := readHeader(c, t)
+	c := csvtext.NewCutter(f.dialect, len(text))
+	c.Reset(bytes.NewReader(text))
+	_, h, err := f.header(c)
 	require.NoError(tb, err)
 	p, err := c.Next()
 	require.NoError(tb, err)
-	return &chunk[Venta]{piece: p, dialect: &d, header: h, file: "ventas.csv"}
+	return &chunk[Venta]{piece: p, header: h, file: "ventas.csv"}
 }
 
 // One core, one chunk of about 512 KiB: bytes to typed rows, the quick way, and the
@@ -87,7 +85,7 @@ func BenchmarkDecode(b *testing.B) {
 				out.Grow(rows + 1)
 				w := walk[Venta]{
 					chunk: c, out: out, reject: fail,
-					records: csvtext.NewRecords(c.dialect, c.piece.Data, c.piece.Line, c.header.fields),
+					records: csvtext.NewRecords(&c.header.form.dialect, c.piece.Data, c.piece.Line, c.header.fields),
 				}
 				for !w.run() {
 				}

@@ -1,13 +1,16 @@
 package csvsource
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 	"unsafe"
 
 	"github.com/leatgo/leat"
@@ -22,7 +25,6 @@ import (
 // time and as often as the engine likes.
 type chunk[T any] struct {
 	piece   csvtext.Piece
-	dialect *csvtext.Dialect
 	header  *header
 	base    int64 // of the file in the log
 	file    string
@@ -48,11 +50,11 @@ func (c *chunk[T]) Decode(_ context.Context, out *leat.Batch[T], reject func(rec
 		return 1, 1, nil
 	}
 	out.Grow(c.room())
-	d := c.header.decoder(c.dialect)
+	d := c.header.decoder()
 	defer d.Release()
 	w := walk[T]{
 		chunk: c, out: out, reject: reject, decoder: d,
-		records: csvtext.NewRecords(c.dialect, c.piece.Data, c.piece.Line, c.header.fields),
+		records: csvtext.NewRecords(&c.header.form.dialect, c.piece.Data, c.piece.Line, c.header.fields),
 	}
 	for !w.run() {
 	}
@@ -93,7 +95,7 @@ func (w *walk[T]) run() (done bool) {
 		}
 	}()
 	for again := w.quick; ; again = false {
-		if !again && w.decoder != nil && w.line() {
+		if !again && w.decoder != nil && w.chunk.header.extra == nil && w.line() {
 			continue
 		}
 		w.quick = false
@@ -169,21 +171,58 @@ func (w *walk[T]) parse() error {
 	p := unsafe.Pointer(w.row)
 	h, r := w.chunk.header, &w.records
 	for _, b := range h.columns {
-		var err error
-		switch text := r.Fields[b.field]; {
-		case text == "":
-			err = b.column.Empty(p)
-		case b.column.Kind == row.String && w.decoder != nil:
-			err = b.column.Parse(p, w.decoder.Keep(text))
-		default:
-			err = b.column.Parse(p, text)
+		text := "" // of a record that is padded
+		if b.field < len(r.Fields) {
+			text = r.Fields[b.field]
 		}
-		if err != nil {
+		if err := h.form.spelling.Set(b.column, p, text, w.decoder); err != nil {
 			return fieldError(b.column.Name, err)
+		}
+	}
+	if h.extra != nil {
+		if err := h.keepOthers(p, r.Fields, w.decoder); err != nil {
+			return err
 		}
 	}
 	if h.origins != nil {
 		return w.chunk.setOrigins(r, p)
+	}
+	return nil
+}
+
+// keepOthers fills the map of what the row type has no columns for.
+func (h *header) keepOthers(p unsafe.Pointer, fields []string, keep *row.Decoder) error {
+	at := h.extra.At(p)
+	set := func(string, string) {}
+	switch h.extra.Elem().Elem() {
+	case reflect.TypeFor[string]():
+		m := make(map[string]string, len(h.others))
+		*(*map[string]string)(at) = m
+		set = func(name, text string) { m[name] = text }
+	case reflect.TypeFor[any]():
+		m := make(map[string]any, len(h.others))
+		*(*map[string]any)(at) = m
+		set = func(name, text string) { m[name] = text }
+	default:
+		m := make(map[string]json.RawMessage, len(h.others))
+		*(*map[string]json.RawMessage)(at) = m
+		set = func(name, text string) { m[name], _ = json.Marshal(text) } // of a string it never fails
+	}
+	for _, o := range h.others {
+		if o.field >= len(fields) { // the record is shorter
+			continue
+		}
+		text := fields[o.field]
+		if h.form.trim {
+			text = strings.Trim(text, " \t")
+		}
+		if fault := h.form.spelling.Check(text); fault != "" {
+			return &leat.FieldError{Column: h.extra.Name, Rule: row.RuleUTF8, Msg: fmt.Sprintf("column %s: %q %s", o.name, text[:min(len(text), 64)], fault)}
+		}
+		if keep != nil {
+			text = keep.Keep(text)
+		}
+		set(o.name, text)
 	}
 	return nil
 }
@@ -220,8 +259,13 @@ func (c *chunk[T]) setOrigins(r *csvtext.Records, p unsafe.Pointer) error {
 
 // fault says what is wrong with the form of a record.
 func (c *chunk[T]) fault(r *csvtext.Records) error {
-	if r.Fault == csvtext.Fine && r.Count == c.header.fields {
-		return nil
+	if r.Fault == csvtext.Fine {
+		switch ragged := c.header.form.ragged; {
+		case r.Count == c.header.fields,
+			r.Count < c.header.fields && ragged&PadRagged != 0,
+			r.Count > c.header.fields && ragged&CutRagged != 0:
+			return nil
+		}
 	}
 	if r.Fault == csvtext.FaultQuote {
 		return &leat.FieldError{Rule: ruleQuote, Msg: fmt.Sprintf(
@@ -233,28 +277,44 @@ func (c *chunk[T]) fault(r *csvtext.Records) error {
 func (c *chunk[T]) longError() error {
 	return &leat.FieldError{Rule: ruleSize, Msg: fmt.Sprintf(
 		"line %d: the record has %d bytes, more than the limit of %d; only its first %d bytes are kept",
-		c.piece.Line, c.piece.End-c.piece.Start, c.dialect.MaxRecord, len(c.piece.Data))}
+		c.piece.Line, c.piece.End-c.piece.Start, c.header.form.dialect.MaxRecord, len(c.piece.Data))}
 }
 
 // Locate implements filesource.Piece. It walks the chunk again. What it gives are copies:
 // whoever keeps them need not know of Release.
 func (c *chunk[T]) Locate(records []int) []leat.Origin {
 	origin := leat.Origin{File: c.file, Header: c.header.raw, Time: c.arrived}
+	stored := func(text []byte) []byte { // rule B4: the original bytes
+		return c.header.form.encoding.code().Encode(make([]byte, 0, len(text)), text)
+	}
 	out := make([]leat.Origin, 0, len(records))
 	if c.piece.Long {
-		origin.Offset, origin.Line, origin.Raw = c.base+c.piece.Start, c.piece.Line, bytes.Clone(c.piece.Data)
+		origin.Offset, origin.Line, origin.Raw = c.base+c.piece.Start, c.piece.Line, stored(wholeCharacters(c.piece.Data))
 		return append(out, slices.Repeat([]leat.Origin{origin}, len(records))...)
 	}
-	r := csvtext.NewWalk(c.dialect, c.piece.Data, c.piece.Line)
+	r := csvtext.NewWalk(&c.header.form.dialect, c.piece.Data, c.piece.Line)
 	at := -1
 	for _, want := range records {
 		for at < want && r.Next() {
 			at++
 		}
-		origin.Offset, origin.Line, origin.Raw = c.base+c.piece.Start+int64(r.Start), r.Line, bytes.Clone(r.Raw())
+		origin.Offset, origin.Line, origin.Raw = c.base+c.piece.Start+int64(r.Start), r.Line, stored(r.Raw())
 		out = append(out, origin)
 	}
 	return out
+}
+
+// wholeCharacters is text without a part of a character at its end.
+func wholeCharacters(text []byte) []byte {
+	for i := 1; i < utf8.UTFMax && i <= len(text); i++ {
+		if utf8.RuneStart(text[len(text)-i]) {
+			if !utf8.FullRune(text[len(text)-i:]) {
+				return text[:len(text)-i]
+			}
+			break
+		}
+	}
+	return text
 }
 
 // Bytes implements filesource.Piece: the text, the rows, and their strings, which are
@@ -264,6 +324,9 @@ func (c *chunk[T]) Bytes() int64 {
 	n := int64(c.piece.Held()) + int64(c.room())*int64(unsafe.Sizeof(zero))
 	if slices.ContainsFunc(c.header.columns, func(b binding) bool { return b.column.Kind >= row.String }) {
 		n += int64(len(c.piece.Data))
+	}
+	if k := len(c.header.others); k > 0 { // a map for each row
+		n += int64(c.room())*int64(48+64*k) + int64(len(c.piece.Data))
 	}
 	return n
 }

@@ -1,9 +1,12 @@
 package csvsource
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/filesource"
@@ -13,7 +16,7 @@ import (
 
 // Config says which files to read, and how. T is a struct; its columns are found
 // in the header line by name (see package leat on tags), and each of them must be
-// there.
+// there, unless Missing says otherwise.
 type Config[T any] struct {
 	// Name keys positions, the ledger, metrics and dead letters, so it must be
 	// stable. Defaults to the last element of Dir, or "csv" for Files.
@@ -81,6 +84,49 @@ type Config[T any] struct {
 	// character. Defaults to none.
 	Comment rune
 
+	// Encoding is how the files write characters. Defaults to UTF8. Offsets are then
+	// places in the text as UTF-8, and resuming in the middle of a file reads it from its start.
+	Encoding Encoding
+
+	// SkipLines passes over so many lines at the start of each file, whatever is on them:
+	// titles, notes, sep=;.
+	SkipLines int
+
+	// Header names the columns of files that have no header line, all of them, in order.
+	// Their first record is then data.
+	Header []string
+
+	// Lenient reads quotes as they may have been meant, instead of refusing records; see
+	// the package's "Dialects".
+	Lenient bool
+
+	// Ragged says what becomes of records that have more or fewer fields than the
+	// header. Defaults to RefuseRagged.
+	Ragged Ragged
+
+	// Trim takes spaces and tabs off both ends of fields and names of columns.
+	Trim bool
+
+	// Null are texts of fields that count as empty, exactly: "NULL", "N/A", "-".
+	Null []string
+
+	// True and False are texts of bools, exactly, beside true, false, t, f, 1 and 0 in
+	// upper and lower case.
+	True, False []string
+
+	// Decimal is the decimal point of numbers, Thousands what may stand between thousands: ','
+	// and '.' in 1.234,56. They are for columns of numbers, and those tagged decimal=, and
+	// may be the delimiter where such fields are quoted. Default to '.' and none.
+	Decimal   rune
+	Thousands rune
+
+	// Extra says what becomes of columns that the row type has not, Missing of those that
+	// a file has not; a file that has none at all of the row type's columns is refused always.
+	// Defaults to files.IgnoreExtra and files.RefuseMissing. A column tagged
+	// `leat:",extra"` keeps the texts of extra ones, at the cost of a map for each row.
+	Extra   files.Extra
+	Missing files.Missing
+
 	// MaxRecord is the longest record, in bytes; a longer one is rejected. Memory is
 	// bounded by it: deciding where an unclosed quoted field ends may need so much.
 	// Defaults to 16 MiB.
@@ -104,7 +150,22 @@ type Config[T any] struct {
 	// Duplicates says what to do with a file that has another name but the same
 	// content as one that was read before. Defaults to files.SkipDuplicates.
 	Duplicates files.Duplicates
+
+	headerless bool // With a dialect without a header line
 }
+
+// Ragged is a policy for records that have more or fewer fields than the header.
+// PadRagged|CutRagged is both.
+type Ragged uint8
+
+const (
+	// RefuseRagged rejects them.
+	RefuseRagged Ragged = 0
+	// PadRagged takes fields that are missing at the end as empty ones.
+	PadRagged Ragged = 1
+	// CutRagged passes over fields that are too many.
+	CutRagged Ragged = 2
+)
 
 const (
 	defaultMaxRecord  = 16 << 20
@@ -122,7 +183,7 @@ func (c *Config[T]) files() filesource.Config {
 }
 
 func (c *Config[T]) dialect() csvtext.Dialect {
-	d := csvtext.Dialect{Delimiter: ',', Quote: '"', MaxRecord: c.MaxRecord}
+	d := csvtext.Dialect{Delimiter: ',', Quote: '"', MaxRecord: c.MaxRecord, Lenient: c.Lenient}
 	if c.Delimiter != 0 {
 		d.Delimiter = byte(c.Delimiter)
 	}
@@ -140,11 +201,100 @@ func (c *Config[T]) dialect() csvtext.Dialect {
 	return d
 }
 
+func (c *Config[T]) spelling() row.Spelling {
+	s := row.Spelling{Null: c.Null, True: c.True, False: c.False, Trim: c.Trim}
+	if c.Decimal != 0 && c.Decimal != '.' {
+		s.Decimal = string(c.Decimal)
+	}
+	if c.Thousands != 0 {
+		s.Thousands = string(c.Thousands)
+	}
+	switch c.Encoding {
+	case AnyBytes:
+	case UTF8:
+		s.Text = "valid UTF-8 (is the file in another Encoding?)"
+	default:
+		s.Text, s.CheckBytes = "text in "+c.Encoding.String(), true
+	}
+	return s
+}
+
 func (c *Config[T]) chunkBytes() int {
 	if c.ChunkBytes == 0 {
 		return defaultChunkBytes
 	}
 	return c.ChunkBytes
+}
+
+// dialectFaults are the mistakes in the fields about how files are written, but for those
+// of single characters.
+func (c *Config[T]) dialectFaults() []error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if c.Encoding > Windows1252 {
+		fault("Encoding %d: there are UTF8, AnyBytes, UTF16LE, UTF16BE, Latin1 and Windows1252", c.Encoding)
+	}
+	if c.SkipLines < 0 {
+		fault("SkipLines %d is negative", c.SkipLines)
+	}
+	if c.Ragged > PadRagged|CutRagged {
+		fault("Ragged %d: there are RefuseRagged, PadRagged, CutRagged, and the last two together", c.Ragged)
+	}
+	if c.Extra > files.RefuseExtra {
+		fault("Extra %d: there are files.IgnoreExtra and files.RefuseExtra", c.Extra)
+	}
+	if c.Missing > files.ZeroMissing {
+		fault("Missing %d: there are files.RefuseMissing, files.NullMissing and files.ZeroMissing", c.Missing)
+	}
+	point := c.Decimal
+	if point == 0 {
+		point = '.'
+	}
+	for _, f := range []struct {
+		name string
+		r    rune
+	}{{"Decimal", c.Decimal}, {"Thousands", c.Thousands}} {
+		switch r := f.r; {
+		case r == 0:
+		case !utf8.ValidRune(r) || r < ' ' || r-'0' <= 9 && r >= '0' || strings.ContainsRune("+-eE", r):
+			fault("%s %q: numbers need that character otherwise", f.name, r)
+		case f.name == "Thousands" && r == point:
+			fault("Thousands %q: the decimal point is the same", r)
+		}
+	}
+	for _, s := range c.True {
+		if slices.Contains(c.False, s) {
+			fault("True and False both have %q", s)
+		}
+	}
+	for _, s := range slices.Concat(c.True, c.False) {
+		if slices.Contains(c.Null, s) {
+			fault("%q is one of Null, and of True or False", s)
+		}
+	}
+	switch {
+	case c.Header == nil && c.headerless:
+		fault("the dialect has no header line: name the columns in Header")
+	case c.Header == nil:
+	case len(c.Header) == 0:
+		fault("Header is empty: it names the columns of files without a header line; leave it nil if they have one")
+	default:
+		if f, err := newForm(c); err == nil {
+			line := headerLine(&f.dialect, c.Header)
+			if _, err := f.bind(c.Header, line); err != nil {
+				var h *headerFault
+				if errors.As(err, &h) {
+					fault("Header: %s", strings.ReplaceAll(h.msg, "the header is refused: ", ""))
+				}
+			}
+			cut := csvtext.NewCutter(f.dialect, 4<<10)
+			cut.Reset(strings.NewReader(line))
+			if _, names, err := cut.Header(); err != nil || !slices.Equal(names, c.Header) {
+				fault("Header: the names can't be written as one line of this dialect, which dead letters need")
+			}
+		}
+	}
+	return faults
 }
 
 // faults are the mistakes in the other fields.
@@ -172,6 +322,7 @@ func (c *Config[T]) faults() []error {
 			used = append(used, r)
 		}
 	}
+	faults = append(faults, c.dialectFaults()...)
 	if c.MaxRecord < 0 {
 		fault("MaxRecord %d is negative", c.MaxRecord)
 	}

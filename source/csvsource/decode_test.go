@@ -10,26 +10,24 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/filesource"
-	"github.com/leatgo/leat/internal/row"
 )
 
 // decodeText decodes a whole text in chunks and gives rows, rejects and where
 // those came from.
 func decodeText[T any](t *testing.T, c Config[T], text string) (rows []T, rejects []*leat.FieldError, origins []leat.Origin) {
 	t.Helper()
-	d := c.dialect()
-	cut := csvtext.NewCutter(d, c.chunkBytes())
-	cut.Reset(strings.NewReader(text))
-	rt, err := row.Of[T]()
+	f, err := newForm(&c)
 	require.NoError(t, err)
-	_, h, err := readHeader(cut, rt)
+	cut := csvtext.NewCutter(f.dialect, c.chunkBytes())
+	cut.Reset(f.encoding.code().Reader(strings.NewReader(text)))
+	_, h, err := f.header(cut)
 	require.NoError(t, err)
 	for {
 		p, err := cut.Next()
 		if err != nil {
 			return rows, rejects, origins
 		}
-		ch := &chunk[T]{piece: p, dialect: &d, header: h, base: 1000, file: "f.csv", arrived: time.Unix(5, 0)}
+		ch := &chunk[T]{piece: p, header: h, base: 1000, file: "f.csv", arrived: time.Unix(5, 0)}
 		out := new(leat.Batch[T])
 		var bad []int
 		n, nbad := ch.decode(out, func(i int, err error) {
@@ -149,16 +147,15 @@ func TestA9PanicOfAColumnType(t *testing.T) {
 
 func textChunk[T any](t *testing.T, text string) *chunk[T] {
 	t.Helper()
-	d := new(Config[T]).dialect()
-	cut := csvtext.NewCutter(d, len(text))
-	cut.Reset(strings.NewReader(text))
-	rt, err := row.Of[T]()
+	f, err := newForm(new(Config[T]))
 	require.NoError(t, err)
-	_, h, err := readHeader(cut, rt)
+	cut := csvtext.NewCutter(f.dialect, len(text))
+	cut.Reset(strings.NewReader(text))
+	_, h, err := f.header(cut)
 	require.NoError(t, err)
 	p, err := cut.Next()
 	require.NoError(t, err)
-	return &chunk[T]{piece: p, dialect: &d, header: h}
+	return &chunk[T]{piece: p, header: h}
 }
 
 func TestOriginColumns(t *testing.T) {
@@ -217,7 +214,7 @@ func TestDialects(t *testing.T) {
 func TestHeaderRefusals(t *testing.T) {
 	t.Parallel()
 	type T struct{ A, B, C string }
-	rt, err := row.Of[T]()
+	f, err := newForm(new(Config[T]))
 	require.NoError(t, err)
 	for text, want := range map[string]string{
 		"":               "the file has no header line: it is empty",
@@ -230,13 +227,13 @@ func TestHeaderRefusals(t *testing.T) {
 	} {
 		c := csvtext.NewCutter(new(Config[T]).dialect(), 100)
 		c.Reset(strings.NewReader(text))
-		_, _, err := readHeader(c, rt)
+		_, _, err := f.header(c)
 		require.EqualError(t, err, want)
 		require.True(t, filesource.IsDamaged(err))
 	}
 	c := csvtext.NewCutter(new(Config[T]).dialect(), 100)
 	c.Reset(strings.NewReader("x,x,a,b,c\n"))
-	_, _, err = readHeader(c, rt)
+	_, _, err = f.header(c)
 	require.NoError(t, err, "a name that does not matter may come twice")
 }
 

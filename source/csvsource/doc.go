@@ -63,7 +63,8 @@
 //
 // The first record is the header. A column of the row type is found by its name,
 // in any order; other columns are ignored. A file that misses one, or names one
-// twice, is refused whole.
+// twice, is refused whole. Config.Extra and Config.Missing change that; a header that differs from
+// the file's before is told in the ledger (files.Entry.Drift).
 //
 // Fields are taken as they are: spaces count. An empty field, quoted or not, is
 // null for pointers and sql.Null, "" for strings and bytes, and a reject for all
@@ -85,7 +86,45 @@
 // A record that can't be decoded is rejected alone with class leat.Decode. Its
 // error is a *leat.FieldError; Rule is "fields" (more or fewer than in the header),
 // "quote", "size" (longer than MaxRecord; its first 64 KiB are kept), or "syntax",
-// "range", "empty" of one column.
+// "range", "empty", "utf8" of one column.
+//
+// # Dialects
+//
+// All of the above is RFC 4180, read strictly, in UTF-8. Config says what a folder's files
+// do otherwise; Detect, or DetectFile, looks at one and says what it seems to do:
+//
+//	d, err := csvsource.DetectFile("incoming/monday.csv")
+//	fmt.Println(d, d.Why) // Windows-1252, delimiter ';', …
+//	src := csvsource.New(csvsource.Config[Venta]{Dir: "incoming"}.With(d))
+//
+// A source never detects anything by itself: which rows a file has, and at which
+// offsets, must depend on its bytes and the Config alone, in each version of leat (rule D6). For the
+// same reason a Config must not be changed while a file is half read.
+//
+// Encoding. Strings must be text in the files' Encoding. A record with other bytes in a column of the row
+// type is rejected (rule "utf8"): invalid UTF-8, half a surrogate pair, a byte
+// that Windows-1252 has no character for. Nothing is ever replaced. []byte columns of UTF-8 files take
+// any bytes, and AnyBytes lets strings do so too. A file that begins with the byte order mark of another encoding is
+// refused whole. Offsets are places in the text as UTF-8, as they are places in the decompressed
+// text of a .gz; dead letters keep the bytes that the file has.
+//
+// Quotes. With Lenient, a quote inside a bare field is text. So are single quotes in a quoted field, if another one on the
+// same line closes it: "5" disk",2 has the fields 5" disk and 2. If none does, text behind the
+// closing quote belongs to the field: "a"b,2 is ab and 2. A quoted field that is not closed as it must be
+// (the rule above: its closing quote was forgotten) is bare, its opening quote text, so the record ends
+// where a strict source cuts it. Then there may be fewer fields than in the header, or a field may
+// hold what two should: Lenient guesses, and only counting the fields checks it. What is well formed is read
+// the same in both ways, and as fast.
+//
+// Ragged pads records that are too short with empty fields, or cuts those that are too
+// long, or both. Without it they are rejected, with Lenient too.
+//
+// Lines. SkipLines passes over titles and notes at the start of each file. Header names the columns
+// of files that have no header line. Lines that end with CR alone are not read.
+//
+// Values. Null, True and False are spellings; Decimal and Thousands say how numbers are written, and then
+// no other way is taken: with a decimal comma 1.5 is rejected, not 15. Where there are separators of thousands,
+// all must be there. Trim takes spaces off.
 //
 // String fields of rows are copies: texts that repeat share one, others lie together in
 // blocks of 32 KiB. So hardly any is allocated by itself, and one that is kept for long

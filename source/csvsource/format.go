@@ -7,38 +7,35 @@ import (
 	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/filesource"
 	"github.com/leatgo/leat/internal/folder"
-	"github.com/leatgo/leat/internal/row"
 )
 
 // format is filesource.Format for CSV.
 type format[T any] struct {
-	row     *row.Type
-	dialect csvtext.Dialect
-	cutter  *csvtext.Cutter
-	glance  *csvtext.Cutter // for headers
-	header  *header         // of the file that was read last
+	form   *form
+	cutter *csvtext.Cutter
+	glance *csvtext.Cutter // for headers
+	header *header         // of the file that was read last
 }
 
 func newFormat[T any](c *Config[T]) (*format[T], error) {
-	t, err := row.Of[T]()
+	f, err := newForm(c)
 	if err != nil {
 		return nil, err
 	}
-	d := c.dialect()
-	return &format[T]{row: t, dialect: d, cutter: csvtext.NewCutter(d, c.chunkBytes()), glance: csvtext.NewCutter(d, 4<<10)}, nil
+	return &format[T]{form: f, cutter: csvtext.NewCutter(f.dialect, c.chunkBytes()), glance: csvtext.NewCutter(f.dialect, 4<<10)}, nil
 }
 
 // Inspect implements filesource.Format: it looks at the header.
 func (m *format[T]) Inspect(_ context.Context, name string, f *os.File, size int64) (folder.Look, error) {
-	look := folder.Look{Extent: filesource.TextExtent(name, size)}
+	look := folder.Look{Extent: m.form.extent(name, size)}
 	if err := filesource.Rewind(f); err != nil {
 		return look, err
 	}
-	r, done, err := filesource.OpenText(name, f)
+	r, done, err := m.form.text(name, f)
 	if err == nil {
 		defer done()
 		m.glance.Reset(r)
-		look.Schema, _, err = readHeader(m.glance, m.row)
+		look.Schema, _, err = m.form.header(m.glance)
 	}
 	if filesource.IsDamaged(err) {
 		look.Fault, err = err, nil
@@ -48,12 +45,12 @@ func (m *format[T]) Inspect(_ context.Context, name string, f *os.File, size int
 
 // Open implements filesource.Format.
 func (m *format[T]) Open(_ context.Context, f filesource.File) (filesource.Records[T], error) {
-	src, done, err := filesource.OpenText(f.Name, f)
+	src, done, err := m.form.text(f.Name, f)
 	if err != nil {
 		return nil, err
 	}
 	m.cutter.Reset(src)
-	_, h, err := readHeader(m.cutter, m.row)
+	_, h, err := m.form.header(m.cutter)
 	if err != nil {
 		done()
 		return nil, err
@@ -79,7 +76,7 @@ func (r *records[T]) Next() (filesource.Piece[T], error) {
 		return nil, err
 	}
 	return &chunk[T]{
-		piece: p, dialect: &r.format.dialect, header: r.format.header,
+		piece: p, header: r.format.header,
 		base: r.file.Base, file: r.file.Name, arrived: r.file.Arrived,
 	}, nil
 }

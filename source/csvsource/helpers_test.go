@@ -19,7 +19,6 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/csvtext"
-	"github.com/leatgo/leat/internal/row"
 	"github.com/leatgo/leat/source/files"
 )
 
@@ -371,17 +370,16 @@ func decodeOf(s *Source[rec], path string) (*chunk[rec], error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := row.Of[rec]()
+	f, err := newForm(&s.config)
 	if err != nil {
 		return nil, err
 	}
-	d := s.config.dialect()
-	c := csvtext.NewCutter(d, s.config.chunkBytes())
+	c := csvtext.NewCutter(f.dialect, s.config.chunkBytes())
 	c.Reset(bytes.NewReader(text))
-	_, h, err := readHeader(c, t)
+	_, h, err := f.header(c)
 	if err != nil {
 		return nil, err
 	}
 	p, err := c.Next()
-	return &chunk[rec]{piece: p, dialect: &d, header: h, file: filepath.Base(path)}, err
+	return &chunk[rec]{piece: p, header: h, file: filepath.Base(path)}, err
 }

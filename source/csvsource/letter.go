@@ -8,7 +8,6 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/csvtext"
-	"github.com/leatgo/leat/internal/row"
 )
 
 // letterHeader keeps the last header: the letters of one file come together.
@@ -22,7 +21,7 @@ type letterHeader struct {
 // once more, by the header line that it came with, and appends it to out as record
 // number record. Its file, line, offset and time are the letter's. A record that still can't be decoded is rejected as when
 // it was read. An error means that this source can do nothing with the letter. The
-// row's strings are parts of l.Raw, which must not be changed any more.
+// row's strings may be parts of l.Raw, which must not be changed any more.
 func (s *Source[T]) DecodeLetter(l leat.DeadLetter, out *leat.Batch[T], record int) error {
 	return s.decodeLetter(&l, out, record, func(record int, err error) { out.Reject(record, leat.Decode, err) })
 }
@@ -43,23 +42,27 @@ func (s *Source[T]) decodeLetter(l *leat.DeadLetter, out *leat.Batch[T], record 
 	if err != nil {
 		return fail("%w", err)
 	}
-	d := s.config.dialect()
-	if span, _ := d.Scan(l.Raw, true); !span.Record || span.Len < len(l.Raw) || len(l.Raw) > d.MaxRecord {
+	d := &h.form.dialect
+	text := l.Raw
+	if h.form.coded() {
+		text = h.form.encoding.code().Decode(nil, text)
+	}
+	if span, _ := d.Scan(text, true); !span.Record || span.Len < len(text) || len(text) > d.MaxRecord {
 		switch {
-		case len(l.Raw) > d.MaxRecord:
-			return fail("its %d bytes are more than MaxRecord, %d", len(l.Raw), d.MaxRecord)
+		case len(text) > d.MaxRecord:
+			return fail("its %d bytes are more than MaxRecord, %d", len(text), d.MaxRecord)
 		case !span.Record:
 			return fail("its bytes are no record but an empty line or a comment")
 		}
 		return fail("its bytes are more than one record")
 	}
 	c := chunk[T]{
-		piece:   csvtext.Piece{Data: l.Raw, Line: l.Line},
-		dialect: &d, header: h, base: l.Offset, file: l.File, arrived: l.Arrived,
+		piece:  csvtext.Piece{Data: text, Line: l.Line},
+		header: h, base: l.Offset, file: l.File, arrived: l.Arrived,
 	}
 	w := walk[T]{
 		chunk: &c, out: out, first: record, reject: reject,
-		records: csvtext.NewRecords(&d, l.Raw, l.Line, h.fields),
+		records: csvtext.NewRecords(d, text, l.Line, h.fields),
 	}
 	for !w.run() {
 	}
@@ -74,13 +77,13 @@ func (s *Source[T]) letterHeader(text string) (*header, error) {
 	if k.h != nil && k.text == text {
 		return k.h, nil
 	}
-	t, err := row.Of[T]()
+	f, err := newForm(&s.config)
 	if err != nil {
 		return nil, err
 	}
-	c := csvtext.NewCutter(s.config.dialect(), 4<<10)
+	c := csvtext.NewCutter(f.dialect, 4<<10)
 	c.Reset(strings.NewReader(text))
-	_, h, err := readHeader(c, t)
+	_, h, err := f.readHeader(c)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/engine"
 	"github.com/leatgo/leat/internal/row"
+	"github.com/leatgo/leat/source/files"
 )
 
 func init() {
@@ -114,7 +115,7 @@ func decoded[T any](c *chunk[T], quick bool) (o outcome[T]) {
 	} else {
 		w := walk[T]{
 			chunk: c, out: out, reject: reject,
-			records: csvtext.NewRecords(c.dialect, c.piece.Data, c.piece.Line, c.header.fields),
+			records: csvtext.NewRecords(&c.header.form.dialect, c.piece.Data, c.piece.Line, c.header.fields),
 		}
 		for !w.run() {
 		}
@@ -127,12 +128,11 @@ func decoded[T any](c *chunk[T], quick bool) (o outcome[T]) {
 // checkBothWays decodes a text quickly and carefully.
 func checkBothWays[T any](t testing.TB, c Config[T], text []byte) (rows int) {
 	t.Helper()
-	d := c.dialect()
-	rt, err := row.Of[T]()
+	f, err := newForm(&c)
 	require.NoError(t, err)
-	cut := csvtext.NewCutter(d, c.chunkBytes())
+	cut := csvtext.NewCutter(f.dialect, c.chunkBytes())
 	cut.Reset(bytes.NewReader(text))
-	_, h, err := readHeader(cut, rt)
+	_, h, err := f.header(cut)
 	if err != nil {
 		return 0
 	}
@@ -141,11 +141,11 @@ func checkBothWays[T any](t testing.TB, c Config[T], text []byte) (rows int) {
 		if err != nil {
 			return rows
 		}
-		ch := &chunk[T]{piece: p, dialect: &d, header: h, base: 1000, file: "f.csv", arrived: time.Unix(5, 0)}
+		ch := &chunk[T]{piece: p, header: h, base: 1000, file: "f.csv", arrived: time.Unix(5, 0)}
 		original := bytes.Clone(p.Data)
 		careful := ch.piece
 		careful.Data = bytes.Clone(p.Data)
-		want := decoded(&chunk[T]{piece: careful, dialect: &d, header: h, base: 1000, file: "f.csv", arrived: time.Unix(5, 0)}, false)
+		want := decoded(&chunk[T]{piece: careful, header: h, base: 1000, file: "f.csv", arrived: time.Unix(5, 0)}, false)
 		got := decoded(ch, true)
 		require.Equal(t, original, p.Data, "the text is only read")
 		onRelease(ch.piece.Data)
@@ -266,6 +266,13 @@ func checkRandom[T any](t testing.TB, r *rand.Rand) int {
 	if r.IntN(4) == 0 {
 		c.MaxRecord = 1 + r.IntN(300)
 	}
+	if r.IntN(2) == 0 {
+		c.Lenient, c.Ragged, c.Trim = r.IntN(2) == 0, Ragged(r.IntN(4)), r.IntN(3) == 0
+		c.Encoding = []Encoding{UTF8, UTF8, AnyBytes, Latin1}[r.IntN(4)]
+		c.Decimal, c.Thousands = []rune{0, ',', '.'}[r.IntN(3)], []rune{0, '_', ' '}[r.IntN(3)]
+		c.Null = [][]string{nil, {"NULL", "x"}, {"0", "tarjeta"}}[r.IntN(3)]
+		c.True, c.False = [][]string{nil, {"x"}}[r.IntN(2)], [][]string{nil, {"no"}}[r.IntN(2)]
+	}
 	return checkBothWays(t, c, randomText(r, c.dialect(), columnsOf[T](t)))
 }
 
@@ -294,8 +301,8 @@ func TestQuickIsTaken(t *testing.T) {
 		"mixed":  bytes.ReplaceAll(ventasCSV(1000), []byte("efectivo"), []byte(`"a, b"`)),
 	} {
 		c := benchChunk(t, text)
-		d := c.header.decoder(c.dialect)
-		r := csvtext.NewRecords(c.dialect, c.piece.Data, 2, c.header.fields)
+		d := c.header.decoder()
+		r := csvtext.NewRecords(&c.header.form.dialect, c.piece.Data, 2, c.header.fields)
 		quick, all := 0, 0
 		for ; r.End < len(c.piece.Data); all++ {
 			var v Venta
@@ -315,18 +322,32 @@ func TestQuickIsTaken(t *testing.T) {
 func FuzzQuick(f *testing.F) {
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 8))
-		f.Add(randomText(r, new(Config[amount]).dialect(), columnsOf[amount](f)), uint8(seed), uint8(200))
+		f.Add(randomText(r, new(Config[amount]).dialect(), columnsOf[amount](f)), uint8(seed), uint8(200), uint8(seed*9))
 	}
-	f.Add([]byte("id,price,when,text\n1,1.5,2025-01-02,\"x\"\n1,1.5,2025-01-02,\"\"\"\"\n-1,.5,2025-01-02 03:04:05.5,\r\n"), uint8(3), uint8(30))
-	f.Fuzz(func(t *testing.T, text []byte, kind, max uint8) {
+	f.Add([]byte("id,price,when,text\n1,1.5,2025-01-02,\"x\"\n1,1.5,2025-01-02,\"\"\"\"\n-1,.5,2025-01-02 03:04:05.5,\r\n"), uint8(3), uint8(30), uint8(0))
+	f.Add([]byte("id;price;when;text\n 1;\"1.234,5\";NULL;x\"y\n2;0,5;2025-01-02;\"a\"b;\n3\n"), uint8(1), uint8(30), uint8(0xff))
+	f.Fuzz(func(t *testing.T, text []byte, kind, max, odd uint8) {
 		c := Config[amount]{ChunkBytes: 1 + int(max)*16, Delimiter: []rune{0, ';', ' '}[kind%3], Quote: []rune{0, '\'', -1}[kind/3%3], Comment: []rune{0, '#'}[kind/9%2]}
 		if kind >= 128 {
 			c.MaxRecord = 1 + int(max)
 		}
+		c.Lenient, c.Ragged, c.Trim = odd&1 != 0, Ragged(odd>>1&3), odd&8 != 0
+		if odd&16 != 0 {
+			c.Decimal, c.Thousands = ',', '.'
+		}
+		if odd&32 != 0 {
+			c.Null = []string{"NULL", "-"}
+		}
+		if odd&64 != 0 {
+			c.Encoding = AnyBytes
+		}
+		if odd&128 != 0 {
+			c.Missing, c.SkipLines = files.ZeroMissing, 1
+		}
 		checkBothWays(t, c, text)
 		body := text[bytes.IndexByte(text, '\n')+1:]
 		checkBothWays(t, Config[amount]{}, append([]byte("id,x,price,when,text\n"), body...))
-		checkBothWays(t, Config[word]{Comment: '#'}, append([]byte("text\n"), body...))
+		checkBothWays(t, Config[word]{Comment: '#', Lenient: odd&1 != 0}, append([]byte("text\n"), body...))
 	})
 }
 
@@ -335,19 +356,18 @@ func FuzzQuick(f *testing.F) {
 func TestChunkBytes(t *testing.T) {
 	t.Parallel()
 	text := ventasCSV(20_000)
-	d := new(Config[Venta]).dialect()
-	cut := csvtext.NewCutter(d, 256<<10)
-	cut.Reset(bytes.NewReader(text))
-	rt, err := row.Of[Venta]()
+	f, err := newForm(new(Config[Venta]))
 	require.NoError(t, err)
-	_, h, err := readHeader(cut, rt)
+	cut := csvtext.NewCutter(f.dialect, 256<<10)
+	cut.Reset(bytes.NewReader(text))
+	_, h, err := f.header(cut)
 	require.NoError(t, err)
 	for {
 		p, err := cut.Next()
 		if err != nil {
 			break
 		}
-		c := &chunk[Venta]{piece: p, dialect: &d, header: h}
+		c := &chunk[Venta]{piece: p, header: h}
 		rows := len(decoded(c, true).rows)
 		require.GreaterOrEqual(t, c.Bytes(), int64(p.Held()+rows*int(unsafe.Sizeof(Venta{}))+len(p.Data)))
 		require.LessOrEqual(t, c.Bytes(), int64(4*len(p.Data)+1000), "nor of much more")
@@ -361,24 +381,27 @@ func TestLinesThatAreNoRecords(t *testing.T) {
 	t.Parallel()
 	const size = 256 << 10
 	lines, record := strings.Repeat("\n", size), "1,1,1,1,1,1,2025-01-01 00:00:00,a,%s\n"
-	d := new(Config[Venta]).dialect()
-	rt, err := row.Of[Venta]()
+	strict, err := newForm(new(Config[Venta]))
 	require.NoError(t, err)
-	for name, body := range map[string]string{
-		"quoted":  fmt.Sprintf(record, `"`+lines+`"`),
-		"between": fmt.Sprintf(record, "b") + lines + fmt.Sprintf(record, "b"),
-	} {
-		cut := csvtext.NewCutter(d, 2*size)
-		cut.Reset(strings.NewReader("venta_id,cliente_id,producto_id,cantidad,precio_unitario,total,fecha_venta,metodo_pago,estado\n" + body))
-		_, h, err := readHeader(cut, rt)
-		require.NoError(t, err)
-		p, err := cut.Next()
-		require.NoError(t, err)
-		c := &chunk[Venta]{piece: p, dialect: &d, header: h}
-		out := new(leat.Batch[Venta])
-		c.decode(out, func(_ int, err error) { t.Error(err) })
-		require.Equal(t, strings.Count(body, "a,"), out.Len(), name)
-		require.LessOrEqual(t, cap(out.Rows())*int(unsafe.Sizeof(Venta{})), 10*len(p.Data), name)
-		require.LessOrEqual(t, c.Bytes(), int64(12*len(p.Data)), name)
+	padded, err := newForm(&Config[Venta]{Ragged: PadRagged, Lenient: true})
+	require.NoError(t, err)
+	for _, f := range []*form{strict, padded} {
+		for name, body := range map[string]string{
+			"quoted":  fmt.Sprintf(record, `"`+lines+`"`),
+			"between": fmt.Sprintf(record, "b") + lines + fmt.Sprintf(record, "b"),
+		} {
+			cut := csvtext.NewCutter(f.dialect, 2*size)
+			cut.Reset(strings.NewReader("venta_id,cliente_id,producto_id,cantidad,precio_unitario,total,fecha_venta,metodo_pago,estado\n" + body))
+			_, h, err := f.header(cut)
+			require.NoError(t, err)
+			p, err := cut.Next()
+			require.NoError(t, err)
+			c := &chunk[Venta]{piece: p, header: h}
+			out := new(leat.Batch[Venta])
+			c.decode(out, func(_ int, err error) { t.Error(err) })
+			require.Equal(t, strings.Count(body, "a,"), out.Len(), name)
+			require.LessOrEqual(t, cap(out.Rows())*int(unsafe.Sizeof(Venta{})), 10*len(p.Data), name)
+			require.LessOrEqual(t, c.Bytes(), int64(12*len(p.Data)), name)
+		}
 	}
 }
