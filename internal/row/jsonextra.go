@@ -1,0 +1,89 @@
+package row
+
+import (
+	"encoding/json"
+	"reflect"
+	"unsafe"
+)
+
+// extraKind is the type of the column that keeps keys without a column.
+type extraKind uint8
+
+const (
+	noExtra     extraKind = iota
+	extraString           // map[string]string
+	extraAny              // map[string]any
+	extraRaw              // map[string]json.RawMessage
+)
+
+func extraKindOf(c *Column) extraKind {
+	if c == nil {
+		return noExtra
+	}
+	switch c.Type {
+	case reflect.TypeFor[map[string]string]():
+		return extraString
+	case reflect.TypeFor[map[string]any]():
+		return extraAny
+	case reflect.TypeFor[map[string]json.RawMessage]():
+		return extraRaw
+	}
+	return noExtra
+}
+
+// unknown reads the value of a key without a column.
+func (d *JSONDecoder) unknown(i int, key int32, p unsafe.Pointer) int {
+	if d.plan.extra == noExtra && d.plan.rules.Unknown == IgnoreUnknown {
+		return d.value(i, 1)
+	}
+	name := d.keys[key].name
+	if key == int32(len(d.plan.steps)+1) {
+		name = d.cells.keeper.keep(unsafe.String(unsafe.SliceData(d.name), len(d.name)))
+	}
+	if d.plan.extra == noExtra {
+		return d.fail(RuleUnknown, i, "there is no column for the key %q", cut(name, maxValue))
+	}
+	end := d.value(i, 1)
+	if end < 0 {
+		return -1
+	}
+	again := false
+	f := unsafe.Add(p, d.plan.rules.Extra.offset)
+	switch d.plan.extra {
+	case extraString:
+		text := ""
+		if d.data[i] == '"' {
+			d.str(i) // the value may have been an array of strings
+			text = d.cells.keeper.keep(d.text(i, end))
+		} else {
+			d.scratch = compact(d.scratch[:0], d.data[i:end])
+			text = d.cells.keeper.keep(unsafe.String(unsafe.SliceData(d.scratch), len(d.scratch)))
+		}
+		again = put((*map[string]string)(f), name, text, d.plan.rules.Repeated)
+	case extraRaw:
+		raw := compact(make([]byte, 0, end-i), d.data[i:end])
+		again = put((*map[string]json.RawMessage)(f), name, raw, d.plan.rules.Repeated)
+	case extraAny:
+		var v any
+		if err := unmarshal(d.data[i:end], &v, true); err != nil {
+			return d.fail(RuleSyntax, i, "%v", err)
+		}
+		again = put((*map[string]any)(f), name, v, d.plan.rules.Repeated)
+	}
+	if again {
+		return d.fail(RuleDuplicate, i, "the key %q comes twice", cut(name, maxValue))
+	}
+	return end
+}
+
+// put adds to the map at m, which may be nil. It refuses what is there already if the
+// policy does.
+func put[V any](m *map[string]V, name string, v V, r JSONRepeated) (refused bool) {
+	if *m == nil {
+		*m = make(map[string]V)
+	} else if _, is := (*m)[name]; is && r != LastRepeated {
+		return r == RefuseRepeated
+	}
+	(*m)[name] = v
+	return false
+}
