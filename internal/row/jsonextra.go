@@ -87,3 +87,34 @@ func put[V any](m *map[string]V, name string, v V, r JSONRepeated) (refused bool
 	(*m)[name] = v
 	return false
 }
+
+// extra reads the value of the extra column's own key, as AppendJSON has written it.
+// What it holds lies beside the keys without a column.
+func (d *JSONDecoder) extra(s *jsonStep, i int, q unsafe.Pointer) int {
+	r := d.plan.rules.Repeated
+	switch d.plan.extra {
+	case extraString:
+		return extraOf[string](d, s, i, (*map[string]string)(q), r)
+	case extraRaw:
+		return extraOf[json.RawMessage](d, s, i, (*map[string]json.RawMessage)(q), r)
+	}
+	return extraOf[any](d, s, i, (*map[string]any)(q), r)
+}
+
+func extraOf[V any](d *JSONDecoder, s *jsonStep, i int, m *map[string]V, r JSONRepeated) int {
+	var own map[string]V
+	end := d.own(s, i, unsafe.Pointer(&own))
+	if end < 0 || own == nil {
+		return end
+	}
+	if *m == nil {
+		*m = own
+		return end
+	}
+	for name, v := range own {
+		if put(m, name, v, r) {
+			return d.fail(RuleDuplicate, i, "the key %q comes twice: in the object, and in its %q", cut(name, maxValue), cut(s.column.Name, maxValue))
+		}
+	}
+	return end
+}

@@ -104,8 +104,9 @@ type jsonStep struct {
 }
 
 const (
-	stepBool code = 0x40 + iota
-	stepOwn       // left to encoding/json, or to the type itself
+	stepBool  code = 0x40 + iota
+	stepOwn        // left to encoding/json, or to the type itself
+	stepExtra      // the extra column itself
 )
 
 // jsonKey is a key that a decoder knows.
@@ -128,6 +129,9 @@ func NewJSONPlan(t *Type, rules JSONRules) *JSONPlan {
 		c := &t.Columns[i]
 		s := jsonStep{step: step{column: c, offset: c.offset, bits: c.Bits, shift: uint8(64-c.Bits) & 63, state: i}}
 		s.code, s.own = jsonCodeOf(c)
+		if c == rules.Extra {
+			s.code = stepExtra
+		}
 		s.null = c.Null || s.own.null
 		switch {
 		case c == rules.Extra, rules.Missing == ZeroMissing, rules.Missing == NullMissing && s.null:
@@ -461,6 +465,9 @@ func (d *JSONDecoder) findKey(i int, last int32) (_ int, key int32) {
 func (d *JSONDecoder) repeated(s *jsonStep, i int, p unsafe.Pointer) (_ int, more bool) {
 	switch d.plan.rules.Repeated {
 	case LastRepeated:
+		if s.code == stepExtra {
+			return i, true // what it holds comes to the rest
+		}
 		reflect.NewAt(s.column.Type, unsafe.Add(p, s.offset)).Elem().SetZero()
 		return i, true
 	case FirstRepeated:
@@ -628,8 +635,11 @@ func endsDecimal(base unsafe.Pointer, i, size int, neg bool) bool {
 
 // careful reads any value into q, and knows what is wrong with it.
 func (d *JSONDecoder) careful(s *jsonStep, i int, q unsafe.Pointer) int {
-	if s.code == stepOwn {
+	switch s.code {
+	case stepOwn:
 		return d.own(s, i, q)
+	case stepExtra:
+		return d.extra(s, i, q)
 	}
 	if d.ended(i) {
 		return d.unexpected(i, "a value")
