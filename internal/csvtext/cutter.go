@@ -112,14 +112,31 @@ type FormatError string
 
 func (e FormatError) Error() string { return string(e) }
 
-// Header reads the first record, without a byte order mark before it. io.EOF
-// means that there is none.
-func (c *Cutter) Header() (raw []byte, fields []string, err error) {
+// SkipLines passes over a byte order mark and the first n physical lines of a text, whatever
+// is on them; of a text that has fewer, over all. It is for the start of a text.
+func (c *Cutter) SkipLines(n int) error {
 	for c.hi-c.lo < len(bom) && c.err == nil {
 		c.fill(4 << 10)
 	}
-	if bytes.HasPrefix(c.buf[c.lo:c.hi], bom) {
+	if c.off == 0 && bytes.HasPrefix(c.buf[c.lo:c.hi], bom) {
 		c.advance(len(bom))
+	}
+	for range n {
+		if err := c.skipLine(0); err != nil {
+			if err == io.EOF {
+				err = nil
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// Header reads the first record, without a byte order mark before it. io.EOF
+// means that there is none.
+func (c *Cutter) Header() (raw []byte, fields []string, err error) {
+	if err := c.SkipLines(0); err != nil {
+		return nil, nil, err
 	}
 	for {
 		data, eof := c.window()
@@ -139,7 +156,7 @@ func (c *Cutter) Header() (raw []byte, fields []string, err error) {
 		case s.Fault == FaultLong && s.Record:
 			return nil, nil, FormatError(fmt.Sprintf("the header line is longer than %d bytes", c.d.MaxRecord))
 		case s.Fault == FaultLong:
-			if err := c.skipLine(); err != nil && err != io.EOF {
+			if err := c.skipLine(c.d.MaxRecord); err != nil && err != io.EOF {
 				return nil, nil, err
 			}
 		case !s.Record:
@@ -220,7 +237,7 @@ func (c *Cutter) Next() (Piece, error) {
 		case n > 0:
 			return c.give(n), nil
 		case long && comment:
-			if err := c.skipLine(); err != nil && err != io.EOF {
+			if err := c.skipLine(c.d.MaxRecord); err != nil && err != io.EOF {
 				return Piece{}, err
 			}
 		case long:
@@ -316,7 +333,7 @@ func (c *Cutter) giveLong() (Piece, error) {
 		Data:  bytes.Clone(c.buf[c.lo : c.lo+min(KeepOfLong, c.d.MaxRecord)]),
 		Start: c.off, Line: c.line, Long: true,
 	}
-	if err := c.skipLine(); err != nil && err != io.EOF {
+	if err := c.skipLine(c.d.MaxRecord); err != nil && err != io.EOF {
 		return Piece{}, err // its end is not known, so it is not whole
 	}
 	c.finish(&p)
@@ -329,10 +346,9 @@ func (c *Cutter) finish(p *Piece) {
 	p.Last = eof && len(data) == 0
 }
 
-// skipLine passes over MaxRecord bytes, which have been read, and then to the
-// next line end.
-func (c *Cutter) skipLine() error {
-	c.advance(c.d.MaxRecord)
+// skipLine passes over n bytes, which have been read, and then to the next line end.
+func (c *Cutter) skipLine(n int) error {
+	c.advance(n)
 	for {
 		if nl := bytes.IndexByte(c.buf[c.lo:c.hi], '\n'); nl >= 0 {
 			c.advance(nl + 1)

@@ -77,23 +77,30 @@ func pathOf(text []byte) string {
 		key    []byte
 	}
 	var open []level
+	deeper := 0
 	var last []byte // string
 	for i := 0; i < len(text); i++ {
 		top := len(open) - 1
 		switch c := text[i]; c {
 		case '{', '[':
+			if deeper > 0 || len(open) == maxValue {
+				deeper++ // nobody reads so long a path
+				continue
+			}
 			open = append(open, level{object: c == '{'})
 		case '}', ']':
-			if top >= 0 {
+			if deeper > 0 {
+				deeper--
+			} else if top >= 0 {
 				open = open[:top]
 			}
 		case ',':
-			if top >= 0 {
+			if top >= 0 && deeper == 0 {
 				open[top].index++
 				open[top].key = nil
 			}
 		case ':':
-			if top >= 0 {
+			if top >= 0 && deeper == 0 {
 				open[top].key = last
 			}
 		case '"':

@@ -17,30 +17,28 @@ const (
 )
 
 func extraKindOf(c *Column) extraKind {
-	if c == nil {
+	switch {
+	case c == nil:
 		return noExtra
-	}
-	switch c.Type {
-	case reflect.TypeFor[map[string]string]():
+	case c.Type.Elem() == reflect.TypeFor[string]():
 		return extraString
-	case reflect.TypeFor[map[string]any]():
-		return extraAny
-	case reflect.TypeFor[map[string]json.RawMessage]():
+	case c.Type.Elem() == reflect.TypeFor[json.RawMessage]():
 		return extraRaw
 	}
-	return noExtra
+	return extraAny
 }
 
 // unknown reads the value of a key without a column.
 func (d *JSONDecoder) unknown(i int, key int32, p unsafe.Pointer) int {
-	if d.plan.extra == noExtra && d.plan.rules.Unknown == IgnoreUnknown {
+	refuse := d.plan.rules.Unknown == RefuseUnknown
+	if d.plan.extra == nil && !refuse {
 		return d.value(i, 1)
 	}
 	name := d.keys[key].name
 	if key == int32(len(d.plan.steps)+1) {
 		name = d.cells.keeper.keep(unsafe.String(unsafe.SliceData(d.name), len(d.name)))
 	}
-	if d.plan.extra == noExtra {
+	if refuse {
 		return d.fail(RuleUnknown, i, "there is no column for the key %q", cut(name, maxValue))
 	}
 	end := d.value(i, 1)
@@ -48,8 +46,8 @@ func (d *JSONDecoder) unknown(i int, key int32, p unsafe.Pointer) int {
 		return -1
 	}
 	again := false
-	f := unsafe.Add(p, d.plan.rules.Extra.offset)
-	switch d.plan.extra {
+	f := unsafe.Add(p, d.plan.extra.offset)
+	switch d.plan.extraKind {
 	case extraString:
 		text := ""
 		if d.data[i] == '"' {
@@ -92,7 +90,7 @@ func put[V any](m *map[string]V, name string, v V, r JSONRepeated) (refused bool
 // What it holds lies beside the keys without a column.
 func (d *JSONDecoder) extra(s *jsonStep, i int, q unsafe.Pointer) int {
 	r := d.plan.rules.Repeated
-	switch d.plan.extra {
+	switch d.plan.extraKind {
 	case extraString:
 		return extraOf[string](d, s, i, (*map[string]string)(q), r)
 	case extraRaw:
@@ -104,7 +102,7 @@ func (d *JSONDecoder) extra(s *jsonStep, i int, q unsafe.Pointer) int {
 func extraOf[V any](d *JSONDecoder, s *jsonStep, i int, m *map[string]V, r JSONRepeated) int {
 	var own map[string]V
 	end := d.own(s, i, unsafe.Pointer(&own))
-	if end < 0 || own == nil {
+	if end < 0 || len(own) == 0 {
 		return end
 	}
 	if *m == nil {

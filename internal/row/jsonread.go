@@ -23,20 +23,17 @@ type JSONRules struct {
 	// MaxDepth is how many arrays and objects may lie in each other, the row's own
 	// object included. Defaults to DefaultDepth.
 	MaxDepth int
-
-	// Extra is the column, if any, that keeps the keys without a column of their own.
-	// It is a map[string]string, map[string]any or map[string]json.RawMessage.
-	Extra *Column
 }
 
 // DefaultDepth is far more than data has.
 const DefaultDepth = 64
 
-// JSONUnknown is a policy for keys without a column, when no column keeps them.
+// JSONUnknown is a policy for keys without a column.
 type JSONUnknown uint8
 
 const (
-	// IgnoreUnknown checks their values and passes over them. They may come twice.
+	// IgnoreUnknown keeps them in the row type's extra column. Without one it checks
+	// their values and passes over them; then they may come twice.
 	IgnoreUnknown JSONUnknown = iota
 	// RefuseUnknown refuses the row.
 	RefuseUnknown
@@ -89,7 +86,9 @@ type JSONPlan struct {
 	steps []jsonStep
 	keys  []jsonKey        // of none, of the steps, of strangers
 	names map[string]int32 // → key
-	extra extraKind
+
+	extra     *Column // keeps what has no column; nil: there is none
+	extraKind extraKind
 
 	decoders sync.Pool
 }
@@ -123,18 +122,18 @@ func NewJSONPlan(t *Type, rules JSONRules) *JSONPlan {
 	if rules.MaxDepth == 0 {
 		rules.MaxDepth = DefaultDepth
 	}
-	p := &JSONPlan{rules: rules, names: make(map[string]int32, len(t.Columns)), extra: extraKindOf(rules.Extra)}
+	p := &JSONPlan{rules: rules, names: make(map[string]int32, len(t.Columns)), extra: t.extra, extraKind: extraKindOf(t.extra)}
 	p.keys = append(p.keys, noKey)
 	for i := range t.Columns {
 		c := &t.Columns[i]
 		s := jsonStep{step: step{column: c, offset: c.offset, bits: c.Bits, shift: uint8(64-c.Bits) & 63, state: i}}
 		s.code, s.own = jsonCodeOf(c)
-		if c == rules.Extra {
+		if c.Extra {
 			s.code = stepExtra
 		}
 		s.null = c.Null || s.own.null
 		switch {
-		case c == rules.Extra, rules.Missing == ZeroMissing, rules.Missing == NullMissing && s.null:
+		case c.Extra, rules.Missing == ZeroMissing, rules.Missing == NullMissing && s.null:
 			s.optional = true
 		}
 		p.steps = append(p.steps, s)
@@ -747,13 +746,37 @@ var jsonUnmarshalerType = reflect.TypeFor[json.Unmarshaler]()
 // ownOf tells whether a column's values are left to their type or to encoding/json.
 // A time with a layout is ours, whatever methods its type has.
 func ownOf(c *Column) (o own, is bool) {
-	o.unmarshaler = reflect.PointerTo(c.elem).Implements(jsonUnmarshalerType) && c.elem != timeType && c.layout == layoutDefault
+	o.unmarshaler = c.unmarshalsJSON()
 	if !o.unmarshaler && c.Kind != Other && (c.Kind != Text || c.canParse) {
 		return own{}, false
 	}
 	o.numbers = hasInterface(c.elem, nil)
 	o.null = writesNull(c.elem)
 	return o, true
+}
+
+func (c *Column) unmarshalsJSON() bool {
+	return reflect.PointerTo(c.elem).Implements(jsonUnmarshalerType) && c.elem != timeType && c.layout == layoutDefault
+}
+
+// CanReadJSON says whether a [JSONPlan] can ever read the column: it is false for what
+// encoding/json can't, and for a Text that can only be written.
+func (c *Column) CanReadJSON() bool {
+	if c.Extra || c.unmarshalsJSON() {
+		return true
+	}
+	switch c.Kind {
+	case Text:
+		return c.canParse
+	case Other:
+		switch c.elem.Kind() {
+		case reflect.Func, reflect.Chan, reflect.Complex64, reflect.Complex128, reflect.UnsafePointer:
+			return false
+		case reflect.Interface:
+			return c.elem.NumMethod() == 0
+		}
+	}
+	return true
 }
 
 // writesNull tells whether the zero value of a type is written as null.
