@@ -145,6 +145,17 @@ func NewJSONPlan(t *Type, rules JSONRules) *JSONPlan {
 	return p
 }
 
+// Least is not more bytes than the shortest text that becomes a row.
+func (p *JSONPlan) Least() int {
+	n := len("{}")
+	for i := range p.steps {
+		if s := &p.steps[i]; !s.optional {
+			n += len(s.column.Name) + len(`"":0`)
+		}
+	}
+	return n
+}
+
 // noKey is nowhere.
 var noKey = jsonKey{size: 1 << 30}
 
