@@ -393,7 +393,7 @@ func decodeText[T any](t testing.TB, c Config[T], text string) (rows []T, reject
 		origins = append(origins, ch.Locate(bad)...)
 		require.Equal(t, out.Len()+len(bad), n)
 		require.Equal(t, len(bad), nbad)
-		require.LessOrEqual(t, n, ch.room())
+		require.LessOrEqual(t, out.Len(), ch.room())
 		ch.Release()
 		rows = append(rows, out.Rows()...)
 	}
