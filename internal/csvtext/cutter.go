@@ -112,6 +112,17 @@ type FormatError string
 
 func (e FormatError) Error() string { return string(e) }
 
+// Peek gives up to n bytes of what comes next, valid until the next call; fewer when the text ends.
+func (c *Cutter) Peek(n int) ([]byte, error) {
+	for c.hi-c.lo < n && c.err == nil {
+		c.fill(4 << 10)
+	}
+	if c.err != nil && c.err != io.EOF && c.hi-c.lo < n {
+		return nil, c.err
+	}
+	return c.buf[c.lo:min(c.hi, c.lo+n)], nil
+}
+
 // SkipLines passes over a byte order mark and the first n physical lines of a text, whatever
 // is on them; of a text that has fewer, over all. It is for the start of a text.
 func (c *Cutter) SkipLines(n int) error {

@@ -12,6 +12,7 @@ const (
 	RuleRange  = "range"  // well formed, but the column cannot hold it
 	RuleSyntax = "syntax" // not the text of such a value
 	RuleEmpty  = "empty"  // an empty cell in a column without null
+	RuleUTF8   = "utf8"   // not text, in the encoding that the source has
 	RuleType   = "type"   // this column never takes or gives such a value
 )
 
@@ -40,7 +41,7 @@ func (c *Column) fail(rule, value, msg string, cause error) error {
 	return &Error{Column: c.Name, Value: strings.Clone(cut(value, maxValue)), Msg: msg, Err: cause, rule: rule, size: len(value)}
 }
 
-// Rule returns one of "range", "syntax", "empty" and "type".
+// Rule returns one of "range", "syntax", "empty", "utf8" and "type".
 func (e *Error) Rule() string { return e.rule }
 
 // Unwrap returns the cause.

@@ -9,7 +9,6 @@ import (
 
 // The rules that a [JSONError] may name, beside those of an [Error].
 const (
-	RuleUTF8      = "utf8"      // not UTF-8, or half of a pair of surrogates
 	RuleDepth     = "depth"     // too many arrays and objects in each other
 	RuleDuplicate = "duplicate" // a key that came before
 	RuleUnknown   = "unknown"   // a key without a column

@@ -243,7 +243,7 @@ func (p *JSONPlan) Decoder() *JSONDecoder {
 	if d == nil {
 		n := len(p.steps)
 		d = &JSONDecoder{plan: p, learned: map[string]int32{}, seen: make([]uint32, n)}
-		d.scanner.max = p.rules.MaxDepth
+		d.max, d.cells.plan = p.rules.MaxDepth, new(Plan)
 		d.keys = append(make([]jsonKey, 0, len(p.keys)+8), p.keys...)
 		d.cells.states = make([]state, n)
 		for i := range d.cells.states {
