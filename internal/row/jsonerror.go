@@ -51,6 +51,9 @@ func (s *scanner) error(at int) error {
 	if f.column != nil {
 		e.Column = f.column.Name
 	}
+	if f.rule == RuleMissing {
+		e.Path = "$" // not that of the last key
+	}
 	var cell *Error
 	switch {
 	case errors.As(f.err, &cell):

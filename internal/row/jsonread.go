@@ -70,9 +70,9 @@ const (
 // Names are exact: upper and lower case differ. Of each kind of column,
 //
 //	Bool      takes true and false
-//	Int, Uint, Duration  a number without point and exponent, as encoding/json does
+//	Int       a number without point and exponent, as encoding/json does; Uint and Duration too
 //	Float     a number, rounded to the nearest
-//	String    a string; with decimal= also a number, whose text it keeps
+//	String    a string; json.Number, and with decimal=, also a number, whose text it keeps
 //	Bytes     a string in base64
 //	Time      a string in the column's layout
 //	Text      a string or a number: UnmarshalText gets its text
@@ -691,7 +691,7 @@ func (d *JSONDecoder) careful(s *jsonStep, i int, q unsafe.Pointer) int {
 		case Float, Text:
 			err = c.parse(q, text)
 		case String:
-			if c.Precision == 0 {
+			if c.Precision == 0 && c.elem != numberType {
 				return d.wrongType(c, i)
 			}
 			*(*string)(q) = d.cells.keeper.keep(text)
@@ -752,7 +752,10 @@ type own struct {
 	null        bool // it takes null, for that is how its zero value is written
 }
 
-var jsonUnmarshalerType = reflect.TypeFor[json.Unmarshaler]()
+var (
+	jsonUnmarshalerType = reflect.TypeFor[json.Unmarshaler]()
+	numberType          = reflect.TypeFor[json.Number]()
+)
 
 // ownOf tells whether a column's values are left to their type or to encoding/json.
 // A time with a layout is ours, whatever methods its type has.

@@ -144,6 +144,12 @@ func TestJSONErrors(t *testing.T) {
 			assert.Equal(t, c.text+room, string(data), "what is read is left as it is")
 		}
 	}
+	_, err := readJSON[one[int]](t, JSONRules{}, `{"w":{"x":1}}`)
+	require.EqualError(t, err, "column v: the object has no such key (byte 13, $)")
+	n, err := readJSON[one[json.Number]](t, JSONRules{}, `{"v":1.50e1}`)
+	require.NoError(t, err)
+	require.Equal(t, json.Number("1.50e1"), n.V)
+
 	r, err := readJSON[fila](t, JSONRules{Missing: ZeroMissing}, `{"si":null,"loud":[1, 2],"dec":1e3,"ds":1.50}`)
 	require.NoError(t, err)
 	assert.Equal(t, fila{Loud: loud{"[1, 2]"}, Dec: decimal.RequireFromString("1e3"), DS: "1.50"}, r)

@@ -38,7 +38,7 @@
 //	int, uint, time.Duration   a number without point and exponent (1.0 and 1e3 are refused, as by
 //	                           encoding/json), exact over the type's whole range; a duration in nanoseconds
 //	float32, float64           a number, rounded to the nearest
-//	string                     a string; tagged decimal=, also a number, whose text it keeps
+//	string                     a string; json.Number, and what is tagged decimal=, also a number, whose text it keeps
 //	time.Time                  a string in the column's layout; without one RFC 3339, also with a space,
 //	                           without a zone (then UTC), without a clock
 //	[]byte                     a string in base64
