@@ -377,6 +377,25 @@ func keysInAnyOrder[T any](t *testing.T) {
 	}
 }
 
+// TestJSONOrderIsLearned: the order of the last row is that in which keys are looked for,
+// and a key that only some rows have does not spoil it.
+func TestJSONOrderIsLearned(t *testing.T) {
+	t.Parallel()
+	d := NewJSONPlan(mustOf[evento](t), JSONRules{Missing: ZeroMissing}).Decoder()
+	order := func() (names []string) {
+		for k := d.keys[0].next; len(names) < 4; k = d.keys[k].next {
+			names = append(names, d.keys[k].name)
+		}
+		return names
+	}
+	require.Equal(t, []string{"id", "user", "amount", "at"}, order(), "at first it is that of the columns")
+	for _, text := range []string{`{"x":1,"at":"2025-01-01","user":"u","id":1}`, `{"x":1,"user":"u","id":1}`, `{"x":1,"at":"2025-01-01","user":"u","id":1}`} {
+		var e evento
+		require.NoError(t, d.Text([]byte(text+strings.Repeat(" ", 100)), unsafe.Pointer(&e)))
+		require.Equal(t, []string{"x", "at", "user", "id"}, order(), text)
+	}
+}
+
 // TestJSONRoundTrip: what AppendJSON writes is read back, whatever is in it.
 func TestJSONRoundTrip(t *testing.T) {
 	t.Parallel()
