@@ -292,6 +292,13 @@ func TestJSONNumbers(t *testing.T) {
 			require.Equal(t, fila{i, u, f, g}, got, text)
 		}
 	}
+	for _, zero := range []string{"-0", "-0.0", "-0e5", "-1e-400"} {
+		for _, room := range []string{"", strings.Repeat(" ", 100)} {
+			got, err := readJSON[fila](t, JSONRules{Missing: ZeroMissing}, `{"f":`+zero+`,"g":`+zero+`}`+room)
+			require.NoError(t, err)
+			require.True(t, math.Signbit(got.F) && math.Signbit(float64(got.G)), zero)
+		}
+	}
 	for _, f := range []string{"0.1", "9007199254740993", "123456789012345678", "1234567.890123", "2.2250738585072011e-308", "0.3", "5e-324", "1.7976931348623157e308", "100000000000000016777215.5", "16777217"} {
 		want, err := strconv.ParseFloat(f, 64)
 		require.NoError(t, err)
