@@ -51,7 +51,6 @@ func (d *JSONDecoder) unknown(i int, key int32, p unsafe.Pointer) int {
 	case extraString:
 		text := ""
 		if d.data[i] == '"' {
-			d.str(i) // the value may have been an array of strings
 			text = d.cells.keeper.keep(d.text(i, end))
 		} else {
 			d.scratch = compact(d.scratch[:0], d.data[i:end])

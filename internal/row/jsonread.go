@@ -87,6 +87,7 @@ type JSONPlan struct {
 	keys  []jsonKey        // of none, of the steps, of strangers
 	names map[string]int32 // → key
 
+	required  int     // steps
 	extra     *Column // keeps what has no column; nil: there is none
 	extraKind extraKind
 
@@ -98,8 +99,7 @@ type JSONPlan struct {
 type jsonStep struct {
 	step
 	own      own
-	null     bool // null is taken
-	optional bool // it may be missing
+	required int // 1: it must not be missing
 }
 
 const (
@@ -131,10 +131,11 @@ func NewJSONPlan(t *Type, rules JSONRules) *JSONPlan {
 		if c.Extra {
 			s.code = stepExtra
 		}
-		s.null = c.Null || s.own.null
 		switch {
-		case c.Extra, rules.Missing == ZeroMissing, rules.Missing == NullMissing && s.null:
-			s.optional = true
+		case c.Extra, rules.Missing == ZeroMissing, rules.Missing == NullMissing && (c.Null || s.own.null):
+		default:
+			s.required = 1
+			p.required++
 		}
 		p.steps = append(p.steps, s)
 		p.names[c.Name] = int32(len(p.keys))
@@ -149,7 +150,7 @@ func NewJSONPlan(t *Type, rules JSONRules) *JSONPlan {
 func (p *JSONPlan) Least() int {
 	n := len("{}")
 	for i := range p.steps {
-		if s := &p.steps[i]; !s.optional {
+		if s := &p.steps[i]; s.required > 0 {
 			n += len(s.column.Name) + len(`"":0`)
 		}
 	}
@@ -306,7 +307,7 @@ func (d *JSONDecoder) object(i int, p unsafe.Pointer) int {
 		clear(d.seen)
 		d.row = 1
 	}
-	left := len(plan.steps)
+	left := plan.required
 	i++
 	if !d.is(i, '"') {
 		i = d.space(i)
@@ -335,7 +336,7 @@ func (d *JSONDecoder) object(i int, p unsafe.Pointer) int {
 				s := &plan.steps[key-1]
 				if d.seen[key-1] != d.row {
 					d.seen[key-1] = d.row
-					left--
+					left -= s.required
 				} else {
 					var again bool
 					if i, again = d.repeated(s, i, p); !again {
@@ -489,7 +490,7 @@ func (d *JSONDecoder) repeated(s *jsonStep, i int, p unsafe.Pointer) (_ int, mor
 // missing decides about the columns that the row does not have.
 func (d *JSONDecoder) missing(i int) bool {
 	for k := range d.plan.steps {
-		if s := &d.plan.steps[k]; !s.optional && d.seen[k] != d.row {
+		if s := &d.plan.steps[k]; s.required > 0 && d.seen[k] != d.row {
 			d.fail(RuleMissing, i, "the object has no such key")
 			d.fault.column = s.column
 			return false
