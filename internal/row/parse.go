@@ -546,6 +546,9 @@ func (c *Column) holds() string {
 }
 
 func article(noun string) string {
+	if noun == "bytes" {
+		return noun
+	}
 	if noun[0] == 'i' || noun[0] == 'u' && !strings.HasPrefix(noun, "uint") {
 		return "an " + noun
 	}
