@@ -58,7 +58,7 @@ func (p Place) hash() hash {
 }
 
 // Started tells whether anything has been read.
-func (s *State) Started() bool { return s.High.At != nil }
+func (s *State) Started() bool { return len(s.High.At) > 0 }
 
 // Folded tells that the rows at High.At are known by number only: see Check.
 func (s *State) Folded() bool { return s.folded }
@@ -79,7 +79,8 @@ func (e *TooManyError) Error() string {
 	return fmt.Sprintf("more than %d rows lie within the overlap, and that is how many are remembered", e.Max)
 }
 
-// Ahead takes note of a row that comes after High, in the order of the reading.
+// Ahead takes note of a row that comes after High, in the order of the reading. It keeps
+// nothing of p.
 func (s *State) Ahead(p Place) error {
 	same := s.Started() && equal(s.High.At, p.At)
 	var measure int64
@@ -95,7 +96,7 @@ func (s *State) Ahead(p Place) error {
 		clear(s.seen)
 		s.folded, s.count, s.sum = false, 0, [2]uint64{}
 	}
-	s.High = p
+	s.High = Place{append(s.High.At[:0], p.At...), append(s.High.Key[:0], p.Key...)}
 	s.Rows++
 	if len(p.Key) == 0 && s.Width == 0 {
 		return nil // it is the only one of its value
@@ -173,7 +174,7 @@ func (c *Check) Same(s *State) bool { return c.count == s.count && c.sum == s.su
 
 // Reread forgets the rows at High.At, which are then to be read from the first on.
 func (s *State) Reread() {
-	s.High.Key = nil
+	s.High.Key = s.High.Key[:0]
 	s.folded, s.count, s.sum = false, 0, [2]uint64{}
 	clear(s.seen)
 }
@@ -233,13 +234,17 @@ func (s *State) Encode() string {
 	if err != nil { // can't be
 		panic(err)
 	}
-	return string(js)
+	return seal(js)
 }
 
-// Decode reads what Encode wrote into s, whose Max, Width and Measure are set. at and
+// Decode reads what Encode wrote, after the first row, into s, whose Max, Width and Measure are set. at and
 // keys are how many values the cursor and the key have.
 func (s *State) Decode(text string, at, keys int) error {
-	d := json.NewDecoder(bytes.NewReader([]byte(text)))
+	js, err := unseal(text)
+	if err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(js))
 	d.DisallowUnknownFields()
 	var r resume
 	if err := d.Decode(&r); err != nil {
@@ -248,7 +253,7 @@ func (s *State) Decode(text string, at, keys int) error {
 	if d.More() {
 		return errors.New("something follows it")
 	}
-	if r.Rows < 0 || len(r.At) != at && len(r.At) != 0 || len(r.Key) != keys && len(r.Key) != 0 || len(r.At) == 0 && r.Rows > 0 || (r.Sum == nil) != (r.Count == 0) || r.Count < 0 {
+	if r.Rows < 1 || len(r.At) != at || len(r.Key) != keys && len(r.Key) != 0 || (r.Sum == nil) != (r.Count == 0) || r.Count < 0 {
 		return fmt.Errorf("it is of a cursor of %d columns and a key of %d, and this one has %d and %d", len(r.At), len(r.Key), at, keys)
 	}
 	s.Rows, s.High = r.Rows, Place{r.At, r.Key}
@@ -256,12 +261,8 @@ func (s *State) Decode(text string, at, keys int) error {
 	if s.folded = r.Sum != nil; s.folded {
 		s.count, s.sum = r.Count, *r.Sum
 	}
-	if !s.Started() {
-		return nil
-	}
 	measure := int64(0)
 	if s.Width > 0 {
-		var err error
 		if measure, err = s.Measure(r.At[0]); err != nil {
 			return err
 		}

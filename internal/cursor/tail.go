@@ -84,14 +84,18 @@ func (m Mark) Encode() string {
 	if err != nil { // can't be
 		panic(err)
 	}
-	return string(js)
+	return seal(js)
 }
 
 // DecodeMark reads what Encode wrote.
 func DecodeMark(text string) (Mark, error) {
-	d := json.NewDecoder(bytes.NewReader([]byte(text)))
-	d.DisallowUnknownFields()
 	var m Mark
+	js, err := unseal(text)
+	if err != nil {
+		return m, err
+	}
+	d := json.NewDecoder(bytes.NewReader(js))
+	d.DisallowUnknownFields()
 	if err := d.Decode(&m); err != nil {
 		return m, fmt.Errorf("it can't be read: %w", err)
 	}

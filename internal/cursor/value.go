@@ -64,7 +64,7 @@ func Of(v any) (Value, error) {
 
 // whole gives the integer that a float is equal to: databases compare numbers by value.
 func (v Value) whole() Value {
-	if v.Kind == Float && v.Float == math.Trunc(v.Float) && math.Abs(v.Float) < 1<<63 {
+	if v.Kind == Float && v.Float == math.Trunc(v.Float) && v.Float >= -1<<63 && v.Float < 1<<63 {
 		return Value{Kind: Int, Int: int64(v.Float)}
 	}
 	return v

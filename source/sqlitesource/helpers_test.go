@@ -192,3 +192,7 @@ func upTo(n int64) []int64 {
 	}
 	return out
 }
+
+func quietEnv() leat.Env {
+	return leat.Env{Pipeline: "p", Node: "src", Logger: slog.New(slog.DiscardHandler)}
+}

@@ -49,12 +49,21 @@ func (p *page[T]) full() bool {
 	return p.rows > 0 && (p.rows >= orDefault(c.PageRows, defaultPageRows) || p.bytes() >= int64(orDefault(c.PageBytes, defaultPageBytes)))
 }
 
-// add takes the row at hand.
-func (p *page[T]) add(stmt *sqlite.Stmt, key int64) {
+// read takes the cells of the row at hand. It belongs to the page when it is taken too, and
+// is forgotten when it is not.
+func (p *page[T]) read(stmt *sqlite.Stmt) []cursor.Value {
+	n := p.rows * p.shape.width
+	p.cells = p.cells[:n]
 	for i := range p.shape.width {
-		v := value(stmt, i)
-		p.text += len(v.Str)
-		p.cells = append(p.cells, v)
+		p.cells = append(p.cells, value(stmt, i))
+	}
+	return p.cells[n:]
+}
+
+// take makes the row that was read one of the page's.
+func (p *page[T]) take(cells []cursor.Value, key int64) {
+	for i := range cells {
+		p.text += len(cells[i].Str)
 	}
 	if p.shape.keys {
 		p.offsets = append(p.offsets, key)
@@ -65,6 +74,7 @@ func (p *page[T]) add(stmt *sqlite.Stmt, key int64) {
 // finish notes where the page ends.
 func (p *page[T]) finish() {
 	r := p.reader
+	p.cells = p.cells[:p.rows*p.shape.width]
 	if p.shape.keys {
 		p.first, p.next = p.offsets[0], r.tail.Last+1
 		p.resume = r.tail.Mark().Encode()
@@ -97,7 +107,7 @@ func (p *page[T]) send() leat.Chunk[T] {
 
 // release gives the cells back. Rows have their texts, which are not used again.
 func (p *page[T]) release() {
-	clear(p.cells)
+	clear(p.cells[:cap(p.cells)])
 	cells := p.cells[:0]
 	cellPool.Put(&cells)
 }

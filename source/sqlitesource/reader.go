@@ -42,7 +42,8 @@ type reader[T any] struct {
 	schema  int64 // and this schema_version
 	end     bool  // and all its rows were read
 
-	warned map[string]bool
+	warned  map[string]bool
+	scratch []cursor.Value
 }
 
 func (r *reader[T]) close() {
@@ -549,42 +550,39 @@ func (r *reader[T]) rows(p *page[T], text string, args []cursor.Value, late bool
 		if err != nil || !more {
 			return false, err
 		}
+		cells := p.read(stmt)
 		if r.shape.keys {
-			v := value(stmt, r.shape.at[0])
+			v := cells[r.shape.at[0]]
+			if err := r.checkKind(cells[r.shape.at[0]:][:1]); err != nil {
+				return false, err
+			}
 			if v.Kind != cursor.Int {
 				return false, fmt.Errorf("the cursor %s holds %s, %v, and its offsets are integers", r.shape.names[r.shape.at[0]], v.Kind, v)
 			}
-			if full, err := r.step(p, r.tail.Some && v.Int == r.tail.Last, []cursor.Value{v}); full || err != nil {
+			if full, err := r.step(p, r.tail.Some && v.Int == r.tail.Last); full || err != nil {
 				return full, err
 			}
 			if v.Int == math.MaxInt64 {
 				return false, fmt.Errorf("the cursor %s is %d in a row, behind which there is no offset; no such key can be read", r.shape.names[r.shape.at[0]], v.Int)
 			}
 			r.tail.Add(v.Int)
-			p.add(stmt, v.Int)
+			p.take(cells, v.Int)
 			continue
 		}
-		at := r.place(stmt)
-		if err := checkPlace(r.shape, at); err != nil {
+		at := r.place(cells)
+		if late && r.state.Seen(at) {
+			continue
+		}
+		if full, err := r.step(p, !late && r.state.Started() && at.Equal(r.state.High)); full || err != nil {
+			return full, err
+		}
+		if err := r.checkPlace(at); err != nil {
 			return false, err
 		}
+		p.take(cells, 0)
 		if late {
-			if r.state.Seen(at) {
-				continue
-			}
-			if p.full() {
-				return true, nil
-			}
-			if err := r.checkKind(at.At); err != nil {
-				return false, err
-			}
-			p.add(stmt, 0)
 			err = r.state.Late(at)
-		} else {
-			if full, err := r.step(p, r.state.Started() && at.Equal(r.state.High), at.At); full || err != nil {
-				return full, err
-			}
-			p.add(stmt, 0)
+		} else if err = r.times.after(at.At[0]); err == nil {
 			err = r.state.Ahead(at)
 		}
 		var many *cursor.TooManyError
@@ -597,24 +595,23 @@ func (r *reader[T]) rows(p *page[T], text string, args []cursor.Value, late bool
 	}
 }
 
-// step is what is looked at before each row behind the highest place.
-func (r *reader[T]) step(p *page[T], twice bool, at []cursor.Value) (full bool, err error) {
-	switch {
-	case twice:
+// step is what is looked at before each row. full: it is for the next page.
+func (r *reader[T]) step(p *page[T], twice bool) (full bool, err error) {
+	if twice {
 		return false, fmt.Errorf("two rows have the same %v: Cursor and Key must tell all rows apart", r.shape.keyNames())
-	case p.full():
-		return true, nil
 	}
-	if err := r.checkKind(at); err != nil {
-		return false, err
-	}
-	return false, r.times.after(at[0])
+	return p.full(), nil
 }
 
 // maxValue bounds what positions carry.
 const maxValue = 4 << 10
 
-func checkPlace(s *shape, at cursor.Place) error {
+// checkPlace makes sure that a row can be told apart and be gone on from.
+func (r *reader[T]) checkPlace(at cursor.Place) error {
+	s := r.shape
+	if err := r.checkKind(at.At); err != nil {
+		return err
+	}
 	for i, v := range at.At {
 		if len(v.Str) > maxValue {
 			return fmt.Errorf("the cursor %s has %d bytes in a row, more than the %d that a position may have", s.names[s.at[i]], len(v.Str), maxValue)
@@ -631,15 +628,15 @@ func checkPlace(s *shape, at cursor.Place) error {
 	return nil
 }
 
-// place reads where the row at hand stands.
-func (r *reader[T]) place(stmt *sqlite.Stmt) cursor.Place {
-	s := r.shape
-	both := make([]cursor.Value, 0, len(s.at)+len(s.key))
+// place is where a row stands. It is valid until the next call.
+func (r *reader[T]) place(cells []cursor.Value) cursor.Place {
+	s, both := r.shape, r.scratch[:0]
 	for _, i := range s.at {
-		both = append(both, value(stmt, i))
+		both = append(both, cells[i])
 	}
 	for _, i := range s.key {
-		both = append(both, value(stmt, i))
+		both = append(both, cells[i])
 	}
-	return cursor.Place{At: both[:len(s.at):len(s.at)], Key: both[len(s.at):]}
+	r.scratch = both
+	return cursor.Place{At: both[:len(s.at)], Key: both[len(s.at):]}
 }
