@@ -10,6 +10,7 @@ import (
 
 	"github.com/leatgo/leat/internal/cursor"
 	"github.com/leatgo/leat/internal/row"
+	"github.com/leatgo/leat/source/files"
 )
 
 // Config says which rows to read, and in which order. T is a struct; its columns are
@@ -40,6 +41,14 @@ type Config[T any] struct {
 	// Defaults to the table's primary key, or the rowid if it has none. A Query and a
 	// view have no default: where the Cursor alone is unique, give it here too.
 	Key string
+
+	// Extra says what becomes of columns that the row type has not, Missing of those that
+	// the table has not. They are looked at when the source starts, and when the schema
+	// changes. Default to files.IgnoreExtra and files.RefuseMissing. A column tagged
+	// `leat:",extra"` keeps the values of extra ones, but for NULL, at the cost of a map for
+	// each row.
+	Extra   files.Extra
+	Missing files.Missing
 
 	// Log names what is read, in positions (rule A2-1): a position that was taken under
 	// another name is refused. Defaults to the absolute path of the file, the table (or a
@@ -256,6 +265,12 @@ func (c *Config[T]) faults() error {
 	if c.AppendOnly && c.Query != "" && len(columns) == 1 && !slices.Equal(columns, keys) {
 		fault("AppendOnly of a Query needs a unique Cursor: give it as Key too")
 	}
+	if c.Extra > files.RefuseExtra {
+		fault("Extra %d: there are files.IgnoreExtra and files.RefuseExtra", c.Extra)
+	}
+	if c.Missing > files.ZeroMissing {
+		fault("Missing %d: there are files.RefuseMissing, files.NullMissing and files.ZeroMissing", c.Missing)
+	}
 	if c.Every < 0 {
 		fault("Every %v is negative", c.Every)
 	}
@@ -271,7 +286,7 @@ func (c *Config[T]) faults() error {
 		fault("the row type %v has no columns", t)
 	}
 	for i := range t.Columns {
-		if col := &t.Columns[i]; !col.CanParse() {
+		if col := &t.Columns[i]; !col.CanParse() && !col.Extra {
 			fault("column %s: a %v can't be read from a column of SQLite; give its type an UnmarshalText method, or leave the field out with `leat:\"-\"`", col.Name, col.Type)
 		}
 	}

@@ -34,23 +34,25 @@ func (s *Source[T]) DecodeLetter(l leat.DeadLetter, out *leat.Batch[T], record i
 	if d.More() {
 		return fail("something follows its row")
 	}
-	byName := make(map[string]any, len(object))
-	for name, a := range object {
-		byName[fold(name)] = a
-	}
-	sh := &shape{width: len(t.Columns)}
-	cells := make([]cursor.Value, len(t.Columns))
-	for i := range t.Columns {
-		col := &t.Columns[i]
-		a, ok := byName[fold(col.Name)]
-		if !ok {
-			return fail("its row has no column %s", col.Name)
+	// The object is read as a table of one row.
+	info := tableInfo{kind: "query"}
+	for name := range object {
+		if info.column(name) != nil {
+			return fail("its row has the column %s twice", name)
 		}
-		if cells[i], err = cursor.FromJSON(a); err != nil {
-			return fail("column %s: %w", col.Name, err)
-		}
-		sh.columns = append(sh.columns, col)
+		info.columns = append(info.columns, columnInfo{name: name})
 	}
+	sh := &shape{}
+	if err := s.config.bindColumns(sh, &info, t); err != nil {
+		return fail("%w", err)
+	}
+	cells := make([]cursor.Value, len(sh.names))
+	for i, name := range sh.names {
+		if cells[i], err = cursor.FromJSON(object[info.column(name).name]); err != nil {
+			return fail("column %s: %w", name, err)
+		}
+	}
+	sh.width = len(cells)
 	for i := range t.Origins {
 		sh.origins = append(sh.origins, &t.Origins[i])
 	}

@@ -142,6 +142,9 @@ func (p *page[T]) locate(records []int) []leat.Origin {
 func (s *shape) appendJSON(b []byte, record []cursor.Value) []byte {
 	b = append(b, '{')
 	for i, v := range record {
+		if s.pseudo(i) {
+			continue
+		}
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -194,6 +197,11 @@ func (s *shape) fill(p unsafe.Pointer, record []cursor.Value, offset int64) erro
 	for i, col := range s.columns {
 		if err := set(col, p, &record[i]); err != nil {
 			return fieldError(col.Name, err)
+		}
+	}
+	if s.extra != nil {
+		if err := s.fillExtra(p, record); err != nil {
+			return err
 		}
 	}
 	for _, col := range s.origins {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/leatgo/leat/internal/cursor"
 	"github.com/leatgo/leat/internal/row"
+	"github.com/leatgo/leat/source/files"
 )
 
 // shape is a table or a query as this source reads it: which columns, in which order. It is
@@ -21,6 +22,9 @@ type shape struct {
 	exprs   []string      // the same, as SQL
 	rowid   []bool        // which of them is the rowid, which each index has at its end
 	columns []*row.Column // the first of them: what goes into the fields
+	extra   *row.Column   // keeps what others names; nil: nothing does
+	own     bool          // the first of others is the extra column's own, as sinks write it
+	others  []int         // which of them are columns that the row type has not
 	origins []*row.Column
 	at, key []int  // which of them are the cursor, and what of the key is not in it
 	keys    bool   // offsets are the cursor's values, not numbers
@@ -85,19 +89,8 @@ func (c *Config[T]) inspect(d *db) (*shape, error) {
 		return nil, err
 	}
 
-	var missing []string
-	for i := range t.Columns {
-		col := &t.Columns[i]
-		have := info.column(col.Name)
-		if have == nil && !info.isRowid(col.Name) {
-			missing = append(missing, quote(col.Name))
-			continue
-		}
-		s.add(&info, col.Name)
-		s.columns = append(s.columns, col)
-	}
-	if len(missing) > 0 {
-		return nil, fmt.Errorf("%s lacks columns of the row type %v: %s; it has %s", c.what(), t, strings.Join(missing, ", "), info.list())
+	if err := c.bindColumns(s, &info, t); err != nil {
+		return nil, err
 	}
 	for i := range t.Origins {
 		s.origins = append(s.origins, &t.Origins[i])
@@ -154,6 +147,47 @@ func (c *Config[T]) inspect(d *db) (*shape, error) {
 		s.seq = info.name
 	}
 	return s, nil
+}
+
+// bindColumns finds the columns of the row type, and says what becomes of others.
+func (c *Config[T]) bindColumns(s *shape, info *tableInfo, t *row.Type) error {
+	var missing, extra []string
+	s.extra = t.Extra()
+	for i := range t.Columns {
+		col := &t.Columns[i]
+		switch {
+		case col == s.extra:
+		case info.column(col.Name) != nil || info.isRowid(col.Name):
+			s.add(info, col.Name)
+			s.columns = append(s.columns, col)
+		case c.Missing == files.ZeroMissing || c.Missing == files.NullMissing && col.Null:
+		default:
+			missing = append(missing, quote(col.Name))
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("%s lacks columns of the row type %v: %s; it has %s", c.what(), t, strings.Join(missing, ", "), info.list())
+	}
+	if s.extra != nil && info.column(s.extra.Name) != nil {
+		s.own, s.others = true, append(s.others, s.add(info, s.extra.Name))
+	}
+	named := foldAll(append(names(c.Cursor), names(c.Key)...)) // these are known
+	for _, col := range info.columns {
+		if n := len(s.names); s.add(info, col.name) == n {
+			if !slices.Contains(named, fold(col.name)) {
+				extra = append(extra, quote(col.name))
+			}
+			if s.extra == nil { // not read after all
+				s.names, s.exprs, s.rowid = s.names[:n], s.exprs[:n], s.rowid[:n]
+				continue
+			}
+			s.others = append(s.others, n)
+		}
+	}
+	if len(extra) > 0 && c.Extra == files.RefuseExtra {
+		return fmt.Errorf("%s has columns that the row type %v has not, which Extra refuses: %s", c.what(), t, strings.Join(extra, ", "))
+	}
+	return nil
 }
 
 func sameNames(a, b []string) bool {
