@@ -94,13 +94,17 @@ type change struct {
 // rows are remembered than there are of one value, nothing is lost.
 func TestModelOfLateRows(t *testing.T) {
 	t.Parallel()
+	seeds := uint64(12)
+	if os.Getenv("LEAT_LONG") == "1" {
+		seeds = 500
+	}
 	for _, c := range []struct {
 		overlap int64
 		maxSeen int
 	}{{0, 0}, {3, 0}, {0, 3}} {
 		t.Run(fmt.Sprint("overlap ", c.overlap, " seen ", c.maxSeen), func(t *testing.T) {
 			t.Parallel()
-			for seed := range uint64(40) {
+			for seed := range seeds {
 				model(t, seed, c.overlap, c.maxSeen)
 			}
 		})
