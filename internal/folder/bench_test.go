@@ -17,10 +17,11 @@ import (
 // historyOf is the ledger of n files that were read and moved: four lines each.
 func historyOf(tb testing.TB, n int) []byte {
 	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
 	put := func(ev event) {
 		ev.Time = time.Unix(1_700_000_000, 123_456_789).UTC()
-		require.NoError(tb, enc.Encode(&ev))
+		js, err := json.Marshal(&ev)
+		require.NoError(tb, err)
+		b.Write(appendSealed(nil, js))
 	}
 	put(event{Event: "log", Log: "x", Version: ledgerVersion})
 	for i := range n {

@@ -27,7 +27,9 @@ import (
 // LedgerFile is the ledger's name in a source's state folder.
 const LedgerFile = "ledger.jsonl"
 
-const ledgerVersion = 1
+// ledgerVersion is that of the lines this program writes; see seal.go. It reads those of
+// version 1 too.
+const ledgerVersion = 2
 
 // event is one line of the ledger. Lines are only ever appended. The first one
 // carries Log and Version.
@@ -67,6 +69,7 @@ type ledger struct {
 	broken   error    // a failed sync: what is on disk is not known any more
 	dirty    bool     // lines were appended since the last sync
 	log      string
+	format   int      // version of its lines
 	entries  []*Entry // by Seq, from 1
 	refused  map[string]*refusedName
 	refusals int                  // lines of them
@@ -120,7 +123,7 @@ func openLedger(dir string) (*ledger, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := durable.WriteFile(path, append(first, '\n'), 0o600); err != nil {
+		if err := durable.WriteFile(path, appendSealed(nil, first), 0o600); err != nil {
 			return nil, err
 		}
 	}
@@ -131,6 +134,12 @@ func openLedger(dir string) (*ledger, error) {
 	l, err := readLedger(path, f)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
+	}
+	if l.format < ledgerVersion {
+		if err := errors.Join(upgradeLedger(l), f.Close()); err != nil {
+			return nil, fmt.Errorf("folder: upgrade %s: %w", path, err)
+		}
+		return openLedger(dir)
 	}
 	l.f = f
 	info, err := f.Stat()
@@ -210,7 +219,7 @@ func readLedger(path string, text io.Reader) (*ledger, error) {
 		}
 		n := int64(len(b))
 		if err := l.readLine(b[:n-1], line == 1); err != nil {
-			torn := line > 1 && !json.Valid(b[:n-1])
+			torn := line > 1 && (errors.Is(err, errSeal) || l.format == 1 && !json.Valid(b[:n-1]))
 			if _, perr := r.Peek(1); torn && perr == io.EOF {
 				break
 			}
@@ -226,6 +235,13 @@ func readLedger(path string, text io.Reader) (*ledger, error) {
 
 func (l *ledger) readLine(b []byte, first bool) error {
 	var ev event
+	if l.format != 1 { // the first line says which it is
+		err := checkSeal(b)
+		if err != nil && (!first || json.Unmarshal(b, &ev) != nil || ev.Version != 1) {
+			return err
+		}
+		ev = event{}
+	}
 	if err := json.Unmarshal(b, &ev); err != nil {
 		return err
 	}
@@ -239,13 +255,13 @@ func (l *ledger) readLine(b []byte, first bool) error {
 func (l *ledger) apply(ev *event) error {
 	switch ev.Event {
 	case "log":
-		if ev.Version != ledgerVersion {
-			return fmt.Errorf("it has format version %d, this program reads version %d: use a newer program", ev.Version, ledgerVersion)
+		if ev.Version < 1 || ev.Version > ledgerVersion {
+			return fmt.Errorf("it has format version %d, this program reads versions up to %d: use a newer program", ev.Version, ledgerVersion)
 		}
 		if ev.Log == "" {
 			return errors.New("the log line has no id")
 		}
-		l.log = ev.Log
+		l.log, l.format = ev.Log, ev.Version
 		return nil
 	case "file":
 		return l.applyFile(ev)
@@ -455,18 +471,21 @@ func (l *ledger) append(events ...event) error {
 	if l.broken != nil {
 		return l.broken
 	}
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
+	var one bytes.Buffer
+	var lines []byte
+	enc := json.NewEncoder(&one)
 	enc.SetEscapeHTML(false)
 	for i := range events {
 		if events[i].Time.IsZero() {
 			events[i].Time = now()
 		}
+		one.Reset()
 		if err := enc.Encode(&events[i]); err != nil {
 			return err
 		}
+		lines = appendSealed(lines, one.Bytes())
 	}
-	if _, err := l.f.WriteAt(buf.Bytes(), l.size); err != nil {
+	if _, err := l.f.WriteAt(lines, l.size); err != nil {
 		err = fmt.Errorf("folder: write %s: %w", l.path, err)
 		if terr := l.f.Truncate(l.size); terr != nil { // half a line in the middle of the file must not stay
 			l.broken = errors.Join(err, terr)
@@ -477,7 +496,7 @@ func (l *ledger) append(events ...event) error {
 		}
 		return err
 	}
-	l.size += int64(buf.Len())
+	l.size += int64(len(lines))
 	l.dirty = true
 	for i := range events {
 		if err := l.apply(&events[i]); err != nil {

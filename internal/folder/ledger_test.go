@@ -134,6 +134,78 @@ func TestLedgerTornFirstLine(t *testing.T) {
 	require.Equal(t, "my notes", ledgerText(t, dir))
 }
 
+// resealed gives each line the checksum of what it says now.
+func resealed(text string) string {
+	var out []byte
+	for line := range strings.Lines(text) {
+		if body, ok := strings.CutSuffix(line, "}\n"); ok {
+			if n := strings.LastIndex(body, `,"crc":"`); n >= 0 && len(body)-n == sealLen-1 {
+				body = body[:n] + body[n+sealLen-1:]
+			}
+			out = appendSealed(out, []byte(body+"}"))
+			continue
+		}
+		out = append(out, line...)
+	}
+	return string(out)
+}
+
+// Every bit of a ledger counts: a flipped one is damage, or is in the last line, which then
+// is as one that was torn.
+func TestLedgerEveryFlippedBit(t *testing.T) {
+	t.Parallel()
+	dir, l := newLedger(t)
+	require.NoError(t, l.append(fileEvent(1, 0, 11, "a.csv"), event{Event: "status", Seq: 1, Status: Processing},
+		event{Event: "status", Seq: 1, Status: OK, Rows: 3, Next: 11}, fileEvent(2, 11, 21, "b.csv"), event{Event: "status", Seq: 2, Status: Processing}))
+	good := ledgerText(t, dir)
+	last := strings.LastIndexByte(good[:len(good)-1], '\n') + 1
+	for bit := range len(good) * 8 {
+		b := []byte(good)
+		b[bit/8] ^= 1 << (bit % 8)
+		got, err := readLedger("x", bytes.NewReader(b))
+		if bit/8 < last-1 {
+			var damage *CorruptError
+			require.ErrorAs(t, err, &damage, "bit %d: %s", bit, b)
+			continue
+		}
+		if err != nil { // the line end before the last line
+			continue
+		}
+		require.LessOrEqual(t, got.size, int64(last), "bit %d", bit)
+		require.GreaterOrEqual(t, len(got.entries), 1)
+	}
+	for n := range len(good) {
+		got, err := readLedger("x", strings.NewReader(good[:n]))
+		if err != nil {
+			require.Less(t, n, strings.IndexByte(good, '\n')+1)
+			continue
+		}
+		require.Equal(t, int64(strings.LastIndexByte(good[:n], '\n')+1), got.size, "cut at %d", n)
+	}
+}
+
+// rule H6: a ledger of the version before is read, and gets its checksums when it is opened.
+func TestLedgerOfVersion1(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	old := `{"event":"log","time":"2026-01-02T03:04:05Z","log":"0123456789abcdef0123456789abcdef","version":1}` + "\n" +
+		`{"event":"file","time":"2026-01-02T03:04:05Z","seq":1,"name":"a.csv","hash":"` + hexHash("a.csv") + `","size":10,"mtime":"2026-01-01T00:00:00Z","extent":11,"status":"pending"}` + "\n" +
+		`{"event":"status","time":"2026-01-02T03:04:06Z","seq":1,"status":"processing"}` + "\n"
+	require.NoError(t, os.WriteFile(filepath.Join(dir, LedgerFile), []byte(old+`{"event":"sta`), 0o600))
+	history, err := History(dir)
+	require.NoError(t, err)
+	require.Equal(t, Processing, history[0].Status)
+	l, err := openLedger(dir)
+	require.NoError(t, err)
+	require.Equal(t, "0123456789abcdef0123456789abcdef", l.log)
+	require.NoError(t, l.append(event{Event: "status", Seq: 1, Status: OK, Rows: 1, Next: 11}))
+	require.NoError(t, l.close())
+	require.Equal(t, 4, strings.Count(ledgerText(t, dir), `,"crc":"`))
+	history, err = History(dir)
+	require.NoError(t, err)
+	require.Equal(t, OK, history[0].Status)
+}
+
 // Other damage is an error that says what to do, and changes nothing.
 func TestLedgerDamage(t *testing.T) {
 	t.Parallel()
@@ -148,7 +220,7 @@ func TestLedgerDamage(t *testing.T) {
 		"unknown event":          good + `{"event":"dance","seq":1}` + "\n",
 		"unknown status":         good + `{"event":"status","seq":1,"status":"odd"}` + "\n",
 		"entered with a status":  strings.Replace(good, "pending", "ok", 1),
-		"newer format":           strings.Replace(good, `"version":1`, `"version":2`, 1),
+		"newer format":           strings.Replace(good, `"version":2`, `"version":3`, 1),
 		"no id":                  strings.Replace(good, l.log, "", 1),
 		"two log lines":          good + strings.SplitAfter(good, "\n")[0],
 		"no log line":            strings.SplitAfter(good, "\n")[1],
@@ -161,6 +233,7 @@ func TestLedgerDamage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			require.NotEqual(t, good, text)
+			text = resealed(text)
 			dir := t.TempDir()
 			require.NoError(t, os.WriteFile(filepath.Join(dir, LedgerFile), []byte(text), 0o600))
 			_, err := openLedger(dir)

@@ -13,6 +13,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/heldsum"
 	"github.com/leatgo/leat/operate"
 )
 
@@ -75,7 +76,7 @@ func hasTable(conn *sqlite.Conn) (some bool, err error) {
 }
 
 // Rule E3: a sink that still writes is fenced by the epoch.
-const movePosition = `UPDATE leat_positions SET "next_offset" = ?1, "resume" = ?2, "log" = ?3, "epoch" = "epoch" + 1, "updated_at" = ?4
+const movePosition = `UPDATE leat_positions SET "next_offset" = ?1, "resume" = ?2, "log" = ?3, "epoch" = "epoch" + 1, "updated_at" = ?4%s
 	WHERE "pipeline" = ?5 AND "sink" = ?6 AND "partition" = ?7 AND "epoch" = ?8 AND "next_offset" IS ?9`
 
 // Move implements operate.Holder.
@@ -96,10 +97,20 @@ func (h *Holder) Move(ctx context.Context, held operate.Held, to leat.Position) 
 		}
 		return p.Next
 	}
-	err = sqlitex.Execute(conn, movePosition, &sqlitex.ExecOptions{Args: []any{
+	args := []any{
 		next(to), to.Resume, to.Log, time.Now().UTC().Format(time.RFC3339),
 		held.Pipeline, held.Sink, held.Partition, held.Epoch, next(held.Position),
-	}})
+	}
+	checksum := "" // a table that no sink of this leat has opened has none
+	err = sqlitex.Execute(conn, `SELECT 1 FROM pragma_table_xinfo('leat_positions') WHERE name = 'checksum'`, &sqlitex.ExecOptions{
+		ResultFunc: func(*sqlite.Stmt) error { checksum = `, "checksum" = ?10`; return nil },
+	})
+	if checksum != "" {
+		args = append(args, heldsum.Of(held.Pipeline, held.Sink, held.Partition, to.Known(), to.Next, to.Resume, to.Log))
+	}
+	if err == nil {
+		err = sqlitex.Execute(conn, fmt.Sprintf(movePosition, checksum), &sqlitex.ExecOptions{Args: args})
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", h.path, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/heldsum"
 )
 
 const positionsTable = "leat_positions"
@@ -23,15 +24,20 @@ const createPositions = `CREATE TABLE IF NOT EXISTS leat_positions (
 	"log" TEXT NOT NULL DEFAULT '',
 	"epoch" INTEGER NOT NULL,
 	"updated_at" TEXT NOT NULL,
+	"checksum" TEXT,
 	PRIMARY KEY ("pipeline", "sink", "partition")
 ) WITHOUT ROWID`
 
-const takeEpoch = `INSERT INTO leat_positions ("pipeline", "sink", "partition", "epoch", "updated_at") VALUES (?1, ?2, ?3, 1, ?4)
+// A table that an older leat has made gets the column when it is opened. NULL is a row that
+// has not been written since, or that was changed by hand.
+const addChecksum = `ALTER TABLE leat_positions ADD COLUMN "checksum" TEXT`
+
+const takeEpoch = `INSERT INTO leat_positions ("pipeline", "sink", "partition", "epoch", "updated_at", "checksum") VALUES (?1, ?2, ?3, 1, ?4, ?5)
 	ON CONFLICT ("pipeline", "sink", "partition") DO UPDATE SET "epoch" = "epoch" + 1, "updated_at" = excluded."updated_at"
 	RETURNING "epoch", "next_offset", "resume", "log"`
 
 // Rule E3: compare and set on the sink's own last position and its epoch.
-const movePosition = `UPDATE leat_positions SET "next_offset" = ?1, "resume" = ?2, "log" = ?3, "updated_at" = ?4
+const movePosition = `UPDATE leat_positions SET "next_offset" = ?1, "resume" = ?2, "log" = ?3, "updated_at" = ?4, "checksum" = ?10
 	WHERE "pipeline" = ?5 AND "sink" = ?6 AND "partition" = ?7 AND "epoch" = ?8 AND "next_offset" IS ?9`
 
 const readPosition = `SELECT "epoch", "next_offset", "resume", "log" FROM leat_positions
@@ -63,6 +69,55 @@ func (h held) next() any {
 	return h.at.Next
 }
 
+// ensurePositions makes the table, or gives an older one its checksums.
+func ensurePositions(d *db) error {
+	if err := d.exec(createPositions); err != nil {
+		return err
+	}
+	some := false
+	err := d.query("SELECT 1 FROM pragma_table_xinfo(?1, 'main') WHERE name = 'checksum'", func(*sqlite.Stmt) error { some = true; return nil }, positionsTable)
+	if err != nil || some {
+		return err
+	}
+	if err := d.exec(addChecksum); err != nil {
+		return fmt.Errorf("the table %s is not leat's: %w", positionsTable, err)
+	}
+	return nil
+}
+
+// checkPositions makes sure that the positions are those that were written: all of the
+// table, for a row whose name is damaged is missing where it should be, and "nothing is
+// held" would write all rows again.
+func checkPositions(d *db) error {
+	const wayOut = "restore the whole database from a backup; or, if the position was changed by hand and is right, SET checksum = NULL there; " +
+		"or delete the position together with the table's rows, to load it from the start"
+	bad := ""
+	err := d.query("PRAGMA main.integrity_check("+positionsTable+")", func(stmt *sqlite.Stmt) error {
+		if text := stmt.ColumnText(0); text != "ok" && bad == "" {
+			bad = text
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if bad != "" {
+		return fmt.Errorf("the table %s is damaged: %s; nothing was changed: %s", positionsTable, bad, wayOut)
+	}
+	return d.query(`SELECT "pipeline", "sink", "partition", "epoch", "next_offset", "resume", "log", "checksum" FROM leat_positions`, func(stmt *sqlite.Stmt) error {
+		if stmt.ColumnIsNull(7) {
+			return nil
+		}
+		next, some := stmt.ColumnInt64(4), !stmt.ColumnIsNull(4)
+		pipeline, sink, partition := stmt.ColumnText(0), stmt.ColumnText(1), stmt.ColumnText(2)
+		if heldsum.Of(pipeline, sink, partition, some, next, stmt.ColumnText(5), stmt.ColumnText(6)) != stmt.ColumnText(7) {
+			return fmt.Errorf("the table %s is damaged: the checksum of the position of pipeline %q, sink %q, partition %q does not match; nothing was changed: %s",
+				positionsTable, pipeline, sink, partition, wayOut)
+		}
+		return nil
+	})
+}
+
 func now() string { return time.Now().UTC().Format(time.RFC3339) }
 
 // Restore takes the partitions over: the commits of an older owner fail from now
@@ -76,11 +131,14 @@ func (s *Sink[T]) Restore(ctx context.Context, partitions []string) (map[string]
 	// With rows written and not committed the epochs are part of that commit:
 	// until then this connection has the write lock, so nobody else can commit.
 	err := s.db.tx(ctx, func() error {
+		if err := checkPositions(s.db); err != nil {
+			return err
+		}
 		for _, p := range partitions {
 			err := s.db.query(takeEpoch, func(stmt *sqlite.Stmt) error {
 				taken[p] = scanHeld(stmt)
 				return nil
-			}, s.env.Pipeline, s.env.Node, p, now())
+			}, s.env.Pipeline, s.env.Node, p, now(), heldsum.Of(s.env.Pipeline, s.env.Node, p, false, 0, "", ""))
 			if err != nil {
 				return err
 			}
@@ -143,7 +201,8 @@ func (s *Sink[T]) store(moves []move) (fenced []string, err error) {
 	at := now()
 	for _, m := range moves {
 		err := s.db.exec(movePosition, m.to.Next, m.to.Resume, m.to.Log, at,
-			s.env.Pipeline, s.env.Node, m.partition, m.from.epoch, m.from.next())
+			s.env.Pipeline, s.env.Node, m.partition, m.from.epoch, m.from.next(),
+			heldsum.Of(s.env.Pipeline, s.env.Node, m.partition, true, m.to.Next, m.to.Resume, m.to.Log))
 		if err != nil {
 			return nil, err
 		}

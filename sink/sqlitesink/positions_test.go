@@ -2,6 +2,7 @@ package sqlitesink
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -353,4 +354,68 @@ func TestSynchronous(t *testing.T) {
 		require.NoError(t, s.db.query("PRAGMA synchronous", func(stmt *sqlite.Stmt) error { got = stmt.ColumnInt64(0); return nil }))
 		assert.Equal(t, want, map[int64]string{2: "int 2", 1: "int 1"}[got])
 	}
+}
+
+// A position that is not the one that was written is never believed.
+func TestPositionsThatAreDamaged(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		damage string
+		want   string // of the error; "" is none
+	}{
+		"the offset":              {"UPDATE leat_positions SET next_offset = next_offset + 16", `partition "p" does not match`},
+		"nothing held":            {"UPDATE leat_positions SET next_offset = NULL", `partition "p" does not match`},
+		"where to go on":          {"UPDATE leat_positions SET resume = 'x'", `partition "p" does not match`},
+		"the log":                 {"UPDATE leat_positions SET log = 'lof'", `partition "p" does not match`},
+		"the partition's name":    {"UPDATE leat_positions SET partition = 'q'", `partition "q" does not match`},
+		"the pipeline's name":     {"UPDATE leat_positions SET pipeline = 'ventar'", `pipeline "ventar"`},
+		"the sink's name":         {"UPDATE leat_positions SET sink = 'tablb'", `sink "tablb"`},
+		"the checksum":            {"UPDATE leat_positions SET checksum = '00000000'", `partition "p" does not match`},
+		"by hand, and it says so": {"UPDATE leat_positions SET next_offset = 7, checksum = NULL", ""},
+		"the epoch":               {"UPDATE leat_positions SET epoch = epoch + 1", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := dbPath(t)
+			s := open(t, Config[venta]{Path: path})
+			require.NoError(t, s.write(t.Context(), []venta{{1, "a"}}))
+			commit(t, s, upTo(5))
+			require.NoError(t, s.Close())
+			run(t, path, c.damage)
+			require.NoError(t, s.Open(t.Context(), env()))
+			before := ask(t, path, "SELECT * FROM leat_positions")
+			at, err := s.Restore(t.Context(), []string{"p"})
+			if c.want == "" {
+				require.NoError(t, err)
+				require.NotEmpty(t, at)
+				return
+			}
+			require.ErrorContains(t, err, c.want)
+			require.ErrorContains(t, err, path)
+			require.ErrorContains(t, err, "restore the whole database from a backup")
+			require.False(t, leat.IsTransient(err))
+			require.Equal(t, before, ask(t, path, "SELECT * FROM leat_positions"), "nothing was changed")
+		})
+	}
+}
+
+// rule H6: a table that an older leat has made gets its checksums.
+func TestPositionsOfAnOlderLeat(t *testing.T) {
+	t.Parallel()
+	path := dbPath(t)
+	run(t, path, strings.Replace(createPositions, `	"checksum" TEXT,`, "", 1),
+		"INSERT INTO leat_positions VALUES ('ventas', 'tabla', 'p', 3, 'r', 'log', 7, 'then')", "CREATE TABLE ventas (id INTEGER PRIMARY KEY, nombre TEXT NOT NULL)")
+	s := New(Config[venta]{Path: path, Table: "ventas"})
+	require.NoError(t, s.Open(t.Context(), env()))
+	at, err := s.Restore(t.Context(), []string{"p", "q"})
+	require.NoError(t, err)
+	require.Equal(t, map[string]leat.Position{"p": {Next: 3, Resume: "r", Log: "log"}}, at)
+	commit(t, s, upTo(5))
+	require.NoError(t, s.Close())
+	require.Equal(t, [][]string{{"text p", "text text"}, {"text q", "text text"}}, ask(t, path, "SELECT partition, typeof(checksum) FROM leat_positions"))
+	require.NoError(t, s.Open(t.Context(), env()))
+	at, err = s.Restore(t.Context(), []string{"p"})
+	require.NoError(t, err)
+	require.Equal(t, int64(5), at["p"].Next)
+	require.NoError(t, s.Close())
 }

@@ -66,7 +66,7 @@ func (s *Sink[T]) open(ctx context.Context) error {
 		return err
 	}
 	err = d.tx(ctx, func() error {
-		if err := d.exec(createPositions); err != nil {
+		if err := ensurePositions(d); err != nil {
 			return err
 		}
 		some := false
