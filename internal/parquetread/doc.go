@@ -18,6 +18,7 @@
 //	reader.go    rows from any number on, in pieces; what is damaged, and from which row on
 //	plan.go      columns of a file to those of a row type, by name
 //	fill.go      segments to fields
+//	json.go      a row as the file has it, for dead letters, and back
 //	wire.go      pieces through a pipe, from a process that may die of them
 //
 // A piece ([Piece]) is some thousand rows as columns of values, checked in form: making

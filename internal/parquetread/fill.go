@@ -62,6 +62,9 @@ const blockRows = 128
 // Fill writes the rows of a piece to rows in memory that are zero, the first at base.
 // refuse is called for rows that can't be, once for each, in order.
 func (p *Plan) Fill(piece *Piece, base unsafe.Pointer, stride uintptr, refuse func(i int, err error)) {
+	if len(p.extras) > 0 {
+		p.fillExtra(piece, base, stride)
+	}
 	var f filler
 	cursors := make([]cursor, len(p.fields))
 	for i := range cursors {

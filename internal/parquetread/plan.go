@@ -30,10 +30,18 @@ type Drift struct {
 	RefuseExtra bool // refuse a file with columns that the row type has not
 }
 
+// missing tells whether a file is refused that has no such column.
+func (d *Drift) missing(c *row.Column) bool {
+	return d.Missing == RefuseMissing || d.Missing == NullMissing && !c.Null && !isSlice(c)
+}
+
 // Plan is how a file's columns become the fields of a row type. It is immutable.
 type Plan struct {
 	Columns []int // of the file, to be read
+	inputs  []*Column
 	fields  []fieldPlan
+	extra   *row.Column // keeps the columns of these numbers in inputs; nil: nothing does
+	extras  []int
 }
 
 // Plan finds the columns of t by their names. Its error is damage and names all columns
@@ -52,9 +60,12 @@ func (f *File) Plan(t *row.Type, drift Drift) (*Plan, error) {
 	p := new(Plan)
 	for i := range t.Columns {
 		c := &t.Columns[i]
+		if c.Extra {
+			continue
+		}
 		k, ok := byName[c.Name]
 		if !ok {
-			if drift.Missing == RefuseMissing || drift.Missing == NullMissing && !c.Null && !isSlice(c) {
+			if drift.missing(c) {
 				missing = append(missing, quote(c.Name))
 			}
 			continue
@@ -63,14 +74,13 @@ func (f *File) Plan(t *row.Type, drift Drift) (*Plan, error) {
 		delete(byName, c.Name)
 		field, ok := planField(c, column)
 		if !ok {
-			faults = append(faults, fmt.Sprintf("column %s is %s, which can't be a %v", quote(c.Name), column.Type, c.Type))
+			faults = append(faults, fmt.Sprintf("column %s is %s, which can't be read into %v", quote(c.Name), column.Type, c.Type))
 			continue
 		}
 		if field.set == nil { // a column of nulls only, into a field that can be null
 			continue
 		}
-		field.input = len(p.Columns)
-		p.Columns = append(p.Columns, k)
+		field.input = p.input(k, column)
 		p.fields = append(p.fields, field)
 	}
 	if len(twice) > 0 {
@@ -83,19 +93,35 @@ func (f *File) Plan(t *row.Type, drift Drift) (*Plan, error) {
 		}
 		faults = append(faults, fmt.Sprintf("it %s %s (it has %s)", what, strings.Join(missing, ", "), f.names()))
 	}
-	if drift.RefuseExtra && len(byName) > 0 {
-		var extra []string
+	if drift.RefuseExtra || t.Extra() != nil {
+		p.extra = t.Extra()
+		var refused []string
 		for i := range f.Columns {
-			if k, ok := byName[f.Columns[i].Name]; ok && k == i {
-				extra = append(extra, quote(f.Columns[i].Name))
+			column := &f.Columns[i]
+			switch k, ok := byName[column.Name]; {
+			case !ok || k != i:
+			case drift.RefuseExtra:
+				refused = append(refused, quote(column.Name))
+			case column.shape == nested:
+				faults = append(faults, fmt.Sprintf("column %s is %s, which column %s can't keep", quote(column.Name), column.Type, quote(p.extra.Name)))
+			default:
+				p.extras = append(p.extras, p.input(i, column))
 			}
 		}
-		faults = append(faults, "it has the columns "+strings.Join(extra, ", ")+", which the row type has not")
+		if len(refused) > 0 {
+			faults = append(faults, "it has the columns "+strings.Join(refused, ", ")+", which the row type has not")
+		}
 	}
 	if len(faults) > 0 {
 		return nil, damagef("the file's columns are refused: %s", strings.Join(faults, "; "))
 	}
 	return p, f.checkSize(p.Columns)
+}
+
+// input adds a column to those that are read.
+func (p *Plan) input(k int, column *Column) int {
+	p.Columns, p.inputs = append(p.Columns, k), append(p.inputs, column)
+	return len(p.Columns) - 1
 }
 
 // names lists the file's columns, as far as people read.
@@ -338,4 +364,20 @@ func toTime(t *leafType) (setter, blockSetter) {
 			}
 			return to
 		}
+}
+
+// Readable tells whether there is any type of Parquet that becomes a field of c's.
+func Readable(c *row.Column) bool {
+	if c.Extra {
+		return true
+	}
+	if isSlice(c) {
+		elem := c.Elem().Elem()
+		if elem.Kind() == reflect.Pointer {
+			elem = elem.Elem()
+		}
+		kind, _ := row.KindOf(elem)
+		return kind != row.Other && kind != row.Text
+	}
+	return c.CanParse()
 }

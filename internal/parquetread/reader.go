@@ -232,3 +232,41 @@ func (s *Segment) cut(n int) Segment {
 	out.Values = s.Values.slice(0, there)
 	return out
 }
+
+// Split gives the first n rows, and the others.
+func (p *Piece) Split(n int) (first, rest *Piece) {
+	first = &Piece{First: p.First, Rows: n, Columns: make([][]Segment, len(p.Columns))}
+	rest = &Piece{First: p.First + int64(n), Rows: p.Rows - n, Columns: make([][]Segment, len(p.Columns))}
+	for i, segments := range p.Columns {
+		first.Columns[i] = cut(segments, n)
+		for left := n; len(segments) > 0; segments = segments[1:] {
+			s := &segments[0]
+			if left >= s.Rows {
+				left -= s.Rows
+				continue
+			}
+			rest.Columns[i] = append(rest.Columns[i], s.behind(left))
+			left = 0
+		}
+	}
+	return first, rest
+}
+
+// behind gives the rows from n on.
+func (s *Segment) behind(n int) Segment {
+	if n == 0 {
+		return *s
+	}
+	first := s.cut(n)
+	out := Segment{Rows: s.Rows - n}
+	if s.Lens != nil {
+		out.Lens = s.Lens[n:]
+		if s.Elems != nil {
+			out.Elems = s.Elems[len(first.Elems):]
+		}
+	} else if s.Valid != nil {
+		out.Valid = s.Valid[n:]
+	}
+	out.Values = s.Values.slice(first.Values.N, s.Values.N)
+	return out
+}
