@@ -129,7 +129,7 @@ func (r *columnReader) header() (h pageHeader, err error) {
 	for size := int64(256); ; size *= 8 {
 		size = min(size, r.end-r.at)
 		if size <= 0 {
-			return h, r.damagef("its pages end with %d of its rows still to come", r.rows)
+			return h, r.damagef("its pages end before its %d rows are complete", r.f.groups[r.group].rows)
 		}
 		if int64(cap(r.head)) < size {
 			r.head = make([]byte, size)
@@ -731,7 +731,7 @@ func (r *columnReader) part(end int) (l listPart) {
 			l.Lens = append(l.Lens, 0)
 		}
 		switch {
-		case d < t.defElem && !begins:
+		case !begins && (d < t.defElem || len(l.Lens) > 0 && l.Lens[len(l.Lens)-1] < 1):
 			l.damage = r.damagef("an element of a list is no element")
 		case d < t.defList:
 			l.Lens[len(l.Lens)-1] = -1

@@ -317,7 +317,7 @@ func setScalar(kind row.Kind, bits int, typ reflect.Type, q unsafe.Pointer, valu
 		}
 		v.SetBool(c.text == "true")
 	case row.Int:
-		x, err := strconv.ParseInt(c.text, 10, bits)
+		x, err := strconv.ParseInt(wholeText(c), 10, bits)
 		if err != nil {
 			return number(err)
 		}
@@ -326,7 +326,7 @@ func setScalar(kind row.Kind, bits int, typ reflect.Type, q unsafe.Pointer, valu
 		if strings.HasPrefix(c.text, "-") {
 			return outOfRange(cutNumber(c.text), typ)
 		}
-		x, err := strconv.ParseUint(c.text, 10, bits)
+		x, err := strconv.ParseUint(wholeText(c), 10, bits)
 		if err != nil {
 			return number(err)
 		}
@@ -406,6 +406,18 @@ func setScalar(kind row.Kind, bits int, typ reflect.Type, q unsafe.Pointer, valu
 		return misfit
 	}
 	return nil
+}
+
+// wholeText is the text of a whole number, also of one that was a DOUBLE (1e+06).
+func wholeText(c cell) string {
+	if c.kind != '0' || !strings.ContainsAny(c.text, "e.") {
+		return c.text
+	}
+	x, err := strconv.ParseFloat(c.text, 64)
+	if err != nil || x != math.Trunc(x) || math.Abs(x) > 1<<53 {
+		return c.text
+	}
+	return strconv.FormatFloat(x, 'f', -1, 64)
 }
 
 // extra is the map of a column tagged `extra`.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"strings"
+	"unicode/utf8"
 )
 
 // Limits bound what a file may make its reader allocate, in bytes. Zero is the default.
@@ -410,6 +411,9 @@ func (f *File) column(elements []element, at int) (Column, int, error) {
 	f.leaves += w.leaves
 	e := elements[at:next]
 	c.Name, c.optional = e[0].name, e[0].repetition == optional
+	if !utf8.ValidString(c.Name) {
+		return c, next, damagef("the name of column %s is not valid UTF-8", quote(c.Name))
+	}
 	c.shape = nested
 	c.Type = "a structure"
 	var leaf *element

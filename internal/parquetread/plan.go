@@ -251,6 +251,15 @@ func toInteger(t *leafType, kind row.Kind, bits int, typ reflect.Type) (setter, 
 		return integers(uint32s, kind, bits, typ)
 	case t.meaning == isUint:
 		return integers(uint64s, kind, bits, typ)
+	case t.meaning == isDouble: // pandas makes doubles of whole numbers, if some are null
+		one, _ := integers(int64s, kind, bits, typ)
+		return func(f *filler, v *Values, i int, q unsafe.Pointer) error {
+			x := v.Doubles[i]
+			if x != math.Trunc(x) || math.Abs(x) > 1<<53 {
+				return outOfRange(x, typ)
+			}
+			return one(f, &Values{N: 1, Int64s: []int64{int64(x)}}, 0, q)
+		}, nil
 	case t.meaning == isDecimal && t.scale == 0:
 		one, _ := integers(int64s, kind, bits, typ)
 		unsigned, _ := integers(uint64s, kind, bits, typ)
