@@ -165,6 +165,9 @@ func (c *Config[T]) faults() []error {
 	if l := c.Limits; l.Footer < 0 || l.Page < 0 || l.Unfold < -1 {
 		fault("Limits %+v: they are bytes, and -1 is for Unfold only", l)
 	}
+	for _, f := range c.Isolate.faults() {
+		fault("%s", f)
+	}
 	t, err := row.Of[T]()
 	switch {
 	case err != nil:

@@ -159,7 +159,11 @@ func (r *records[T]) Next() (filesource.Piece[T], error) {
 			r.pieces = r.opened.reader(r.plan.Columns, r.next, r.format.config.ChunkRows)
 		}
 		var err error
-		if p, err = r.pieces.Next(r.ctx); err != nil {
+		p, err = r.pieces.Next(r.ctx)
+		if err == io.EOF { // before the last row
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
 			return nil, marked(err)
 		}
 	}
