@@ -178,11 +178,13 @@ func (b *Batch[T]) Extend(from int) *T {
 	return row
 }
 
-// Drop takes back the row that the last call, of Extend, has added.
+// Drop takes back the row that the last call, of Extend, has added. It may be repeated,
+// for rows of records that follow each other.
 func (b *Batch[T]) Drop() {
 	n := len(b.rows) - 1
 	b.rows = b.rows[:n]
 	b.inputs--
+	b.last--
 	if b.trace.From != nil {
 		b.trace.From = b.trace.From[:n]
 	}

@@ -1,0 +1,177 @@
+//go:build linux
+
+package parquetsource
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/parquet-go/parquet-go"
+	thriftformat "github.com/parquet-go/parquet-go/format"
+	"github.com/stretchr/testify/require"
+
+	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/parquetread/craft"
+)
+
+// children tells do of each process that is started. Tests that use it can't be parallel.
+func children(t *testing.T, do func(i int, p *os.Process)) {
+	n := 0
+	onChild = func(p *os.Process) {
+		do(n, p)
+		n++
+	}
+	t.Cleanup(func() { onChild = nil })
+}
+
+func isolatedConfig(w *world) Config[rec] {
+	c := w.config()
+	c.Isolate = Isolate{Memory: 512 << 20, Timeout: 20 * time.Second}
+	c.Attempts = 1
+	return c
+}
+
+// TestIsolated: the same rows, offsets and ledger as without, whatever the chunks, also
+// over a crash.
+func TestIsolated(t *testing.T) {
+	t.Parallel()
+	for _, stop := range []int{0, 3} {
+		w := newWorld(t)
+		w.put("a.parquet", pq(t, 0, 300, 130, &parquet.Zstd))
+		w.put("b.parquet", pq(t, 1000, 90, 90, &parquet.Snappy))
+		w.put("c.parquet", []byte("nothing like it"))
+		c := isolatedConfig(w)
+		c.ChunkRows = 50
+		if stop > 0 {
+			require.ErrorIs(t, w.live(c, life{stopAfter: stop, commit: stop - 1, hear: true}), errKilled)
+			c.ChunkRows = 77
+		}
+		w.must(c)
+		require.Equal(t, append(good(0, 300), good(1000, 90)...), w.ids())
+		require.Equal(t, []string{"a.parquet ok", "b.parquet ok", "c.parquet failed"}, w.statuses())
+		require.Contains(t, w.ledger()[2].Error, "no Parquet file")
+		require.EqualValues(t, 300, w.ledger()[0].Rows)
+	}
+}
+
+// TestIsolatedOutOfMemory: a file that no limit of the reader refuses makes the child run
+// out of memory; the file is failed, the others are read, this process lives.
+func TestIsolatedOutOfMemory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	// One page of 512 MiB of zeros, in 50 KB.
+	const values = 64 << 20
+	ids := craft.Chunk{Name: "id", Type: thriftformat.Int64, Codec: thriftformat.Zstd, Values: values, Pages: []craft.Page{craft.Data(values, thriftformat.Plain, make([]byte, 8*values)).Zstd()}}
+	texts := craft.Chunk{Name: "text", Type: thriftformat.ByteArray, Codec: thriftformat.Uncompressed, Values: values, Pages: []craft.Page{
+		craft.Dictionary(1, []byte("\x01\x00\x00\x00a")), craft.Data(values, thriftformat.RLEDictionary, append([]byte{1}, append(binary.AppendUvarint(nil, values<<1), 0)...)),
+	}}
+	b := craft.File(values, nil, ids, texts)
+	runtime.GC()
+	w.put("a.parquet", b)
+	w.put("b.parquet", pq(t, 1000, 10, 10, &parquet.Snappy))
+	require.Less(t, len(b), 1<<20, "a small file")
+
+	c := isolatedConfig(w)
+	w.must(c)
+	require.Equal(t, good(1000, 10), w.ids())
+	require.Contains(t, w.ledger()[0].Error, "is the limit", "the default limits refuse it without any process dying")
+
+	w = newWorld(t)
+	w.put("a.parquet", b)
+	w.put("b.parquet", pq(t, 1000, 10, 10, &parquet.Snappy))
+	c = isolatedConfig(w)
+	c.Isolate.Memory = 256 << 20
+	c.Limits = Limits{Page: 1 << 30, Unfold: -1}
+	w.must(c)
+	require.Equal(t, good(1000, 10), w.ids())
+	require.Equal(t, []string{"a.parquet failed", "b.parquet ok"}, w.statuses())
+	require.Contains(t, w.ledger()[0].Error, "needs more memory than the 268435456 bytes of Isolate.Memory")
+}
+
+// TestIsolatedKilled: kill -9 of the child in the middle. With attempts left, the run ends
+// so that the pipeline rewinds, and every row is there once; with none, the file is failed
+// and the run goes on.
+func TestIsolatedKilled(t *testing.T) {
+	for _, attempts := range []int{1, 3} {
+		w := newWorld(t)
+		w.put("a.parquet", pq(t, 0, 60_000, 20_000, &parquet.Zstd))
+		w.put("b.parquet", pq(t, 100_000, 100, 100, &parquet.Snappy))
+		var victim *os.Process
+		children(t, func(i int, p *os.Process) {
+			if i == 2 { // the first two look at footers, the third reads a.parquet
+				victim = p
+			}
+		})
+		c := isolatedConfig(w)
+		c.ChunkRows, c.Attempts = 1000, attempts
+		l := whole()
+		l.beforeChunk = func(i int) {
+			if i == 5 {
+				require.NoError(t, victim.Kill())
+			}
+		}
+		err := w.live(c, l)
+		if attempts == 1 {
+			require.NoError(t, err)
+			require.Equal(t, []string{"a.parquet failed", "b.parquet ok"}, w.statuses())
+			require.Contains(t, w.ledger()[0].Error, "was killed (signal: killed)")
+			read := int(w.ledger()[0].Rows)
+			require.Less(t, read, 60_000)
+			require.Equal(t, append(good(0, read), good(100_000, 100)...), w.ids(), "D4: nothing twice, nothing missing before the kill")
+			continue
+		}
+		require.ErrorContains(t, err, "attempt 1 of 3")
+		require.True(t, leat.IsTransient(err), "the pipeline rewinds")
+		w.must(c)
+		require.Equal(t, []string{"a.parquet ok", "b.parquet ok"}, w.statuses())
+		require.Equal(t, append(good(0, 60_000), good(100_000, 100)...), w.ids(), "D4: nothing lost, nothing twice")
+	}
+}
+
+// TestIsolatedHangs: a child that does not answer is killed, and the file has failed.
+func TestIsolatedHangs(t *testing.T) {
+	w := newWorld(t)
+	w.put("a.parquet", pq(t, 0, 300, 100, &parquet.Zstd))
+	w.put("b.parquet", pq(t, 1000, 10, 10, &parquet.Snappy))
+	children(t, func(i int, p *os.Process) {
+		if i == 2 {
+			require.NoError(t, p.Signal(syscall.SIGSTOP))
+		}
+	})
+	c := isolatedConfig(w)
+	c.Isolate.Timeout = 300 * time.Millisecond
+	w.must(c)
+	require.Equal(t, good(1000, 10), w.ids())
+	require.Contains(t, w.ledger()[0].Error, "gave no answer for 300ms, and was killed")
+}
+
+// TestIsolatedChildIsAlone: it has neither the environment nor the files of this process.
+func TestIsolatedChildIsAlone(t *testing.T) {
+	w := newWorld(t)
+	w.put("a.parquet", pq(t, 0, 3000, 100, &parquet.Zstd))
+	var env, open string
+	children(t, func(i int, p *os.Process) {
+		if i != 1 {
+			return
+		}
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.Pid))
+		require.NoError(t, err)
+		env = string(b)
+		fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.Pid))
+		require.NoError(t, err)
+		for _, fd := range fds {
+			to, _ := os.Readlink(fd)
+			open += to + " "
+		}
+	})
+	w.must(isolatedConfig(w))
+	require.Equal(t, good(0, 3000), w.ids())
+	require.NotContains(t, env, "PATH")
+	require.NotContains(t, open, ".parquet")
+}
