@@ -112,24 +112,19 @@ type FormatError string
 
 func (e FormatError) Error() string { return string(e) }
 
-// Peek gives up to n bytes of what comes next, valid until the next call; fewer when the text ends.
-func (c *Cutter) Peek(n int) ([]byte, error) {
+// Peek gives up to n bytes of what comes next, valid until the next call; fewer when reading ends
+// before, for whatever reason.
+func (c *Cutter) Peek(n int) []byte {
 	for c.hi-c.lo < n && c.err == nil {
 		c.fill(4 << 10)
 	}
-	if c.err != nil && c.err != io.EOF && c.hi-c.lo < n {
-		return nil, c.err
-	}
-	return c.buf[c.lo:min(c.hi, c.lo+n)], nil
+	return c.buf[c.lo:min(c.hi, c.lo+n)]
 }
 
 // SkipLines passes over a byte order mark and the first n physical lines of a text, whatever
 // is on them; of a text that has fewer, over all. It is for the start of a text.
 func (c *Cutter) SkipLines(n int) error {
-	for c.hi-c.lo < len(bom) && c.err == nil {
-		c.fill(4 << 10)
-	}
-	if c.off == 0 && bytes.HasPrefix(c.buf[c.lo:c.hi], bom) {
+	if c.off == 0 && bytes.HasPrefix(c.Peek(len(bom)), bom) {
 		c.advance(len(bom))
 	}
 	for range n {
