@@ -76,7 +76,7 @@ func TestPermanentSourceErrorDrainsFirst(t *testing.T) {
 		var e *leat.Error
 		require.ErrorAs(t, err, &e)
 		assert.Equal(t, "rows", e.Node)
-		assert.Equal(t, ints(500), sink.Committed(), "what was sent is committed first")
+		assert.Equal(t, ints(550), sink.Committed(), "what was sent is committed first")
 	})
 }
 

@@ -8,15 +8,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// rootLinks is what the root may link, beside the standard library.
+var rootLinks = []string{
+	"github.com/leatgo/leat/internal/", "github.com/ThreeDotsLabs/watermill", "go.etcd.io/bbolt", "golang.org/x/sys/unix",
+	// Watermill's own:
+	"github.com/google/uuid", "github.com/lithammer/shortuuid/v3", "github.com/oklog/ulid", "github.com/pkg/errors",
+}
+
 // What a program links follows from what it imports: the root and the test kit
 // bring no driver (docs/conventions.md, "What the root links").
 func TestWhatTheRootLinks(t *testing.T) {
 	t.Parallel()
-	allowed := []string{
-		"github.com/leatgo/leat/internal/", "github.com/ThreeDotsLabs/watermill", "go.etcd.io/bbolt", "golang.org/x/sys/unix",
-		// Watermill's own:
-		"github.com/google/uuid", "github.com/lithammer/shortuuid/v3", "github.com/oklog/ulid", "github.com/pkg/errors",
-	}
 	for _, pkg := range []string{"github.com/leatgo/leat", "github.com/leatgo/leat/leattest"} {
 		out, err := exec.Command("go", "list", "-deps", pkg).Output()
 		require.NoError(t, err)
@@ -26,7 +28,7 @@ func TestWhatTheRootLinks(t *testing.T) {
 				continue // the standard library, and the package itself
 			}
 			ok := false
-			for _, a := range allowed {
+			for _, a := range rootLinks {
 				ok = ok || dep == strings.TrimSuffix(a, "/") || strings.HasPrefix(dep, strings.TrimSuffix(a, "/")+"/")
 			}
 			require.Truef(t, ok, "%s links %s, so every user of it does", pkg, dep)
@@ -68,4 +70,28 @@ func TestWhatAdaptersLink(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What leattest brings into a user's test binary: the standard library, leat and what the
+// root links, seen from a module of a user's own.
+func TestWhatTheTestKitBrings(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("go", "list", "-deps", "-test", "./own")
+	cmd.Dir = "examples/downstream"
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	kit := false
+	for dep := range strings.FieldsSeq(string(out)) {
+		kit = kit || strings.HasPrefix(dep, "github.com/leatgo/leat/leattest")
+		first, _, _ := strings.Cut(dep, "/")
+		if !strings.Contains(first, ".") || strings.HasPrefix(dep, "vendor/") || strings.HasPrefix(dep, "example.com/downstream/own") || strings.HasPrefix(dep, "[example.com/downstream/own") {
+			continue
+		}
+		ok := dep == "github.com/leatgo/leat" || dep == "github.com/leatgo/leat/leattest"
+		for _, a := range rootLinks {
+			ok = ok || dep == strings.TrimSuffix(a, "/") || strings.HasPrefix(dep, strings.TrimSuffix(a, "/")+"/")
+		}
+		require.Truef(t, ok, "a user's test of a stage, sink and source links %s", dep)
+	}
+	require.True(t, kit)
 }

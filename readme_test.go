@@ -1,6 +1,7 @@
 package leat_test
 
 import (
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,7 +39,10 @@ func TestReadmeProgram(t *testing.T) {
 	require.NoErrorf(t, err, "%s", out)
 }
 
-// The README's guarantee table says what the sinks declare (rule E5).
+var update = flag.Bool("update", false, "write what tests compare with: the README's guarantee table")
+
+// The README's guarantee table is made from docs/guarantees.md, and both say what the
+// sinks declare (rule E5).
 func TestGuaranteeTable(t *testing.T) {
 	t.Parallel()
 	type row struct {
@@ -50,16 +54,30 @@ func TestGuaranteeTable(t *testing.T) {
 		"csvsink":     csvsink.New(csvsink.Config[row]{Dir: "lake"}),
 		"jsonsink":    jsonsink.New(jsonsink.Config[row]{Dir: "lake"}),
 	}
-	_, table, ok := strings.Cut(readme(t), "## Guarantees")
-	require.True(t, ok)
-	table, _, _ = strings.Cut(table, "\n## ")
-	rows := regexp.MustCompile("(?m)^\\| `(\\w+)` \\| ([^|]+) \\|").FindAllStringSubmatch(table, -1)
-	require.Len(t, rows, len(declared))
 	sinks, err := filepath.Glob("sink/*sink")
 	require.NoError(t, err)
-	require.Len(t, sinks, len(declared), "a sink is missing from the table")
-	for _, r := range rows {
-		require.Contains(t, declared, r[1])
-		require.Equal(t, declared[r[1]].Guarantee().String(), strings.TrimSpace(r[2]), r[1])
+	require.Len(t, sinks, len(declared), "a sink is missing from this test")
+
+	page, err := os.ReadFile("docs/guarantees.md")
+	require.NoError(t, err)
+	section := regexp.MustCompile("(?m)^## `(\\w+)`\n\n- Promise: (.+)\n- How: (.+)\n- What would break it: (.+)$")
+	table := "| sink | guarantee behind files | how | what would break it |\n|---|---|---|---|\n"
+	found := section.FindAllStringSubmatch(string(page), -1)
+	require.Len(t, found, len(declared), "docs/guarantees.md: a section for each sink")
+	for _, s := range found {
+		require.Contains(t, declared, s[1])
+		require.Equal(t, declared[s[1]].Guarantee().String(), s[2], "E5: what %s declares", s[1])
+		table += "| `" + s[1] + "` | " + strings.Join(s[2:], " | ") + " |\n"
 	}
+	text := readme(t)
+	const begin, end = "<!-- guarantees: made from docs/guarantees.md by go test -run TestGuaranteeTable -update . -->\n\n", "\n<!-- end of guarantees -->"
+	before, rest, ok := strings.Cut(text, begin)
+	require.True(t, ok)
+	have, after, ok := strings.Cut(rest, end)
+	require.True(t, ok)
+	if *update {
+		require.NoError(t, os.WriteFile("README.md", []byte(before+begin+table+end+after), 0o600))
+		return
+	}
+	require.Equal(t, table, have, "the README's table: go test -run TestGuaranteeTable -update .")
 }

@@ -108,7 +108,14 @@ func (in Intake[T]) Assign(partitions ...Partition) (map[string]Position, error)
 // Send hands a chunk in and blocks while the pipeline's budget is used up
 // (rule A5). After an error the source must stop: the context has ended or the
 // pipeline has failed. The engine owns the chunk's memory until Release.
-func (in Intake[T]) Send(c Chunk[T]) error { return in.in.Send(erase(c, in.pool)) }
+func (in Intake[T]) Send(c Chunk[T]) error {
+	if tap := in.in.Tap(); tap != nil { // the test kit
+		tapped := c
+		tap(&tapped)
+		c = tapped
+	}
+	return in.in.Send(erase(c, in.pool))
+}
 
 // erase hides the row type.
 func erase[T any](c Chunk[T], pool *rowPool[T]) *engine.Chunk {

@@ -3,9 +3,12 @@ package leattest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/leatgo/leat"
 )
@@ -26,7 +29,15 @@ type Collector[T any] struct {
 	calls     map[string]int
 	onCall    func(call string) error
 	guarantee leat.Guarantee
+	slow      time.Duration
+	ambiguous map[int]bool // by number of the Commit: whether it took effect
+	fenceAt   int
+	crashAt   map[string]int
+	crashed   bool
 }
+
+// ErrCrash is what a Collector returns once CrashAt has come.
+var ErrCrash = errors.New("leattest: the process has crashed")
 
 // At is where a collected row came from.
 type At struct {
@@ -47,7 +58,24 @@ type memory[T any] struct {
 func Collect[T any]() *Collector[T] {
 	return &Collector[T]{name: "collect", guarantee: leat.ExactlyOnce,
 		mem:    &memory[T]{positions: map[string]leat.Position{}, epochs: map[string]int{}},
-		faults: map[string]map[int][]error{}, calls: map[string]int{}}
+		faults: map[string]map[int][]error{}, calls: map[string]int{}, ambiguous: map[int]bool{}, crashAt: map[string]int{}}
+}
+
+// In makes the collector's memory that of a folder: all of the same row type and name that
+// are made for one folder share it, as if it was stored there. For [TestRecovery] and
+// whatever else builds a pipeline several times from the name of a folder. Call it after
+// Named.
+func (c *Collector[T]) In(dir string) *Collector[T] {
+	mem, _ := stored.LoadOrStore(storedAt{dir, c.name, reflect.TypeFor[T]()}, c.mem)
+	c.mem = mem.(*memory[T])
+	return c
+}
+
+var stored sync.Map // of *memory[T], by storedAt
+
+type storedAt struct {
+	dir, name string
+	row       reflect.Type
 }
 
 // Named sets the sink's name. Defaults to "collect".
@@ -80,6 +108,29 @@ func (c *Collector[T]) fail(call string, n int, err error) *Collector[T] {
 	c.faults[call][n] = append(c.faults[call][n], err)
 	return c
 }
+
+// AmbiguousCommit makes the connection break at the n-th Commit (from 1): whether it took
+// effect, which took says, the sink learns only from what it finds when it is opened again
+// (rule E4). Commit returns leat.ErrAborted, and the pipeline rewinds.
+func (c *Collector[T]) AmbiguousCommit(n int, took bool) *Collector[T] {
+	c.ambiguous[n] = took
+	return c
+}
+
+// FenceAt makes another owner take over all partitions just before the n-th Commit (from
+// 1), which then fails (rule E3).
+func (c *Collector[T]) FenceAt(n int) *Collector[T] { c.fenceAt = n; return c }
+
+// CrashAt ends the sink's process, so to say, at the n-th call (from 1) of "Open",
+// "Restore", "Write" or "Commit": nothing of that call or of any later one happens, and
+// Pipeline.Run ends with ErrCrash. What a restart finds is in the Successor.
+func (c *Collector[T]) CrashAt(call string, n int) *Collector[T] { c.crashAt[call] = n; return c }
+
+// Slow makes each Write take so long.
+func (c *Collector[T]) Slow(d time.Duration) *Collector[T] { c.slow = d; return c }
+
+// Promises sets the declared guarantee. Defaults to leat.ExactlyOnce.
+func (c *Collector[T]) Promises(g leat.Guarantee) *Collector[T] { c.guarantee = g; return c }
 
 // OnCall runs f before each call ("Open", "Restore", "Write", "Commit",
 // "Close"); an error is returned as the call's, a wait makes the sink slow.
@@ -117,7 +168,17 @@ func (c *Collector[T]) called(call string) error {
 	c.mem.mu.Lock()
 	c.calls[call]++
 	errs := c.faults[call][c.calls[call]]
+	c.crashed = c.crashed || call != "Close" && c.crashAt[call] == c.calls[call]
+	crashed := c.crashed && call != "Close"
 	c.mem.mu.Unlock()
+	switch {
+	case crashed && call == "Write":
+		// Of a plain error the engine would think that some row is at fault. After this one
+		// it opens the sink anew, and hears there.
+		return fmt.Errorf("%w: %w", ErrCrash, leat.ErrAborted)
+	case crashed:
+		return ErrCrash
+	}
 	if c.onCall != nil {
 		if err := c.onCall(call); err != nil {
 			errs = append(errs, err)
@@ -164,9 +225,16 @@ func (c *Collector[T]) Restore(_ context.Context, partitions []string) (map[stri
 }
 
 // Write implements leat.Sink.
-func (c *Collector[T]) Write(_ context.Context, b *leat.Batch[T]) error {
+func (c *Collector[T]) Write(ctx context.Context, b *leat.Batch[T]) error {
 	if err := c.called("Write"); err != nil {
 		return err
+	}
+	if c.slow > 0 {
+		select {
+		case <-time.After(c.slow):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	if c.rejectIf != nil {
 		var refused leat.RowErrors
@@ -200,6 +268,12 @@ func (c *Collector[T]) Commit(_ context.Context, cp leat.Checkpoint) (bool, erro
 	}
 	c.mem.mu.Lock()
 	defer c.mem.mu.Unlock()
+	n := c.calls["Commit"]
+	if n == c.fenceAt {
+		for p := range cp.Positions {
+			c.mem.epochs[p]++
+		}
+	}
 	var lost []string
 	for p := range cp.Positions {
 		if c.mem.epochs[p] != c.epoch[p] { // rule E3
@@ -211,10 +285,16 @@ func (c *Collector[T]) Commit(_ context.Context, cp leat.Checkpoint) (bool, erro
 		slices.Sort(lost)
 		return false, leat.Fenced(lost...)
 	}
-	c.mem.rows = append(c.mem.rows, c.open...)
-	c.mem.at = append(c.mem.at, c.offsets...)
-	maps.Copy(c.mem.positions, cp.Positions)
+	took, ambiguous := c.ambiguous[n]
+	if !ambiguous || took {
+		c.mem.rows = append(c.mem.rows, c.open...)
+		c.mem.at = append(c.mem.at, c.offsets...)
+		maps.Copy(c.mem.positions, cp.Positions)
+	}
 	c.open, c.offsets = nil, nil
+	if ambiguous {
+		return false, fmt.Errorf("the connection was lost at COMMIT (rule E4): %w", leat.ErrAborted)
+	}
 	return true, nil
 }
 

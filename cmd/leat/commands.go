@@ -43,9 +43,9 @@ func ledger(c *call) error {
 		var rows [][]any
 		for i := range l.Files {
 			e := &l.Files[i]
-			rows = append(rows, []any{e.Name, e.Status, e.Rows, e.Rejected, e.Size, e.Offset, e.Attempt, stamp(e.Finished), e.MovedTo, e.Error})
+			rows = append(rows, []any{e.Name, e.Status, e.Rows, e.Rejected, e.Size, e.Offset, e.Attempt, stamp(e.Finished), e.MovedTo, e.Drift, e.Error})
 		}
-		c.table("FILE STATUS ROWS REJECTED BYTES OFFSET ATTEMPT FINISHED MOVED ERROR", rows)
+		c.table("FILE STATUS ROWS REJECTED BYTES OFFSET ATTEMPT FINISHED MOVED COLUMNS ERROR", rows)
 	}
 	if len(all) == 0 {
 		c.say("no source of files has a ledger in %s", c.stateDir())

@@ -218,3 +218,18 @@ func TestExitCodes(t *testing.T) {
 		require.Contains(t, errs, test.errs)
 	}
 }
+
+// A change of the columns between two files is told.
+func TestLedgerTellsOfDrift(t *testing.T) {
+	t.Parallel()
+	in, state := t.TempDir(), t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(in, "a.csv"), []byte("id,qty\n1,5\n"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(in, "b.csv"), []byte("qty,id,note\n5,2,x\n"), 0o644))
+	p := leat.New("sales", leat.Config{StateDir: state, Logger: slog.New(slog.DiscardHandler)})
+	leat.To(leat.From(p, csvsource.New(csvsource.Config[sale]{Dir: in, Name: "files"})), leattest.Collect[sale]())
+	require.NoError(t, p.Run(t.Context()))
+	require.Regexp(t, `(?m)^b\.csv +ok .*\+"note"`, ok(t, "ledger", state))
+	l := object(t, "ledger", state)["ledgers"].([]any)[0].(map[string]any)["files"].([]any)
+	require.NotContains(t, l[0], "drift")
+	require.Equal(t, `+"note"`, l[1].(map[string]any)["drift"])
+}

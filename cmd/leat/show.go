@@ -87,6 +87,7 @@ type (
 		Offset   int64     `json:"offset"`
 		Status   string    `json:"status"`
 		Error    string    `json:"error,omitempty"`
+		Drift    string    `json:"drift,omitempty"`
 		Rows     int64     `json:"rows"`
 		Rejected int64     `json:"rejected"`
 		Attempt  int       `json:"attempt"`
@@ -121,7 +122,7 @@ type (
 )
 
 func fileOf(e *files.Entry) fileJSON {
-	return fileJSON{e.Name, e.Hash, e.Size, e.Offset, e.Status, e.Error, e.Rows, e.Rejected, e.Attempt, e.Entered, e.Started, e.Finished, e.Duration().Seconds(), e.MovedTo}
+	return fileJSON{e.Name, e.Hash, e.Size, e.Offset, e.Status, e.Error, e.Drift, e.Rows, e.Rejected, e.Attempt, e.Entered, e.Started, e.Finished, e.Duration().Seconds(), e.MovedTo}
 }
 
 func next(p leat.Position) *int64 {

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/leatgo/leat/internal/failpoint"
 	"github.com/leatgo/leat/internal/store"
 )
 
@@ -248,6 +247,13 @@ func (g *generation) stateWaiting() (bytes int) {
 // whole one.
 const maxDeltas = 64
 
+func (e *Engine) maxDeltas() int {
+	if e.cfg.StatePieces > 0 {
+		return e.cfg.StatePieces
+	}
+	return maxDeltas
+}
+
 // deltas asks the stages what has changed since the last cut (rule G12: state
 // and positions are one cut).
 func (g *generation) deltas(c *cut) error {
@@ -262,7 +268,7 @@ func (g *generation) deltas(c *cut) error {
 			for _, home := range l.lane.homes() {
 				d := store.Delta{Stage: n.Name, Partition: home}
 				ask := n.Stage.State.Delta
-				if g.e.store.Blobs(d.Stage, d.Partition) >= maxDeltas {
+				if g.e.store.Blobs(d.Stage, d.Partition) >= g.e.maxDeltas() {
 					ask, d.Full = n.Stage.State.Snapshot, true
 				}
 				err := guard(func() (err error) {
@@ -334,12 +340,12 @@ func (g *generation) completeCuts() error {
 	for _, c := range whole {
 		cp.Deltas = append(cp.Deltas, c.deltas...)
 	}
-	err := failpoint.Hit("engine/before-store")
+	err := e.hit("engine/before-store")
 	if err == nil {
 		err = e.store.Commit(cp)
 	}
 	if err == nil {
-		err = failpoint.Hit("engine/after-store")
+		err = e.hit("engine/after-store")
 	}
 	if err != nil {
 		return &Error{Offset: -1, Err: fmt.Errorf("the state folder %s can't be written; the sinks keep what they committed, the rest is read again at the next start: %w", e.cfg.StateDir, err)}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/leatgo/leat/internal/failpoint"
 	"github.com/leatgo/leat/internal/store"
 )
 
@@ -207,6 +208,14 @@ func isRewind(err error) bool {
 
 func (e *Engine) env(node string) Env {
 	return Env{Pipeline: e.plan.Pipeline, Node: node, StateDir: e.cfg.StateDir, Logger: e.log.With("node", node)}
+}
+
+// hit reports a failpoint, to the process's handler and to the test kit's.
+func (e *Engine) hit(point string) error {
+	if err := failpoint.Hit(point); err != nil || e.cfg.Hook == nil {
+		return err
+	}
+	return e.cfg.Hook(point)
 }
 
 // guard turns a panic of user code into an error (rule A9).

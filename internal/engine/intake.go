@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/leatgo/leat/internal/failpoint"
 	"github.com/leatgo/leat/internal/store"
 )
 
@@ -15,6 +14,9 @@ type Intake struct {
 	node *Node
 	ctx  context.Context // the source's
 }
+
+// Tap is the source's; nil outside the test kit.
+func (in *Intake) Tap() func(chunk any) { return in.node.Source.Tap }
 
 // Env is the source's surroundings.
 func (in *Intake) Env() Env { return in.g.e.env(in.node.Name) }
@@ -105,7 +107,7 @@ func (e *Engine) begin(fresh map[string]store.Position) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	err := failpoint.Hit("engine/begin-store")
+	err := e.hit("engine/begin-store")
 	if err == nil {
 		err = e.store.Begin(fresh)
 	}
@@ -379,6 +381,9 @@ func (g *generation) hold(l *lane, by int) {
 
 // CaughtUp asks for a cut at what has been sent (rule A6).
 func (in *Intake) CaughtUp() {
+	if tap := in.Tap(); tap != nil {
+		tap(nil)
+	}
 	g := in.g
 	g.mu.Lock()
 	for _, l := range g.order {

@@ -36,6 +36,11 @@ type Config struct {
 	// Alone, if set, is called once the state folder is this run's alone, before
 	// anything else is opened. A folder in use is then an error at once.
 	Alone func(ctx context.Context) error
+
+	// For the test kit alone: Hook is called at the failpoints around the store, and its
+	// error is the step's; StatePieces, if not 0, stands for maxDeltas.
+	Hook        func(point string) error
+	StatePieces int
 }
 
 // Kind says what a node is.
@@ -84,6 +89,8 @@ type Source struct {
 	Close  func() error // may be nil
 	Replay Replay
 	Homes  []string // of chunks with a Rerun: the partitions, qualified, that they name
+
+	Tap func(chunk any) // of the test kit: sees each *leat.Chunk before it is sent, and may change it; nil at CaughtUp
 }
 
 // Stage is a stage with its types hidden.

@@ -25,14 +25,46 @@ type db struct {
 	conn *sqlite.Conn
 	path string
 	wait time.Duration // for another writer
+	file string        // the path that turns knows it by
 	turn chan struct{} // full while a sink of this process writes to the file
 	held bool          // it is this db that filled turn
 }
 
-// turns holds one channel for each database file. Waiting senders of a channel
-// are served in order, so that two sinks on one file alternate; SQLite alone
-// polls for its lock, and the one that just committed nearly always wins it.
-var turns sync.Map // path → chan struct{}
+// turns holds one channel for each database file that is open. Waiting senders of a
+// channel are served in order, so that two sinks on one file alternate; SQLite alone
+// polls for its lock, and the one that just committed nearly always wins it. The last
+// one to close the file takes the channel away: a channel of one bubble of
+// testing/synctest must not be met in another.
+var turns = struct {
+	sync.Mutex
+	of map[string]*turn
+}{of: map[string]*turn{}}
+
+type turn struct {
+	taken chan struct{}
+	users int
+}
+
+func joinTurn(file string) chan struct{} {
+	turns.Lock()
+	defer turns.Unlock()
+	t := turns.of[file]
+	if t == nil {
+		t = &turn{taken: make(chan struct{}, 1)}
+		turns.of[file] = t
+	}
+	t.users++
+	return t.taken
+}
+
+func quitTurn(file string) {
+	turns.Lock()
+	defer turns.Unlock()
+	t := turns.of[file]
+	if t.users--; t.users == 0 {
+		delete(turns.of, file)
+	}
+}
 
 // openDB opens the file as the sink needs it. If it makes the file, then with pages of
 // that size; 0 leaves it to SQLite.
@@ -64,8 +96,7 @@ func openDB(ctx context.Context, path string, safety Synchronous, wait time.Dura
 	if err != nil {
 		return nil, err
 	}
-	turn, _ := turns.LoadOrStore(file, make(chan struct{}, 1))
-	d.turn = turn.(chan struct{})
+	d.file, d.turn = file, joinTurn(file)
 
 	if created && pageSize > 0 {
 		// Of a database that somebody else has made in between, it changes nothing.
@@ -262,5 +293,9 @@ func (d *db) tx(ctx context.Context, f func() error) error {
 func (d *db) close() error {
 	err := d.conn.Close()
 	d.leaveTurn()
+	if d.turn != nil {
+		quitTurn(d.file)
+		d.turn = nil
+	}
 	return err
 }

@@ -1,0 +1,41 @@
+package leat_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What docs/testing.md shows is in examples/downstream, whose tests CI runs.
+func TestDocsShowWhatRuns(t *testing.T) {
+	t.Parallel()
+	plain := func(text string) string { // whatever the indentation
+		var out strings.Builder
+		for line := range strings.Lines(text) {
+			out.WriteString(strings.TrimSpace(line) + "\n")
+		}
+		return out.String()
+	}
+	var code strings.Builder
+	require.NoError(t, filepath.WalkDir("examples/downstream", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		code.WriteString(plain(string(b)))
+		return err
+	}))
+	doc, err := os.ReadFile("docs/testing.md")
+	require.NoError(t, err)
+	blocks := strings.Split(string(doc), "```go\n")[1:]
+	require.NotEmpty(t, blocks)
+	for _, b := range blocks {
+		b, _, ok := strings.Cut(b, "```")
+		require.True(t, ok)
+		require.Contains(t, code.String(), plain(b), "examples/downstream does not have this code of docs/testing.md")
+	}
+}
