@@ -29,6 +29,8 @@ var (
 	wide    = input{name: "wide", perFile: 100_000, groups: 10}
 	quoted  = input{name: "quoted", perFile: 1_000_000, quoted: true}
 	small   = input{name: "files", perFile: 100, files: 10_000}
+	lines   = input{name: "json", perFile: 1_000_000, format: "jsonl"}
+	columns = input{name: "columns", perFile: 1_000_000, format: "parquet"}
 )
 
 func jobs() []job {
@@ -51,7 +53,13 @@ func jobs() []job {
 		{"rows10", "ten times the rows: 10,000,000, 750 MB, to Parquet", tenfold, flat(), []target{{fastest, 1, 0}}},
 		{"columns10", "ten times the columns: 100,000 rows of 90 columns, to Parquet", wide,
 			[]contender{leat("parquet", []string{"parquet:lake"}, "-wide"), polars(), duckdb()}, []target{{fastest, 1, 0}}},
-		{"quoted", "all fields quoted; 1,000,000 rows, 91 MB, to Parquet", quoted, flat(), []target{{fastest, 1, 0}}},
+		{"quoted", "all fields quoted; 1,000,000 rows, 91 MB, to Parquet", quoted, append(flat(), pandas()), []target{{fastest, 1, 0}}},
+		{"json", "JSON lines, contract, enrich, Parquet; 1,000,000 rows, 205 MB", lines,
+			[]contender{leat("parquet", []string{"parquet:lake"}, "-from", "json"), duckdb(), polars(), pandas()}, []target{{[]string{"duckdb 2 threads"}, 1, 0}}},
+		{"json-sqlite", "JSON lines, contract, enrich, SQLite (no key, WAL, NORMAL)", lines,
+			[]contender{leat("sqlite", []string{"sqlite:o.db"}, "-from", "json"), duckdbSQLite()}, []target{{[]string{"duckdb sqlite"}, 1, 0}}},
+		{"columns", "Parquet, contract, enrich, Parquet; 1,000,000 rows", columns,
+			[]contender{leat("parquet", []string{"parquet:lake"}, "-from", "parquet"), duckdb(), polars(), pandas()}, []target{{[]string{"duckdb 2 threads"}, 0.6, 0}}},
 		{"files", "10,000 files of 100 rows, to Parquet", small, flat(), []target{{nil, 3000, 0}}},
 	}
 }
@@ -76,7 +84,7 @@ func rival(name, script, result string, args ...string) contender {
 			python = b.pythonSQLite()
 		}
 		_, file := filepath.Split(result)
-		return append([]string{python, filepath.Join("rivals", script), filepath.Join(in, "*.csv"), filepath.Join(out, file)}, args...)
+		return append([]string{python, filepath.Join("rivals", script), b.glob(in), filepath.Join(out, file)}, args...)
 	}, []string{filepath.Dir(script) + ":" + result}}
 }
 

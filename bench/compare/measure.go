@@ -97,6 +97,7 @@ type input struct {
 	perFile, files int
 	groups         int
 	quoted         bool
+	format         string // "" is CSV; jsonl; parquet, made from the CSV by pyarrow
 }
 
 // small is the input of a smoke run.
@@ -111,6 +112,16 @@ func (i input) small() input {
 }
 
 func (i input) rows() int { return i.perFile * max(1, i.files) }
+
+// glob finds the files of an input.
+func (b *bench) glob(in string) string {
+	for _, ending := range []string{"csv", "jsonl", "parquet"} {
+		if found, _ := filepath.Glob(filepath.Join(in, "*."+ending)); len(found) > 0 {
+			return filepath.Join(in, "*."+ending)
+		}
+	}
+	return in
+}
 
 // input makes the input unless it is there, and returns its folder.
 func (b *bench) input(i input) (string, error) {
@@ -127,8 +138,20 @@ func (b *bench) input(i input) (string, error) {
 	if i.quoted {
 		args = append(args, "-quoted")
 	}
+	if i.format == "jsonl" {
+		args = append(args, "-json")
+	}
 	if said, err := exec.Command(b.tool("genventas"), append(args, fmt.Sprint(i.perFile))...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("genventas: %w\n%s", err, said)
+	}
+	if i.format == "parquet" {
+		csv := filepath.Join(tmp, "ventas-000000.csv")
+		if said, err := exec.Command(b.python(), "rivals/parquet/make_input.py", csv, filepath.Join(tmp, "ventas-000000.parquet")).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("make_input.py: %w\n%s", err, said)
+		}
+		if err := os.Remove(csv); err != nil {
+			return "", err
+		}
 	}
 	return dir, os.Rename(tmp, dir)
 }

@@ -1,10 +1,11 @@
-// Command genventas writes sales as CSV, the input of the benchmarks: always the
-// same for the same flags.
+// Command genventas writes sales as CSV or JSON lines, the input of the benchmarks: always
+// the same for the same flags.
 //
 //	genventas 1000000 > FILE                 # one file
 //	genventas -quoted 1000000 > FILE         # every field in quotes
 //	genventas -groups 10 100000 > FILE       # the nine columns ten times, the later ones as venta_id_2 …
 //	genventas -files 10000 -dir DIR 100      # many files of 100 rows each
+//	genventas -json 1000000 > FILE           # JSON lines
 package main
 
 import (
@@ -21,6 +22,7 @@ import (
 
 func main() {
 	quoted := flag.Bool("quoted", false, "every field in quotes")
+	jsonl := flag.Bool("json", false, "JSON lines")
 	groups := flag.Int("groups", 1, "how often the nine columns repeat")
 	files := flag.Int("files", 0, "write that many files into -dir instead of standard output")
 	dir := flag.String("dir", ".", "folder for -files")
@@ -34,13 +36,13 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	g := generator{quoted: *quoted, groups: *groups}
+	g := generator{quoted: *quoted, json: *jsonl, groups: *groups}
 	if *files == 0 {
 		err = g.write(os.Stdout, 0, n)
 	}
 	for i := range *files {
 		if err == nil {
-			err = g.file(filepath.Join(*dir, fmt.Sprintf("ventas-%06d.csv", i)), i*n, n)
+			err = g.file(filepath.Join(*dir, fmt.Sprintf("ventas-%06d.%s", i, g.ending())), i*n, n)
 		}
 	}
 	if err != nil {
@@ -51,7 +53,15 @@ func main() {
 
 type generator struct {
 	quoted bool
+	json   bool
 	groups int
+}
+
+func (g generator) ending() string {
+	if g.json {
+		return "jsonl"
+	}
+	return "csv"
 }
 
 func (g generator) file(name string, from, n int) error {
@@ -75,6 +85,14 @@ var (
 // write gives rows from to from+n-1.
 func (g generator) write(to io.Writer, from, n int) error {
 	w := bufio.NewWriterSize(to, 1<<20)
+	if g.json {
+		var line []byte
+		for j := from; j < from+n; j++ {
+			line = appendJSON(line[:0], j)
+			_, _ = w.Write(line) // bufio keeps the error for Flush
+		}
+		return w.Flush()
+	}
 	for i := range g.groups {
 		for k, name := range names {
 			if i+k > 0 {
@@ -83,7 +101,7 @@ func (g generator) write(to io.Writer, from, n int) error {
 			if i > 0 {
 				name += "_" + strconv.Itoa(i+1)
 			}
-			_, _ = w.WriteString(name) // bufio keeps the error for Flush
+			_, _ = w.WriteString(name)
 		}
 	}
 	_ = w.WriteByte('\n')
@@ -116,4 +134,22 @@ func appendRow(b []byte, j int) []byte {
 	b = append(first.Add(time.Duration(20*j)*time.Second).AppendFormat(b, "2006-01-02 15:04:05"), ',')
 	b = append(append(b, pays[j%3]...), ',')
 	return append(b, states[j/3%3]...)
+}
+
+// appendJSON gives the row of appendRow as one line.
+func appendJSON(b []byte, j int) []byte {
+	cells := bytes.Split(appendRow(nil, j), []byte(","))
+	for k, cell := range cells {
+		b = append(b, ',')
+		if k == 0 {
+			b[len(b)-1] = '{'
+		}
+		b = append(strconv.AppendQuote(b, names[k]), ':')
+		if k < 6 {
+			b = append(b, cell...)
+		} else {
+			b = strconv.AppendQuote(b, string(cell))
+		}
+	}
+	return append(b, '}', '\n')
 }

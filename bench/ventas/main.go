@@ -1,5 +1,5 @@
-// Command ventas does one of the jobs that compare times: CSV through the contract of
-// examples/ventas and its enrichment, into Parquet, SQLite or both.
+// Command ventas does one of the jobs that compare times: CSV, JSON lines or Parquet
+// through the contract of examples/ventas and its enrichment, into Parquet, SQLite or both.
 package main
 
 import (
@@ -17,6 +17,8 @@ import (
 	"github.com/leatgo/leat/sink/parquetsink"
 	"github.com/leatgo/leat/sink/sqlitesink"
 	"github.com/leatgo/leat/source/csvsource"
+	"github.com/leatgo/leat/source/jsonsource"
+	"github.com/leatgo/leat/source/parquetsource"
 	"github.com/leatgo/leat/stage"
 )
 
@@ -60,14 +62,15 @@ func enrich(v *Venta) Mas {
 }
 
 type options struct {
-	job, in, out string
-	full         bool
+	job, from, in, out string
+	full               bool
 }
 
 func main() {
 	var o options
 	flag.StringVar(&o.job, "job", "parquet", "parquet, hive, sqlite or both")
-	flag.StringVar(&o.in, "in", "", "folder with the CSV files")
+	flag.StringVar(&o.from, "from", "csv", "csv, json or parquet")
+	flag.StringVar(&o.in, "in", "", "folder with the files")
 	flag.StringVar(&o.out, "out", "", "folder for all output")
 	flag.BoolVar(&o.full, "full", false, "SQLite with synchronous=FULL")
 	wide := flag.Bool("wide", false, "the files have ten times the columns")
@@ -117,7 +120,16 @@ func run[In, Out any](o options, rich func(In) (Out, error), mes func(Out) strin
 		}
 		sinks = append(sinks, sqlitesink.New(c))
 	}
-	rows := leat.From(p, csvsource.New(csvsource.Config[In]{Dir: o.in}))
+	var src leat.Source[In]
+	switch o.from {
+	case "json":
+		src = jsonsource.New(jsonsource.Config[In]{Dir: o.in})
+	case "parquet":
+		src = parquetsource.New(parquetsource.Config[In]{Dir: o.in})
+	default:
+		src = csvsource.New(csvsource.Config[In]{Dir: o.in})
+	}
+	rows := leat.From(p, src)
 	good := leat.Via(rows, "contract", stage.Validate[In]())
 	leat.To(leat.Via(good, "enrich", stage.Map(rich)), sinks...)
 	return p.Run(context.Background())
