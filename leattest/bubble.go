@@ -134,6 +134,23 @@ func draw(t *testing.T) *rand.Rand {
 
 var processSeed = uint64(rand.Uint32()) // short, for people to copy
 
+// tempDir is t.TempDir, in memory where that can be had: the crashes of this kit are within
+// the process, so nothing is gained by waiting for a disk. TMPDIR overrules it.
+func tempDir(t *testing.T) string {
+	t.Helper()
+	if os.Getenv("TMPDIR") == "" {
+		if dir, err := os.MkdirTemp("/dev/shm", "leattest"); err == nil {
+			t.Cleanup(func() {
+				if err := os.RemoveAll(dir); err != nil {
+					t.Errorf("leattest: %v", err)
+				}
+			})
+			return dir
+		}
+	}
+	return t.TempDir()
+}
+
 // some draws at most n of 0 to all-1, in order.
 func some(r *rand.Rand, all, n int) []int {
 	if testing.Short() {

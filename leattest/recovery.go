@@ -63,7 +63,7 @@ func TestRecovery[T any](t *testing.T, h RecoveryHarness[T]) {
 	if h.Trials == 0 {
 		h.Trials = 300
 	}
-	w := &recovery[T]{h: &h, want: dumps(h.Want), root: t.TempDir()}
+	w := &recovery[T]{h: &h, want: dumps(h.Want), root: tempDir(t)}
 	if !t.Run("without a fault", func(t *testing.T) { w.reference(t) }) {
 		return
 	}

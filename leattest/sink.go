@@ -89,7 +89,7 @@ func TestSink[T any](t *testing.T, h SinkHarness[T]) {
 				t.Skip(why)
 			}
 			r := draw(t)
-			dir := t.TempDir()
+			dir := tempDir(t)
 			inTime(t, h.RealTime, func(t *testing.T) {
 				w := &sinkWorld[T]{t: t, h: &h, r: r, dir: dir}
 				w.guarantee, w.transactional = describe(h.New(t, dir))
@@ -101,7 +101,7 @@ func TestSink[T any](t *testing.T, h SinkHarness[T]) {
 		if why := h.Skip["recovers"]; why != "" {
 			t.Skip(why)
 		}
-		guarantee, _ := describe(h.New(t, t.TempDir()))
+		guarantee, _ := describe(h.New(t, tempDir(t)))
 		var rows []T
 		for i := range 24 {
 			rows = append(rows, h.Row(i))
@@ -229,7 +229,7 @@ func (w *sinkWorld[T]) patiently(f func() error) (err error) {
 		wait = 20 * time.Millisecond
 	}
 	for range 5 {
-		if err = f(); !leat.IsTransient(err) {
+		if err = f(); !leat.IsTransient(err) || errors.Is(err, leat.ErrAborted) || errors.Is(err, leat.ErrFenced) {
 			return err
 		}
 		time.Sleep(wait)
@@ -717,7 +717,7 @@ func (w *sinkWorld[T]) ambiguous(took bool) {
 		t.Error("rule E4: nobody else has the partition, but the ambiguous commit was taken for a fence")
 	case err == nil:
 		t.Error("rule E4: an ambiguous commit is resolved by reading the sink's own position; the answer is \"not yet\"")
-	case leat.IsTransient(err):
+	case leat.IsTransient(err) && !errors.Is(err, leat.ErrAborted):
 		t.Errorf("rule E4: an ambiguous commit is resolved by reading the sink's own position; it was repeated 5 times, and the answer is still: %v", err)
 	default:
 		// The pipeline rewinds and opens the same sink, or it ends, and another program

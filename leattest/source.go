@@ -77,7 +77,7 @@ func TestSource[T any](t *testing.T, h SourceHarness[T]) {
 				t.Skip(why)
 			}
 			r := draw(t)
-			dir := t.TempDir()
+			dir := tempDir(t)
 			inTime(t, h.RealTime, func(t *testing.T) {
 				w := &sourceWorld[T]{t: t, h: &h, r: r, root: dir}
 				w.fresh()

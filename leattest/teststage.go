@@ -55,7 +55,7 @@ func TestStage[In, Out any, S leat.Stage[In, Out]](t *testing.T, newStage func()
 		}
 		if !t.Run(c.name, func(t *testing.T) {
 			r := draw(t)
-			dir := t.TempDir()
+			dir := tempDir(t)
 			inTime(t, false, func(t *testing.T) {
 				own := *w
 				own.t, own.r, own.dir = t, r, dir

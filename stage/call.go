@@ -24,13 +24,13 @@ import (
 // f must return when its context ends. Process does not wait for one that does
 // not: its answer is dropped, and it counts against n until it returns.
 func Call[In, Out any](n int, f func(context.Context, In) (Out, error)) leat.Stage[In, Out] {
-	return &call[In, Out]{n: n, f: f, slots: make(chan struct{}, max(n, 0))}
+	return &call[In, Out]{n: n, f: f, slots: slots{n: n}}
 }
 
 type call[In, Out any] struct {
 	n     int
 	f     func(context.Context, In) (Out, error)
-	slots chan struct{} // one for each call that runs
+	slots slots // one for each call that runs
 }
 
 // Blocking implements leat.Blocking.
@@ -77,9 +77,15 @@ func (s *call[In, Out]) askAll(ctx context.Context, rows []In, answers []answer[
 	note := func(i int) { again.add(answers[i].err) }
 
 	next, running := 0, 0
+	granted, asked := make(chan struct{}, 1), false
 	for next < len(rows) && len(again) == 0 && ctx.Err() == nil {
+		if !asked {
+			s.slots.ask(granted)
+			asked = true
+		}
 		select {
-		case s.slots <- struct{}{}:
+		case <-granted:
+			asked = false
 			go s.ask(ctx, rows[next], &answers[next], next, ended)
 			next++
 			running++
@@ -88,6 +94,9 @@ func (s *call[In, Out]) askAll(ctx context.Context, rows []In, answers []answer[
 			note(i)
 		case <-ctx.Done():
 		}
+	}
+	if asked {
+		s.slots.cancel(granted)
 	}
 	for ; running > 0; running-- {
 		select {
@@ -108,7 +117,7 @@ func (s *call[In, Out]) askAll(ctx context.Context, rows []In, answers []answer[
 func (s *call[In, Out]) ask(ctx context.Context, row In, a *answer[Out], i int, ended chan<- int) {
 	a.err = errNoAnswer // until f has returned: it may leave by runtime.Goexit
 	defer func() {
-		<-s.slots
+		s.slots.give()
 		ended <- i
 	}()
 	err := attempt(func() (err error) {
@@ -157,12 +166,12 @@ const batchCalls = 16
 // the rows at fault; these are rejected with class [leat.Transform] and their
 // results ignored.
 func CallBatch[In, Out any](f func(context.Context, []In) ([]Out, error)) leat.Stage[In, Out] {
-	return &callBatch[In, Out]{f: f, slots: make(chan struct{}, batchCalls)}
+	return &callBatch[In, Out]{f: f, slots: slots{n: batchCalls}}
 }
 
 type callBatch[In, Out any] struct {
 	f     func(context.Context, []In) ([]Out, error)
-	slots chan struct{} // one for each call that runs
+	slots slots // one for each call that runs
 }
 
 // Blocking implements leat.Blocking.
@@ -191,10 +200,13 @@ func (s *callBatch[In, Out]) Process(ctx context.Context, in *leat.Batch[In], ou
 
 // ask returns one row for each of rows, and which of them do not count.
 func (s *callBatch[In, Out]) ask(ctx context.Context, rows []In) ([]Out, []leat.RowError, error) {
+	granted := make(chan struct{}, 1)
+	s.slots.ask(granted)
 	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
+	case <-granted:
+		defer s.slots.give()
 	case <-ctx.Done():
+		s.slots.cancel(granted)
 		return nil, nil, context.Cause(ctx)
 	}
 	// A clone: other branches read the batch, and sorting the keys of a query in

@@ -17,7 +17,8 @@ type checked struct {
 	N    int    `leat:"n" validate:"lt=30"`
 }
 
-// The contract of leat.Stage: the same output for every split and interleaving.
+// The contract of leat.Stage: the same output for every split and interleaving. The stages
+// are made once, outside of the bubbles that they run in: that must work too.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	bad := errors.New("bad")
