@@ -193,7 +193,7 @@ func (w *walk[T]) parse() error {
 // keepOthers fills the map of what the row type has no columns for.
 func (h *header) keepOthers(p unsafe.Pointer, fields []string, keep *row.Decoder) error {
 	at := h.extra.At(p)
-	set := func(string, string) {}
+	var set func(name, text string)
 	switch h.extra.Elem().Elem() {
 	case reflect.TypeFor[string]():
 		m := make(map[string]string, len(h.others))
