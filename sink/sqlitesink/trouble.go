@@ -42,6 +42,8 @@ func openError(err error) error {
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultBusy, sqlite.ResultLocked, sqlite.ResultProtocol, sqlite.ResultFull, sqlite.ResultNoMem:
 		return leat.Transient(err)
+	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
+		return fmt.Errorf("%w: the database is damaged; nothing was changed: restore it from a backup, or move it away to load it from the start", err)
 	}
 	return err
 }
