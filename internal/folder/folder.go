@@ -169,9 +169,11 @@ func (f *Folder) Stats() Stats {
 // earlier life did not finish moving is moved now (rule D3).
 func (f *Folder) Start(ctx context.Context, next int64, known bool, ahead int64) error {
 	f.mu.Lock()
-	if known && next > f.led.end() {
+	// Also of the sink that is ahead: it gets nothing again of what it holds, so another file in
+	// that place would be lost, and the one that was there come twice.
+	if most := max(next, ahead); (known || ahead > 0) && most > f.led.end() {
 		defer f.mu.Unlock()
-		return &BeyondError{Ledger: f.led.path, Next: next, End: f.led.end()}
+		return &BeyondError{Ledger: f.led.path, Next: most, End: f.led.end()}
 	}
 	// rule D3: what a life has decided that ended before it was durable.
 	if err := errors.Join(f.led.sync(), f.syncVerdicts()); err != nil {

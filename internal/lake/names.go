@@ -168,6 +168,19 @@ func finalName(prefix string, seq int64, first int64, n int, ext string) string 
 	return name + ext
 }
 
+// seqOfFile is the entry in a name of finalName; 0 when name is none of a pipeline's.
+func seqOfFile(name, prefix, ext string) int64 {
+	rest, ok := strings.CutPrefix(name, prefix+"-")
+	seq, first, ok2 := strings.Cut(rest, "-")
+	first, ok3 := strings.CutSuffix(first, ext)
+	first, n, more := strings.Cut(strings.TrimPrefix(first, "-"), ".") // an offset may be negative
+	if !ok || !ok2 || !ok3 || !isNumber(seq) || !isNumber(first) || more && !isNumber(n) {
+		return 0
+	}
+	number, _ := strconv.ParseInt(seq, 10, 64)
+	return number
+}
+
 // splitFinal takes a name of finalName apart, without its n.
 func splitFinal(name string) (stem, ext string) {
 	end := strings.LastIndexByte(name, '-') + 1

@@ -93,6 +93,46 @@ func (w *writer) settle(name string) error {
 	return w.root.Remove(name)
 }
 
+// newest refuses a manifest that ends before the entry of which a file of this pipeline is:
+// it is an older copy. Its rows would be written again, beside a file that has them, which
+// a reader finds who does not ask the manifest.
+func (w *writer) newest() error {
+	names, err := w.list()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, pendingExt) { // somebody else is between the file and its entry
+			return nil
+		}
+	}
+	found := ""
+	err = fs.WalkDir(w.root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // compacted away just now
+			return nil
+		case err != nil:
+			return err
+		case d.IsDir() && name == leatDir:
+			return fs.SkipDir
+		case !d.IsDir() && seqOfFile(d.Name(), filePrefix(string(w.owner.Pipeline)), w.ext) > w.st.seq && !w.st.isLive(name):
+			found = name
+			return fs.SkipAll
+		}
+		return nil
+	})
+	if err != nil || found == "" {
+		return err
+	}
+	if _, err := w.catchUp(w.st); err != nil { // or another owner has gone on
+		return err
+	}
+	if seqOfFile(path.Base(found), filePrefix(string(w.owner.Pipeline)), w.ext) <= w.st.seq {
+		return nil
+	}
+	return fmt.Errorf("%s is of a later entry than the last one, %d, of the manifest %s: the manifest is an older copy. Put the newest one back; or, to go on from where it ends, move such files away, whose rows are written again", w.abs(found), w.st.seq, w.abs(leatDir))
+}
+
 // verify makes sure that every file that counts is there (rule F5).
 func (w *writer) verify() error {
 	for {

@@ -140,7 +140,7 @@ func (s *Sink[T]) begin(env leat.Env) error {
 			return err
 		}
 	}
-	if err := w.verify(); err != nil {
+	if err := errors.Join(w.newest(), w.verify()); err != nil {
 		return err
 	}
 	takeover := w.newEntry(kindTakeover)

@@ -55,6 +55,8 @@ func openError(path string, err error) error {
 		if full {
 			return leat.Transient(err)
 		}
+	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
+		return fmt.Errorf("%w: the database is damaged; nothing was changed: restore it from a backup, or move it away to load it from the start", err)
 	}
 	return err
 }
