@@ -111,6 +111,7 @@ func (p *fieldPlan) fill(f *filler, c *cursor, base unsafe.Pointer, stride uintp
 			offset, _ := p.c.Fixed()
 			q := unsafe.Add(rows, offset)
 			for at := c.value; at < c.value+k; {
+				// q stays within the rows: a pointer behind them would not be valid.
 				stop := p.block(f, &s.Values, at, c.value+k, unsafe.Add(q, uintptr(at-c.value)*stride), stride)
 				if stop < c.value+k {
 					if err := p.set(f, &s.Values, stop, unsafe.Add(q, uintptr(stop-c.value)*stride)); err != nil {
@@ -321,8 +322,7 @@ func textBlock(f *filler, v *Values, from, to int, q unsafe.Pointer, stride uint
 		if !validText(b) {
 			return i
 		}
-		*(*string)(q) = f.texts.text(b)
-		q = unsafe.Add(q, stride)
+		*(*string)(unsafe.Add(q, uintptr(i-from)*stride)) = f.texts.text(b)
 	}
 	return to
 }

@@ -204,7 +204,7 @@ func (c *child) blame(ctx context.Context, err error) error {
 		return ctx.Err()
 	case c.hung.Load():
 		return fmt.Errorf("the process that decodes it gave no answer for %v, and was killed", c.timeout())
-	case strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory"):
+	case outOfMemory(said):
 		return filesource.Damaged(fmt.Errorf("decoding it needs more memory than the %d bytes of Isolate.Memory: the process that did it has ended, this one has not", c.isolate.Memory))
 	case errors.As(c.err, &exit) && exit.Exited():
 		return filesource.Damaged(fmt.Errorf("the process that decodes it has ended with %v: %q", exit, line))
@@ -221,6 +221,12 @@ func (c *child) timeout() time.Duration {
 		return defaultTimeout
 	}
 	return c.isolate.Timeout
+}
+
+// outOfMemory knows what Go's runtime dies with when it gets no memory, with the race
+// detector too.
+func outOfMemory(said string) bool {
+	return strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory") || strings.Contains(said, "address space collisions")
 }
 
 // lastWords is how long a process that has closed its pipes may take to end.
