@@ -1,4 +1,4 @@
-package lake
+package durable
 
 import (
 	"errors"
@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// full tells that there is no room, which may change.
-func full(err error) bool {
+// Full tells whether err says that there is no room, which may change.
+func Full(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
 }

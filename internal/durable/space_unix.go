@@ -1,13 +1,13 @@
 //go:build unix
 
-package lake
+package durable
 
 import (
 	"errors"
 	"syscall"
 )
 
-// full tells that there is no room, which may change.
-func full(err error) bool {
+// Full tells whether err says that there is no room, which may change.
+func Full(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
