@@ -61,6 +61,7 @@ type Log struct {
 	mu    sync.Mutex
 	f     file   // nil between the steps of a Rotate that failed; see reopen
 	size  int64  // the file up to here is whole lines
+	safe  int64  // and up to here they are durable
 	dirty bool   // something is to be synced
 	torn  bool   // the file may go on after size: a write failed and so did cutting it off
 	buf   []byte // lines not written yet
@@ -121,7 +122,7 @@ func open(path string, openFile func(string, int) (file, error)) (_ *Log, err er
 	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
-	return &Log{path: path, open: openFile, f: f, size: size}, nil
+	return &Log{path: path, open: openFile, f: f, size: size, safe: size}, nil
 }
 
 // wholeLines returns how long the file is without a torn last line.
@@ -203,7 +204,8 @@ func check(lines []byte) error {
 // Sync makes all appended lines durable. It does nothing when there are none since the last one.
 //
 // A failed write may be tried again. A failed fsync may not: the kernel has then marked the lost pages as clean and would
-// report success the next time. The log is broken from then on and every call returns that error.
+// report success the next time. The log is broken from then on and every call returns that error. What was not durable
+// before is cut off, or else the next Open would find it, in memory, and believe it.
 func (l *Log) Sync() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -236,8 +238,12 @@ func (l *Log) sync() error {
 
 func (l *Log) fsync() error {
 	if err := l.f.Sync(); err != nil {
+		if cutErr := l.f.Truncate(min(l.safe, l.size)); cutErr != nil {
+			err = fmt.Errorf("%w (and what may be lost could not be cut off: %w)", err, cutErr)
+		}
 		return l.broken("sync", err)
 	}
+	l.safe = l.size
 	return nil
 }
 
@@ -423,7 +429,7 @@ func (l *Log) Rotate() error {
 	if link := (*os.LinkError)(nil); errors.As(err, &link) {
 		return fmt.Errorf("jsonlines: rotate: %w", err) // not renamed
 	}
-	l.size = 0
+	l.size, l.safe = 0, 0
 	if err != nil {
 		return l.broken("rotate", err) // renamed, but perhaps not after a power cut
 	}

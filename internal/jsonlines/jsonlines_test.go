@@ -250,10 +250,15 @@ func TestFailedSync(t *testing.T) {
 	eio := errors.New("input/output error")
 	path := newPath(t)
 	l, f := openFaulty(t, path)
+	require.NoError(t, l.Append([]byte("0\n")))
+	require.NoError(t, l.Sync())
 	require.NoError(t, l.Append([]byte("1\n")))
 	f.sync = eio
 	require.ErrorIs(t, l.Sync(), eio)
 	f.sync = nil
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, "0\n", string(text), "rule B3: what may not be durable is not there for the next Open to believe")
 	syncs := f.syncs
 	for name, err := range map[string]error{
 		"Sync": l.Sync(), "Append": l.Append([]byte("2\n")), "Truncate": l.Truncate(0), "Rotate": l.Rotate(), "Close": l.Close(),
