@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/leatgo/leat/internal/durable"
+	"github.com/leatgo/leat/internal/engine"
 	"github.com/leatgo/leat/internal/failpoint"
 )
 
@@ -98,6 +99,9 @@ func Open(ctx context.Context, c Config) (_ *Folder, err error) {
 	defer func() {
 		if err != nil {
 			_ = f.Close()
+		}
+		if durable.Full(err) {
+			err = engine.Transient(err) // rule B8: when there is room again, it goes on
 		}
 	}()
 	if err := durable.MkdirAll(c.StateDir, 0o700); err != nil {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/leatgo/leat/internal/durable"
+	"github.com/leatgo/leat/internal/engine"
 	"github.com/leatgo/leat/internal/failpoint"
 )
 
@@ -62,6 +63,7 @@ type ledger struct {
 	path     string
 	f        *os.File // nil when read only
 	size     int64    // of the part that is whole
+	safe     int64    // of the part that is durable
 	broken   error    // a failed sync: what is on disk is not known any more
 	dirty    bool     // lines were appended since the last sync
 	log      string
@@ -140,6 +142,9 @@ func openLedger(dir string) (*ledger, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+	// rule D6: what the process before wrote may be in memory only, if it was killed before
+	// its fsync. Nothing is built on it before the first sync, which Start makes.
+	l.dirty, l.safe = true, l.size
 	return l, nil
 }
 
@@ -465,6 +470,10 @@ func (l *ledger) append(events ...event) error {
 		err = fmt.Errorf("folder: write %s: %w", l.path, err)
 		if terr := l.f.Truncate(l.size); terr != nil { // half a line in the middle of the file must not stay
 			l.broken = errors.Join(err, terr)
+			return l.broken
+		}
+		if durable.Full(err) {
+			err = engine.Transient(err) // rule B8: when there is room again, it goes on
 		}
 		return err
 	}
@@ -480,7 +489,8 @@ func (l *ledger) append(events ...event) error {
 }
 
 // sync makes what was appended durable. After a failure the ledger takes no more:
-// the kernel may have dropped the pages, so a second try would lie.
+// the kernel may have dropped the pages, so a second try would lie. They are cut off,
+// or else the next process would find them, in memory, and believe them.
 func (l *ledger) sync() error {
 	if l.broken != nil {
 		return l.broken
@@ -490,9 +500,12 @@ func (l *ledger) sync() error {
 	}
 	if err := l.f.Sync(); err != nil {
 		l.broken = fmt.Errorf("folder: sync %s: %w", l.path, err)
+		if terr := l.f.Truncate(l.safe); terr != nil {
+			l.broken = errors.Join(l.broken, terr)
+		}
 		return l.broken
 	}
-	l.dirty = false
+	l.dirty, l.safe = false, l.size
 	return nil
 }
 
