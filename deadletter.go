@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/leatgo/leat/internal/durable"
 	"github.com/leatgo/leat/internal/engine"
 	"github.com/leatgo/leat/internal/jsonlines"
 )
@@ -92,7 +93,7 @@ func (f *letterFile) Open(context.Context, Env) error {
 	defer f.mu.Unlock()
 	log, err := jsonlines.Open(f.path)
 	if err != nil {
-		return err
+		return whenRoom(err)
 	}
 	files, err := jsonlines.Files(f.path)
 	if err != nil {
@@ -158,7 +159,7 @@ func (f *letterFile) Append(_ context.Context, letters []DeadLetter) error {
 		return nil
 	}
 	if err := f.log.Append(lines); err != nil {
-		return fmt.Errorf("dead letters: %w", err)
+		return whenRoom(fmt.Errorf("dead letters: %w", err))
 	}
 	for id := range added {
 		f.recent[1][id] = struct{}{}
@@ -170,16 +171,24 @@ func (f *letterFile) Sync(context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.log.Sync(); err != nil {
-		return fmt.Errorf("dead letters: %w", err)
+		return whenRoom(fmt.Errorf("dead letters: %w", err))
 	}
 	if f.log.Size() < rotateAt {
 		return nil
 	}
 	if err := f.log.Rotate(); err != nil {
-		return fmt.Errorf("dead letters: %w", err)
+		return whenRoom(fmt.Errorf("dead letters: %w", err))
 	}
 	f.recent[0], f.recent[1] = f.recent[1], map[string]struct{}{}
 	return nil
+}
+
+// whenRoom lets the engine try again on a full disk, as long as the log can (rule B8).
+func whenRoom(err error) error {
+	if durable.Full(err) && !errors.Is(err, jsonlines.ErrBroken) {
+		return Transient(err)
+	}
+	return err
 }
 
 func (f *letterFile) Close() error {
