@@ -342,7 +342,7 @@ func (g *generation) completeCuts() error {
 		err = failpoint.Hit("engine/after-store")
 	}
 	if err != nil {
-		return &Error{Offset: -1, Err: fmt.Errorf("the state folder %s can't be written; the sinks keep what they committed, the rest is read again at the next start: %w", e.cfg.StateDir, err)}
+		return e.storeFailed(err)
 	}
 	e.saved.Seq, e.saved.Counters = cp.Seq, cp.Counters
 	e.remember(cp.Positions)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/leatgo/leat/internal/durable"
 	"github.com/leatgo/leat/internal/store"
 )
 
@@ -107,24 +107,17 @@ func (e *Engine) run() (err error) {
 	if e.ctx.Err() != nil {
 		return nil // nothing was begun
 	}
-	if err := os.MkdirAll(e.cfg.StateDir, 0o700); err != nil {
-		return fmt.Errorf("state folder: %w", err)
-	}
-	path := filepath.Join(e.cfg.StateDir, "checkpoints.db")
-	if e.cfg.Alone != nil {
-		e.store, err = store.OpenNow(path)
-	} else {
-		e.store, err = store.Open(e.ctx, path, func() {
-			e.log.Warn("another process runs this pipeline; waiting for it to end", "state", e.cfg.StateDir)
-		})
-	}
-	if err != nil {
+	if err := e.openStore(); err != nil {
 		if e.ctx.Err() != nil {
 			return nil // stopped while waiting: nothing was begun
 		}
 		return err
 	}
-	defer func() { err = join(err, e.store.Close()) }()
+	defer func() {
+		if e.store != nil {
+			err = join(err, e.store.Close())
+		}
+	}()
 	if e.saved, err = e.store.Load(); err != nil {
 		return err
 	}
@@ -176,7 +169,67 @@ func (e *Engine) run() (err error) {
 		if sleep(e.ctx, wait) != nil {
 			return fmt.Errorf("stopped while recovering; what is not committed is read again at the next start: %w", back.cause)
 		}
+		if back.store {
+			if err := e.reopenStore(); err != nil {
+				return errors.Join(back.cause, err)
+			}
+		}
 	}
+}
+
+// openStore opens the state folder; while its disk is full it waits (rule B8).
+func (e *Engine) openStore() error {
+	path := filepath.Join(e.cfg.StateDir, "checkpoints.db")
+	return e.retry(e.ctx, "state folder", "", nil, func() (err error) {
+		defer func() {
+			if durable.Full(err) {
+				err = Transient(err)
+			}
+		}()
+		if err := durable.MkdirAll(e.cfg.StateDir, 0o700); err != nil {
+			return fmt.Errorf("state folder: %w", err)
+		}
+		if e.cfg.Alone != nil {
+			e.store, err = store.OpenNow(path)
+		} else {
+			e.store, err = store.Open(e.ctx, path, func() {
+				e.log.Warn("another process runs this pipeline; waiting for it to end", "state", e.cfg.StateDir)
+			})
+		}
+		return err
+	})
+}
+
+// reopenStore finds out what a store that failed holds.
+func (e *Engine) reopenStore() error {
+	err := e.store.Close()
+	e.store = nil
+	if err != nil {
+		return err
+	}
+	if err := e.openStore(); err != nil {
+		return err
+	}
+	saved, err := e.store.Load()
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.saved = saved
+	e.mu.Unlock()
+	e.seq = max(e.seq, saved.Seq)
+	return nil
+}
+
+// storeFailed is what becomes of a store that can't be written. After an error it must
+// be opened anew. On a full disk that is done, in a rewind; anything else, such as an
+// fsync that failed, is for people to look at.
+func (e *Engine) storeFailed(err error) error {
+	err = &Error{Offset: -1, Err: fmt.Errorf("the state folder %s can't be written; the sinks keep what they committed, the rest is read again at the next start: %w", e.cfg.StateDir, err)}
+	if durable.Full(err) {
+		return &rewind{cause: err, store: true}
+	}
+	return err
 }
 
 // remember keeps saved.Positions what the store holds. Seq and Counters are the
@@ -195,6 +248,7 @@ func (e *Engine) remember(positions map[string]store.Position) {
 type rewind struct {
 	cause error
 	named bool // the row at fault has been named: no need to wait
+	store bool // the store must be opened anew
 }
 
 func (r *rewind) Error() string { return "rewind: " + r.cause.Error() }

@@ -95,7 +95,13 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 		}
 		out[p.Name] = l.start
 	}
-	return out, e.begin(fresh)
+	if err := e.begin(fresh); err != nil {
+		if isRewind(err) {
+			g.fail(err)
+		}
+		return nil, err
+	}
+	return out, nil
 }
 
 // begin notes in the store where partitions that are new to it start: if the first
@@ -110,7 +116,7 @@ func (e *Engine) begin(fresh map[string]store.Position) error {
 		err = e.store.Begin(fresh)
 	}
 	if err != nil {
-		return &Error{Offset: -1, Err: fmt.Errorf("the state folder %s can't be written: %w", e.cfg.StateDir, err)}
+		return e.storeFailed(err)
 	}
 	e.remember(fresh)
 	return nil
