@@ -3,6 +3,7 @@ package sqlitesink
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -77,4 +78,33 @@ func TestKill(t *testing.T) {
 func TestKillAtEverySyscall(t *testing.T) {
 	t.Parallel()
 	killtest.EverySyscall(t, "load", 3, requireWhole)
+}
+
+// A3: what an earlier process has left in the write-ahead log is durable before anything is
+// built on it: Open has copied it into the database, also if the pages of the log are
+// lost afterwards, as they are after an fsync that failed.
+func TestOpenDoesNotTrustTheLog(t *testing.T) {
+	t.Parallel()
+	one, two, three := filepath.Join(t.TempDir(), "v.db"), filepath.Join(t.TempDir(), "v.db"), filepath.Join(t.TempDir(), "v.db")
+	s := open(t, Config[suelta]{Path: one})
+	_, err := s.Restore(t.Context(), []string{"p"})
+	require.NoError(t, err)
+	require.NoError(t, s.write(t.Context(), []suelta{{1, "one"}, {2, "two"}}))
+	_, err = s.Commit(t.Context(), upTo(3))
+	require.NoError(t, err)
+	copyFile(t, one, two) // as a kill leaves it
+	copyFile(t, one+"-wal", two+"-wal")
+	require.NoError(t, s.Close())
+
+	s = open(t, Config[suelta]{Path: two})
+	copyFile(t, two, three) // without its log
+	require.NoError(t, s.Close())
+	require.Equal(t, [][]string{{"int 2"}}, ask(t, three, "SELECT count(*) FROM ventas"))
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(to, b, 0o600))
 }

@@ -85,6 +85,12 @@ func openDB(ctx context.Context, path string, safety Synchronous, wait time.Dura
 			return nil, err
 		}
 	}
+	// Rule A3: what lies in the write-ahead log may be in memory only: of a process that was
+	// killed before its fsync, or whose fsync failed, after which the kernel takes what it
+	// has lost for written. So nothing is built on it: it goes into the database, synced.
+	if err := d.exec("PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
+		return nil, err
+	}
 	if created {
 		// Rule A3: the file's name must survive a power cut too.
 		if err := durable.SyncDir(filepath.Dir(path)); err != nil {

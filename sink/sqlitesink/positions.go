@@ -91,7 +91,7 @@ func (s *Sink[T]) Restore(ctx context.Context, partitions []string) (map[string]
 		return nil, s.abort(err) // the rows are in doubt
 	}
 	if err != nil {
-		return nil, openError(fmt.Errorf("sqlitesink: take over the positions in %s: %w", s.config.Path, err))
+		return nil, openError(s.config.Path, fmt.Errorf("sqlitesink: take over the positions in %s: %w", s.config.Path, err))
 	}
 	out := make(map[string]leat.Position, len(partitions))
 	for p, h := range taken {

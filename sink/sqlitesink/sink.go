@@ -55,7 +55,7 @@ func (s *Sink[T]) Open(ctx context.Context, env leat.Env) error {
 	s.env, s.rows, s.insertSQL = env, rows, insertSQL(s.config.Table, rows)
 	s.held, s.gone = make(map[string]held), nil
 	if err := s.open(ctx); err != nil {
-		return openError(fmt.Errorf("sqlitesink: open %s: %w", s.config.Path, err))
+		return openError(s.config.Path, fmt.Errorf("sqlitesink: open %s: %w", s.config.Path, err))
 	}
 	return nil
 }

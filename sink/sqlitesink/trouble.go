@@ -1,12 +1,16 @@
 package sqlitesink
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"zombiezen.com/go/sqlite"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/durable"
 	"github.com/leatgo/leat/internal/row"
 )
 
@@ -37,13 +41,33 @@ func troubleOf(err error) trouble {
 
 // openError marks what Open and Restore may be tried again for (rule B8). An
 // I/O error is not among them: met twice, before a rewind and after it, it is
-// for people to look at.
-func openError(err error) error {
+// for people to look at. What SQLite says of the disk is short, so the system is
+// asked what is wrong with the folder.
+func openError(path string, err error) error {
 	switch sqlite.ErrCode(err).ToPrimary() {
-	case sqlite.ResultBusy, sqlite.ResultLocked, sqlite.ResultProtocol, sqlite.ResultFull, sqlite.ResultNoMem:
+	case sqlite.ResultBusy, sqlite.ResultLocked, sqlite.ResultProtocol, sqlite.ResultNoMem:
 		return leat.Transient(err)
+	case sqlite.ResultFull, sqlite.ResultIOErr, sqlite.ResultCantOpen, sqlite.ResultReadOnly:
+		full := sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull || sqlite.ErrCode(err) == sqlite.ResultIOErrSHMSize
+		if reason := tryFolder(filepath.Dir(path)); reason != nil {
+			err, full = fmt.Errorf("%w (%w)", err, reason), full || durable.Full(reason)
+		}
+		if full {
+			return leat.Transient(err)
+		}
 	}
 	return err
+}
+
+// tryFolder gives the system's reason why a file in dir can't be made or written; nil if
+// it can.
+func tryFolder(dir string) error {
+	f, err := os.CreateTemp(dir, ".leat-*.tmp")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 32<<10)) // as much as the index of a write-ahead log begins with
+	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
 // refusalOf explains an error of the INSERT that is the row's own fault.
