@@ -6,10 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
-	"text/tabwriter"
 	"time"
 
 	"github.com/leatgo/leat/internal/killtest"
@@ -29,16 +27,15 @@ func kills() int {
 	case testing.Short(): // with the race detector
 		return 6
 	}
-	return 20
+	return 40
 }
 
 // killRow is a line of the table that is printed.
 type killRow struct {
-	source, sink                  string
-	random, steps, recovery, deep int // kills; deepest is the longest row of kills during recovery
-	acks                          int // how often what was acknowledged was looked for right after a kill
+	random, steps, recovery int // kills
+	deep                    int // the most kills during recovery one after the other
+	acks                    int // how often what was acknowledged was looked for right after a kill
 	damage
-	took time.Duration
 }
 
 // rules A3, B3, D3, D4, E1, E7, F1: a pipeline of each source and each sink is killed with
@@ -47,34 +44,24 @@ type killRow struct {
 // row must be in the sink, or its letter in the dead letters, exactly once, and what
 // was acknowledged must be there right after the kill.
 func TestKill(t *testing.T) {
-	var mu sync.Mutex
-	var table []*killRow
+	table := newTable("source", "sink", "kills", "at random", "at steps", "in recovery", "deepest", "acks checked", "rows", "lost", "twice", "seconds")
 	t.Run("each", func(t *testing.T) {
 		for _, src := range sources {
 			for _, snk := range sinks {
 				t.Run(src.name+" to "+snk.name, func(t *testing.T) {
 					t.Parallel()
-					k := &killer{row: &killRow{source: src.name, sink: snk.name}, rng: rand.New(rand.NewPCG(seed(t), 0)),
-						settings: settings{Source: src.name, Sink: snk.name, ChunkBytes: 600, RollRows: 60, Checkpoint: 2 * time.Millisecond, RetryFirst: time.Millisecond}}
+					k := &killer{rng: rand.New(rand.NewPCG(seed(t), 0)), settings: quick(snk.name)}
+					k.Source = src.name
 					began := time.Now()
 					k.all(t, kills())
-					k.row.took = time.Since(began)
-					mu.Lock()
-					defer mu.Unlock()
-					table = append(table, k.row)
+					r := k.row
+					table.add(src.name, snk.name, r.random+r.steps+r.recovery, r.random, r.steps, r.recovery, r.deep, r.acks,
+						r.rows, r.lost, r.twice, int(time.Since(began).Seconds()+0.5))
 				})
 			}
 		}
 	})
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "source\tsink\tkills\tat random\tat steps\tin recovery\tdeepest\tacks checked\trows\tlost\ttwice\tseconds\t")
-	for _, r := range table {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.0f\t\n", r.source, r.sink, r.random+r.steps+r.recovery,
-			r.random, r.steps, r.recovery, r.deep, r.acks, r.rows, r.lost, r.twice, r.took.Seconds())
-	}
-	_ = w.Flush()
-	t.Logf("kill -9:\n%s", b.String())
+	table.log(t, "kill -9")
 }
 
 // seed is LEAT_SEED, which repeats a run as far as the scheduler lets it.
@@ -91,7 +78,7 @@ func seed(t *testing.T) uint64 {
 // killer kills the pipeline of one source and one sink.
 type killer struct {
 	settings
-	row   *killRow
+	row   killRow
 	rng   *rand.Rand
 	calls int           // of a life without a kill
 	took  time.Duration // from "begun" to its end

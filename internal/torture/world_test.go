@@ -33,6 +33,7 @@ import (
 	"github.com/leatgo/leat/sink/parquetsink"
 	"github.com/leatgo/leat/sink/sqlitesink"
 	"github.com/leatgo/leat/source/csvsource"
+	"github.com/leatgo/leat/source/files"
 )
 
 func TestMain(m *testing.M) {
@@ -69,7 +70,7 @@ var sources = []source{{
 		return b
 	},
 	new: func(f folders, s settings) leat.Source[fila] {
-		return csvsource.New(csvsource.Config[fila]{Name: "entrada", Dir: f.in, After: csvsource.Move, ChunkBytes: s.ChunkBytes})
+		return csvsource.New(csvsource.Config[fila]{Name: "entrada", Dir: f.in, After: files.Move, ChunkBytes: s.ChunkBytes})
 	},
 }}
 
@@ -454,7 +455,7 @@ func (w *world) whole() damage {
 	if n := len(slices.DeleteFunc(moved, func(e fs.DirEntry) bool { return strings.HasPrefix(e.Name(), ".") })); n != w.filesThere {
 		strange("rule D3: %d of %d files are in the folder of processed ones: %v", n, w.filesThere, err)
 	}
-	ledger, err := csvsource.Ledger(w.state, "entrada")
+	ledger, err := files.Ledger(w.state, "entrada")
 	if err != nil {
 		strange("the ledger: %v", err)
 	}
