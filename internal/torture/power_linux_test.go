@@ -1,0 +1,172 @@
+package torture
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/leatgo/leat/internal/killtest"
+)
+
+// rules A3, B3, D3, D6, E1, F1: the power of a disk is cut while a pipeline writes to it. A
+// pipeline runs on an ext4 of which each block written and each flush are recorded,
+// with some kill -9 on the way. From that, disks are made as a power cut leaves them: what
+// was flushed is there, what was written later is there or not, block by block. ext4
+// recovers; what was acknowledged before the cut must be there, and after another run all
+// must be, once. With sqlitesink.Normal what was acknowledged may be missing at first: it is
+// read again.
+func TestPowerCut(t *testing.T) {
+	killtest.NeedRoot(t, "mount", "umount", "losetup", "mkfs.ext4")
+	if testing.Short() {
+		t.Skip("runs without -short")
+	}
+	cuts, files, rows := 5, 6, 2000
+	if os.Getenv("LEAT_LONG") == "1" {
+		cuts, files, rows = 60, 8, 5000
+	}
+	rng := rand.New(rand.NewPCG(seed(t), 0))
+	table := newTable("sink", "mode", "written MB", "flushes", "cuts", "acks checked", "acked and missing", "rows", "lost", "twice", "seconds")
+	for _, snk := range sinks {
+		for _, normal := range []bool{false, true} {
+			if normal && snk.name != "sqlitesink" {
+				continue
+			}
+			began := time.Now()
+			set := quick(snk.name)
+			set.ChunkBytes, set.RollRows, set.Checkpoint, set.Normal = 8<<10, 300, 4*time.Millisecond, normal
+			mode := map[bool]string{true: "normal", false: "full"}[normal]
+			t.Run(snk.name+" "+mode, func(t *testing.T) {
+				p := record(t, set, files, rows, rng)
+				c := cutRow{}
+				for range cuts {
+					p.cutPower(t, rng, &c)
+				}
+				written := 0
+				for _, e := range p.disk.log {
+					written += len(e.data)
+				}
+				table.add(snk.name, mode, written>>20, p.flushes(0, len(p.disk.log)), cuts, c.acks, c.missing, c.rows, c.lost, c.twice, int(time.Since(began).Seconds()+0.5))
+			})
+		}
+	}
+	table.log(t, "power cuts")
+}
+
+type cutRow struct {
+	acks, missing int
+	damage
+}
+
+// recording is a run of a pipeline and what its disk was told meanwhile.
+type recording struct {
+	world *world // as on the disk that was recorded
+	disk  *recorder
+	acks  []ack
+	begun int // events before the pipeline ran
+}
+
+// ack says that everything up to a row is durable, said when the log had so many events.
+type ack struct {
+	row int64
+	at  int
+}
+
+func (p *recording) flushes(from, to int) (n int) {
+	for _, e := range p.disk.log[from:to] {
+		if e.data == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// record runs a pipeline to its end on a recorded disk, with two kills on the way.
+func record(t *testing.T, set settings, files, rows int, rng *rand.Rand) *recording {
+	t.Helper()
+	dir := inMemory(t)
+	image := filepath.Join(dir, "image")
+	require.NoError(t, os.WriteFile(image, nil, 0o600))
+	require.NoError(t, os.Truncate(image, 64<<20))
+	out, err := exec.Command("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", image).CombinedOutput()
+	require.NoErrorf(t, err, "mkfs.ext4: %s", out)
+	p := &recording{}
+	onDisk(t, image, func(dir string) { p.world = fill(t, filepath.Join(dir, "w"), set, files, rows, 40) })
+	content, err := os.ReadFile(image)
+	require.NoError(t, err)
+	p.disk = newRecorder(t, filepath.Join(dir, "recorded"), content)
+	onDisk(t, filepath.Join(dir, "recorded"), func(dir string) {
+		w := p.on(dir)
+		p.begun = p.disk.at()
+		for life := 0; ; life++ {
+			l := w.life()
+			acked := 0
+			l.Line = func(line string, kill func()) {
+				var row int64
+				if _, err := fmt.Sscanf(line, "%d", &row); err != nil {
+					return
+				}
+				p.acks = append(p.acks, ack{row, p.disk.at()})
+				if acked++; life < 2 && acked > 3+rng.IntN(10) {
+					kill()
+				}
+			}
+			e := l.Run(t)
+			if !e.Killed {
+				require.Equal(t, 0, e.Code, e.Stderr)
+				break
+			}
+		}
+		w.whole().require(t, "without a power cut")
+	})
+	require.NotEmpty(t, p.acks)
+	t.Logf("%d acks, %d events, %d flushes", len(p.acks), len(p.disk.log), p.flushes(p.begun, len(p.disk.log)))
+	return p
+}
+
+// on is the world when its disk is mounted at dir.
+func (p *recording) on(dir string) *world {
+	w := *p.world
+	w.folders = foldersIn(filepath.Join(dir, "w"))
+	return &w
+}
+
+// cutPower makes a disk as a power cut leaves it, and goes on with it.
+func (p *recording) cutPower(t *testing.T, rng *rand.Rand, row *cutRow) {
+	t.Helper()
+	at := p.begun + rng.IntN(len(p.disk.log)-p.begun) + 1
+	acked := int64(0)
+	for _, a := range p.acks {
+		if a.at <= at {
+			acked = max(acked, a.row)
+		}
+	}
+	dir := inMemory(t)
+	defer os.RemoveAll(dir)
+	image := filepath.Join(dir, "image")
+	require.NoError(t, os.WriteFile(image, p.disk.cut(at, rng), 0o600))
+	when := fmt.Sprintf("a power cut after %d of %d writes and flushes", at, len(p.disk.log))
+	onDisk(t, image, func(disk string) {
+		w := p.on(disk)
+		looked := *w
+		looked.folders = foldersIn(filepath.Join(dir, "copy"))
+		copyTree(t, w.out, looked.out)
+		copyTree(t, w.dead, looked.dead)
+		d := looked.compare(acked)
+		row.missing += d.lost
+		if acked > 0 {
+			row.acks++
+		}
+		if p.world.Normal {
+			d.lost = 0
+		}
+		d.require(t, fmt.Sprintf("rule A3: %s, of what was acknowledged up to row %d", when, acked))
+		d = w.finish(t, when)
+		row.rows, row.lost, row.twice = row.rows+d.rows, row.lost+d.lost, row.twice+d.twice
+	})
+}
