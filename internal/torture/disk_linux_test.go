@@ -26,6 +26,8 @@ type recorder struct {
 	now  []byte // the disk
 	base []byte // as it was when recording began
 	log  []diskEvent
+	fail int  // if not 0, the write after so many events fails
+	hurt bool // it did
 }
 
 // diskEvent is a write, or a flush: everything before it is on the disk for good.
@@ -142,8 +144,12 @@ func (r *recorder) serve() {
 		case write:
 			at, data := int64(le.Uint64(body[8:])), body[40:40+le.Uint32(body[16:])]
 			r.mu.Lock()
-			copy(r.now[at:], data)
-			r.log = append(r.log, diskEvent{at, append([]byte(nil), data...)})
+			if r.fail > 0 && !r.hurt && len(r.log) >= r.fail {
+				r.hurt, errno = true, unix.EIO
+			} else {
+				copy(r.now[at:], data)
+				r.log = append(r.log, diskEvent{at, append([]byte(nil), data...)})
+			}
 			r.mu.Unlock()
 			out = make([]byte, 8)
 			le.PutUint32(out, uint32(len(data)))
