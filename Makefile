@@ -2,7 +2,7 @@
 
 SEEDS ?= 20000
 
-.PHONY: help test race vet lint model fuzz bench parts example kill killcalls tidy ci
+.PHONY: help test race vet lint model fuzz bench parts example kill killcalls torture tidy ci
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -31,6 +31,9 @@ kill: ## ventas killed with kill -9, 2,000 times
 
 killcalls: ## killed at every system call that changes a file (needs strace)
 	go test -run KillAtEverySyscall -v ./internal/lake ./internal/folder ./internal/store ./internal/jsonlines ./sink/sqlitesink
+
+torture: ## 1,000 kills per sink, faults at every system call, full disks, power cuts, slow sinks (about 25 min; needs root)
+	LEAT_LONG=1 CI=true go test -v -timeout 120m ./internal/torture
 
 fuzz: ## every fuzz target for 30 s
 	.ci/fuzz 30s

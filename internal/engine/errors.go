@@ -87,7 +87,7 @@ func join(a, b error) error {
 	switch {
 	case a == nil:
 		return b
-	case b == nil:
+	case b == nil, errors.Is(a, b): // a log that broke says so again when it is closed
 		return a
 	}
 	return errors.Join(a, b)

@@ -383,6 +383,7 @@ func (a *acks) upTo(at leat.Position) {
 type damage struct {
 	rows, lost, twice int // of rows and letters together
 	strange           []string
+	missing           []int64
 }
 
 func (d damage) none() bool { return d.lost == 0 && d.twice == 0 && len(d.strange) == 0 }
@@ -435,6 +436,7 @@ func (w *world) compare(upTo int64) (d damage) {
 				d.rows++
 				if count[n] == 0 {
 					d.lost++
+					d.missing = append(d.missing, n)
 				}
 			}
 			d.twice += max(0, count[n]-1)
@@ -491,7 +493,7 @@ func (w *world) whole() damage {
 func (d damage) require(t *testing.T, when string) {
 	t.Helper()
 	if !d.none() {
-		t.Fatalf("%s: of %d rows %d are lost, %d are there twice; %s", when, d.rows, d.lost, d.twice, strings.Join(d.strange, "; "))
+		t.Fatalf("%s: of %d rows %d are lost, %d are there twice; %s %v", when, d.rows, d.lost, d.twice, strings.Join(d.strange, "; "), d.missing)
 	}
 }
 
