@@ -191,17 +191,6 @@ func (r *recorder) serve() {
 	}
 }
 
-// inMemory is a folder whose files are not written to a disk, if there is such.
-func inMemory(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "leat")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
 // holdsRows tells writes of files with rows, letters or the ledger from ext4's own.
 func holdsRows(data []byte) bool {
 	for _, s := range []string{"xxxxxxxx", "PAR1", `"event":`} {

@@ -16,18 +16,23 @@ import (
 // killDepth is how often recovery itself is killed, one life after the other.
 const killDepth = 5
 
-// kills is how often each sink is killed: LEAT_KILLS, which `make torture` sets.
+// kills is how often each sink is killed.
 func kills() int {
-	if n, err := strconv.Atoi(os.Getenv("LEAT_KILLS")); err == nil {
-		return n
-	}
 	switch {
 	case os.Getenv("LEAT_LONG") == "1":
-		return 1000
+		return number("LEAT_KILLS", 1000)
 	case testing.Short(): // with the race detector
 		return 6
 	}
 	return 40
+}
+
+// number is what the environment says.
+func number(name string, standard int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return n
+	}
+	return standard
 }
 
 // killRow is a line of the table that is printed.

@@ -28,7 +28,7 @@ func TestPowerCut(t *testing.T) {
 	}
 	cuts, files, rows := 5, 6, 2000
 	if os.Getenv("LEAT_LONG") == "1" {
-		cuts, files, rows = 60, 8, 5000
+		cuts, files, rows = number("LEAT_CUTS", 60), 8, 5000
 	}
 	rng := rand.New(rand.NewPCG(seed(t), 0))
 	table := newTable("sink", "mode", "written MB", "flushes", "cuts", "acks checked", "acked and missing", "rows", "lost", "twice", "seconds")
@@ -199,7 +199,7 @@ func TestBadBlock(t *testing.T) {
 	}
 	blocks := 2
 	if os.Getenv("LEAT_LONG") == "1" {
-		blocks = 40
+		blocks = number("LEAT_CUTS", 60) * 2 / 3
 	}
 	rng := rand.New(rand.NewPCG(seed(t), 0))
 	table := newTable("sink", "blocks of", "bad", "no matter", "went on", "stopped, next start went on", "disk read-only", "disk destroyed", "rows", "lost", "twice")
