@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -880,5 +882,50 @@ func TestReleaseAfterRewind(t *testing.T) {
 		require.NoError(t, run(t, pipe(config(t), src, 10*time.Millisecond, sink)))
 		require.Equal(t, ints(1000), sink.Committed())
 		assert.Equal(t, sent.Load(), released.Load(), "Release is called when nothing will read the chunk again")
+	})
+}
+
+// Rule B8: a full disk in the state folder is waited for: the pipeline rewinds, opens its store
+// anew, and goes on when there is room. Counters and rows are as without it.
+func TestFullStateFolderIsWaitedFor(t *testing.T) { // not parallel: failpoints are global
+	for _, at := range []string{"engine/begin-store", "engine/before-store"} {
+		t.Run(at, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fails := 3
+				failpoint.Set(func(name string) error {
+					if name == at && fails > 0 {
+						fails--
+						return &fs.PathError{Op: "write", Path: "checkpoints.db", Err: syscall.ENOSPC}
+					}
+					return nil
+				})
+				defer failpoint.Set(nil)
+				sink := leattest.Collect[int]()
+				began := time.Now()
+				p := pipe(config(t), leattest.Rows(ints(1000)...), 10*time.Millisecond, sink)
+				require.NoError(t, run(t, p))
+				require.Equal(t, ints(1000), sink.Committed(), "rule E8")
+				assert.Equal(t, 3, p.Stats().Run.Rewinds)
+				assert.Equal(t, int64(1000), node(t, p.Stats(), "rows").In, "rule A8")
+				requireBalance(t, p.Stats())
+				requireBackoff(t, time.Since(began), 7*time.Second) // 1 + 2 + 4
+			})
+		})
+	}
+	t.Run("an I/O error is for people", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			failpoint.Set(func(name string) error {
+				if name == "engine/before-store" {
+					return &fs.PathError{Op: "fdatasync", Path: "checkpoints.db", Err: syscall.EIO}
+				}
+				return nil
+			})
+			defer failpoint.Set(nil)
+			p := pipe(config(t), leattest.Rows(ints(1000)...), 10*time.Millisecond, leattest.Collect[int]())
+			err := run(t, p)
+			require.ErrorContains(t, err, "can't be written")
+			require.ErrorContains(t, err, "fdatasync checkpoints.db: input/output error")
+			require.Zero(t, p.Stats().Run.Rewinds)
+		})
 	})
 }

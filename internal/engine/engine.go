@@ -107,7 +107,7 @@ func (e *Engine) run() (err error) {
 	if e.ctx.Err() != nil {
 		return nil // nothing was begun
 	}
-	if err := e.openStore(); err != nil {
+	if err := e.openStore(e.cfg.Alone != nil); err != nil {
 		if e.ctx.Err() != nil {
 			return nil // stopped while waiting: nothing was begun
 		}
@@ -177,8 +177,9 @@ func (e *Engine) run() (err error) {
 	}
 }
 
-// openStore opens the state folder; while its disk is full it waits (rule B8).
-func (e *Engine) openStore() error {
+// openStore opens the state folder; while its disk is full it waits (rule B8). Now: a
+// folder that another process has is an error at once.
+func (e *Engine) openStore(now bool) error {
 	path := filepath.Join(e.cfg.StateDir, "checkpoints.db")
 	return e.retry(e.ctx, "state folder", "", nil, func() (err error) {
 		defer func() {
@@ -189,7 +190,7 @@ func (e *Engine) openStore() error {
 		if err := durable.MkdirAll(e.cfg.StateDir, 0o700); err != nil {
 			return fmt.Errorf("state folder: %w", err)
 		}
-		if e.cfg.Alone != nil {
+		if now {
 			e.store, err = store.OpenNow(path)
 		} else {
 			e.store, err = store.Open(e.ctx, path, func() {
@@ -207,7 +208,9 @@ func (e *Engine) reopenStore() error {
 	if err != nil {
 		return err
 	}
-	if err := e.openStore(); err != nil {
+	// Not waiting: a process that has taken the folder in this moment may wait for a source's
+	// folder, which this one has.
+	if err := e.openStore(true); err != nil {
 		return err
 	}
 	saved, err := e.store.Load()
