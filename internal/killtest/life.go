@@ -52,9 +52,6 @@ type Life struct {
 	// thread. It is called from one goroutine.
 	Decide func(Call) Answer
 
-	// After, if not 0, is when the role is killed.
-	After time.Duration
-
 	// Line, if set, hears of each line that the role says, and may kill it.
 	Line func(line string, kill func())
 
@@ -70,7 +67,6 @@ type End struct {
 	Code   int // 0: it ended by itself and all was well
 	Calls  int // that Decide was asked about
 	Stderr string
-	Took   time.Duration
 }
 
 const noSupervision = "killtest: the kernel does not let system calls be supervised:"
@@ -94,14 +90,10 @@ func (l Life) Run(t *testing.T) End {
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
-	began := time.Now()
 	require.NoError(t, cmd.Start())
 	kill := sync.OnceFunc(func() { _ = cmd.Process.Kill() })
 	if s != nil {
 		s.start(kill)
-	}
-	if l.After > 0 {
-		defer time.AfterFunc(l.After, kill).Stop()
 	}
 	patience := l.Patience
 	if patience == 0 {
@@ -134,7 +126,6 @@ func (l Life) Run(t *testing.T) End {
 		}
 	}
 	_ = cmd.Wait()
-	e.Took = time.Since(began)
 	if s != nil {
 		e.Calls, err = s.wait()
 		require.NoError(t, err)
