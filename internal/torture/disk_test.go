@@ -64,7 +64,7 @@ func TestFaults(t *testing.T) {
 	case os.Getenv("LEAT_LONG") == "1":
 		every = 1
 	case testing.Short():
-		every = 24
+		t.Skip("runs without -short")
 	}
 	table := newTable("sink", "folder", "fault", "met", "went on", "stopped, next start went on", "no matter", "rows", "lost", "twice")
 	t.Run("each", func(t *testing.T) {
@@ -278,6 +278,9 @@ func TestReadOnly(t *testing.T) {
 				t.Run(snk.name+" "+folder, func(t *testing.T) {
 					t.Parallel()
 					for _, since := range []int{0, 3, 8, 15} {
+						if testing.Short() && since != 0 {
+							break
+						}
 						w := fill(t, filepath.Join(t.TempDir(), "w"), quick(snk.name), 3, 50, 10)
 						dir := filepath.Join(w.base, folder)
 						l := w.life()
@@ -325,6 +328,9 @@ func TestReadOnly(t *testing.T) {
 // next process, which reads them from memory, must not believe more (rules B3, D6).
 func TestNothingIsLeftOfAFailedSync(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("runs without -short")
+	}
 	for _, name := range []string{"state/entrada/ledger.jsonl", "dead/letters.jsonl"} {
 		for n := 2; ; n++ { // the first is the one of opening
 			w := fill(t, filepath.Join(t.TempDir(), "w"), quick("dead letters"), 3, 50, 10)

@@ -21,8 +21,8 @@ func kills() int {
 	switch {
 	case os.Getenv("LEAT_LONG") == "1":
 		return number("LEAT_KILLS", 1000)
-	case testing.Short(): // with the race detector
-		return 6
+	case testing.Short(): // with the race detector, which is slow
+		return 3
 	}
 	return 40
 }
