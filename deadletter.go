@@ -210,10 +210,12 @@ func ReadDeadLetters(path string, yield func(DeadLetter) error) error {
 		return err
 	}
 	for _, name := range files {
+		n := 0
 		err := jsonlines.Scan(name, func(line []byte) error {
+			n++
 			var l DeadLetter
 			if err := json.Unmarshal(line, &l); err != nil {
-				return fmt.Errorf("%s: a line is no dead letter: %w", name, err)
+				return fmt.Errorf("%s, line %d, is no dead letter: %w; no position depends on it: mend that line, restore it from a backup, or delete it", name, n, err)
 			}
 			return yield(l)
 		})

@@ -127,7 +127,9 @@ func Replay(ctx context.Context, p *Pipeline, letters iter.Seq2[DeadLetter, erro
 		return engine.PolicyDeadLetter
 	}
 	plan.Config.BreakerShare = -1
-	plan.Config.Alone = func(ctx context.Context) error { return r.takeOver(ctx, letters) }
+	plan.Config.Alone = func(ctx context.Context, held map[string]engine.Position) error {
+		return r.takeOver(ctx, letters, held)
+	}
 
 	err := runPlans(ctx, []*Pipeline{p}, []*engine.Plan{plan})
 	if errors.Is(err, store.ErrInUse) {
@@ -182,12 +184,19 @@ type replay struct {
 
 // takeOver writes new letters to the journal. The state folder is ours alone while it
 // runs, and afterwards.
-func (r *replay) takeOver(ctx context.Context, letters iter.Seq2[DeadLetter, error]) (err error) {
+func (r *replay) takeOver(ctx context.Context, letters iter.Seq2[DeadLetter, error], held map[string]engine.Position) (err error) {
 	r.journal, err = openReplayJournal(filepath.Join(r.p.StateDir(), "replay.jsonl"))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.journal.close()) }()
+	for name := range r.sources {
+		// Before any letter gets an offset: those of an older copy would get offsets that the
+		// sinks have passed, and be lost.
+		if at := held[name+"/"+ReplayPartition]; at.Log == r.journal.id && at.Next > r.journal.next {
+			return r.journal.beyond(at.Next)
+		}
+	}
 	if letters != nil {
 		for l, err := range letters {
 			if err == nil {
@@ -388,7 +397,7 @@ func (s *replaySource) run(ctx context.Context, in *engine.Intake) error {
 	}
 	start := at[ReplayPartition].Next
 	if start > j.next {
-		return fmt.Errorf("rule A2-1: %s ends at %d, but letters up to %d have been replayed: it is an older copy than the positions; put the newest one back", j.path, j.next, start)
+		return j.beyond(start)
 	}
 	var group replayGroup
 	send := func() error {

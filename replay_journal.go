@@ -1,15 +1,19 @@
 package leat
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/leatgo/leat/internal/failpoint"
 	"github.com/leatgo/leat/internal/jsonlines"
+	"github.com/leatgo/leat/internal/sealed"
 )
 
 // replayJournal is the log of letters that were taken over for replay. It makes
@@ -19,12 +23,15 @@ type replayJournal struct {
 	path  string
 	log   *jsonlines.Log
 	id    string // of the offset space (rule A2-1)
+	form  int    // version
 	next  int64
 	known map[[16]byte]struct{}          // ids, hashed
 	homes map[string]map[string]struct{} // by source: the partitions its letters were first read from
 }
 
-const journalVersion = 1
+// journalVersion is that of a journal that is begun now. The lines of version 2 end with
+// a checksum; a journal of version 1 goes on without.
+const journalVersion = 2
 
 // journalLine is one line. The first one has Log and Version, all others a letter.
 type journalLine struct {
@@ -35,6 +42,9 @@ type journalLine struct {
 }
 
 func openReplayJournal(path string) (*replayJournal, error) {
+	if err := flippedLast(path); err != nil {
+		return nil, err
+	}
 	log, err := jsonlines.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("replay: %w", err)
@@ -47,7 +57,7 @@ func openReplayJournal(path string) (*replayJournal, error) {
 	if err == nil && j.id == "" { // new
 		var b [16]byte
 		rand.Read(b[:])
-		j.id = hex.EncodeToString(b[:])
+		j.id, j.form = hex.EncodeToString(b[:]), journalVersion
 		err = j.write(journalLine{Log: j.id, Version: journalVersion})
 	}
 	if err != nil {
@@ -63,9 +73,15 @@ func (j *replayJournal) read(yield func(offset int64, l *DeadLetter) error) erro
 		line++
 		var l journalLine
 		err := json.Unmarshal(b, &l)
+		if line == 1 {
+			j.form = l.Version
+		}
+		if err == nil && j.form != 1 && j.form <= journalVersion {
+			err = sealed.Check(b)
+		}
 		switch {
 		case err != nil:
-		case line == 1 && l.Log != "" && l.Version == journalVersion:
+		case line == 1 && l.Log != "" && l.Version >= 1 && l.Version <= journalVersion:
 			j.id = l.Log
 			return nil
 		case line == 1 && l.Version > journalVersion:
@@ -76,11 +92,52 @@ func (j *replayJournal) read(yield func(offset int64, l *DeadLetter) error) erro
 			err = fmt.Errorf("no letter, or offset %d after %d", l.Offset, last)
 		}
 		if err != nil {
-			return fmt.Errorf("replay: %s, line %d: %w. It says which letters were replayed, so it must not be guessed: put back a copy of the state folder", j.path, line, err)
+			return damagedJournal(j.path, fmt.Sprint("line ", line), err)
 		}
 		last = l.Offset
 		return yield(l.Offset, l.Letter)
 	})
+}
+
+func damagedJournal(path, line string, err error) error {
+	return fmt.Errorf("replay: %s, %s: %w. It says which letters were replayed, so it must not be guessed: put back a copy of the state folder", path, line, err)
+}
+
+// beyond is the error of a position that the journal knows nothing of.
+func (j *replayJournal) beyond(at int64) error {
+	return fmt.Errorf("rule A2-1: %s ends at %d, but letters up to %d have been replayed: it is an older copy than the positions; put the newest one back", j.path, j.next, at)
+}
+
+// flippedLast tells a last line that was damaged from one that a crash has torn, and that
+// is cut off: what was torn ends in the middle, or in zeros.
+func flippedLast(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	tail := make([]byte, min(info.Size(), jsonlines.MaxLine+1))
+	if _, err := f.ReadAt(tail, info.Size()-int64(len(tail))); err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	if len(tail) == 0 {
+		return nil
+	}
+	last := tail[bytes.LastIndexByte(tail[:len(tail)-1], '\n')+1:]
+	switch whole := last[len(last)-1] == '\n'; {
+	case whole && !json.Valid(last) && bytes.IndexByte(last, 0) < 0:
+		return damagedJournal(path, "the last line", sealed.Err)
+	case !whole && sealed.Check(last[:len(last)-1]) == nil:
+		return damagedJournal(path, "the last line", errors.New("its line end is damaged"))
+	}
+	return nil
 }
 
 func (j *replayJournal) note(offset int64, l *DeadLetter) {
@@ -114,8 +171,12 @@ func (j *replayJournal) append(l DeadLetter) error {
 
 func (j *replayJournal) write(line journalLine) error {
 	b, err := json.Marshal(line)
-	if err == nil {
+	switch {
+	case err != nil:
+	case j.form == 1:
 		err = j.log.Append(append(b, '\n'))
+	default:
+		err = j.log.Append(sealed.Append(nil, b))
 	}
 	if err == nil {
 		err = failpoint.Hit("replay/append")

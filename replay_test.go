@@ -23,6 +23,7 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/failpoint"
+	"github.com/leatgo/leat/internal/sealed"
 	"github.com/leatgo/leat/leattest"
 )
 
@@ -667,16 +668,27 @@ func TestReplayJournalDamage(t *testing.T) {
 		require.NoError(t, err)
 		lines := strings.SplitAfter(string(good), "\n")
 		for text, want := range map[string]string{
-			lines[1]:                         "line 1: it does not begin with the log's id",
-			lines[0] + lines[1] + lines[1]:   "line 3: no letter, or offset 1 after 1",
-			lines[0] + "{}\n" + lines[1]:     "line 2: no letter, or offset 0 after 0",
-			`{"log":"x","version":2}` + "\n": "line 1: it has version 2, and this program knows 1",
-			lines[0] + lines[1]:              "rule A2-1: " + path + " ends at 2, but letters up to 3 have been replayed",
-			"":                               "rule A2-1: sink collect holds a position of log",
+			lines[1]:                       "line 1: it does not begin with the log's id",
+			lines[0] + lines[1] + lines[1]: "line 3: no letter, or offset 1 after 1",
+			lines[0] + "{}\n" + lines[1]:   "line 2: its checksum is wrong",
+			lines[0] + string(sealed.Append(nil, []byte(`{"offset":5}`))): "line 2: no letter, or offset 5 after 0",
+			`{"log":"x","version":3}` + "\n":                              "line 1: it has version 3, and this program knows 2",
+			strings.Replace(string(good), `"offset":1`, `"offset":0`, 1):  "line 2: its checksum is wrong",
+			string(good[:len(good)-1]) + "\x0b":                           "line end is damaged",
+			strings.Replace(string(good), "\"}\n", "\"]\n", 3):            "the last line: its checksum is wrong",
+			string(good[:len(good)-2]) + "]\n":                            "its checksum is wrong",
+			lines[0] + lines[1]:                                           "rule A2-1: " + path + " ends at 2, but letters up to 3 have been replayed",
+			"":                                                            "rule A2-1: sink collect holds a position of log",
 		} {
 			require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 			_, err := leat.Replay(t.Context(), build(), only(lettersIn(c.StateDir), func(l *leat.DeadLetter) bool { return text == "" }))
 			require.ErrorContains(t, err, want)
+		}
+		// Letters that are new to an older copy do not get offsets that the sinks have passed.
+		require.NoError(t, os.WriteFile(path, []byte(lines[0]+lines[1]), 0o600))
+		for range 2 {
+			_, err = leat.Replay(t.Context(), build(), lettersIn(c.StateDir))
+			require.ErrorContains(t, err, "rule A2-1: "+path+" ends at 2, but letters up to 3 have been replayed")
 		}
 		require.NoError(t, os.WriteFile(path, []byte(string(good)+`{"offset":3,"let`), 0o600))
 		require.Equal(t, 2, replay(t, build(), lettersIn(c.StateDir)).Already, "a torn line is a crash's")

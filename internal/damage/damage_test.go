@@ -273,22 +273,24 @@ func TestGone(t *testing.T) {
 		gone []string // or older, where the older world has it and old is set
 		old  bool
 		want string // in the error; "" is none
+
+		warned bool
 	}{
-		{"the ledger", []string{"state/in/ledger.jsonl"}, false, "A2-1"},
-		{"the source's folder", []string{"state/in"}, false, "A2-1"},
-		{"the checkpoint", []string{"state/checkpoints.db"}, false, ""},
-		{"the dead letters", []string{"state/dead-letters.jsonl"}, false, ""},
-		{"the state folder", []string{"state"}, false, "A2-1"},
-		{"the manifest", []string{"lake/_leat"}, false, "no manifest"},
-		{"the lake", []string{"lake"}, false, ""},
-		{"the database", []string{"out.db", "out.db-wal", "out.db-shm"}, false, ""},
-		{"the sinks", []string{"lake", "out.db", "out.db-wal", "out.db-shm"}, false, ""},
-		{"an older checkpoint", []string{"state/checkpoints.db"}, true, ""},
-		{"an older ledger", []string{"state/in/ledger.jsonl"}, true, "ledger.jsonl"},
-		{"an older state folder", []string{"state"}, true, "ledger.jsonl"},
-		{"an older lake", []string{"lake"}, true, ""},
-		{"an older manifest", []string{"lake/_leat"}, true, "older copy"},
-		{"an older database", []string{"out.db", "out.db-wal", "out.db-shm"}, true, ""},
+		{"the ledger", []string{"state/in/ledger.jsonl"}, false, "A2-1", false},
+		{"the source's folder", []string{"state/in"}, false, "A2-1", false},
+		{"the checkpoint", []string{"state/checkpoints.db"}, false, "", false},
+		{"the dead letters", []string{"state/dead-letters.jsonl"}, false, "", false},
+		{"the state folder", []string{"state"}, false, "A2-1", false},
+		{"the manifest", []string{"lake/_leat"}, false, "no manifest", false},
+		{"the lake", []string{"lake"}, false, "", true},
+		{"the database", []string{"out.db", "out.db-wal", "out.db-shm"}, false, "", true},
+		{"the sinks", []string{"lake", "out.db", "out.db-wal", "out.db-shm"}, false, "", true},
+		{"an older checkpoint", []string{"state/checkpoints.db"}, true, "", false},
+		{"an older ledger", []string{"state/in/ledger.jsonl"}, true, "ledger.jsonl", false},
+		{"an older state folder", []string{"state"}, true, "ledger.jsonl", false},
+		{"an older lake", []string{"lake"}, true, "", false},
+		{"an older manifest", []string{"lake/_leat"}, true, "older copy", false},
+		{"an older database", []string{"out.db", "out.db-wal", "out.db-shm"}, true, "", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -306,6 +308,13 @@ func TestGone(t *testing.T) {
 						require.NoError(t, os.WriteFile(filepath.Join(dir, name), b, 0o600))
 					}
 				}
+			}
+			if c.warned {
+				probe := t.TempDir()
+				copyTree(t, dir, probe)
+				log, err := start(t, probe)
+				require.NoError(t, err)
+				require.Contains(t, log, "a sink holds nothing of a partition that was read before")
 			}
 			told := verdict(t, c.name, dir, c.want)
 			require.Equal(t, c.want != "", told)

@@ -127,7 +127,11 @@ func (e *Engine) run() (err error) {
 	e.base = e.loadCounters(e.saved.Counters)
 	e.mu.Unlock()
 	if e.cfg.Alone != nil {
-		if err := guard(func() error { return e.cfg.Alone(e.ctx) }); err != nil {
+		held := map[string]Position{}
+		for name, at := range e.saved.Positions {
+			held[name] = Position(at)
+		}
+		if err := guard(func() error { return e.cfg.Alone(e.ctx, held) }); err != nil {
 			return err
 		}
 	}

@@ -166,6 +166,10 @@ func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node
 		}
 		if at[name].Known() {
 			l.ahead = max(l.ahead, at[name].Next)
+		} else if storeKnows && Position(stored).Known() {
+			// A new sink, one that was reset, or one that has lost its positions: nobody can tell.
+			e.log.Warn("a sink holds nothing of a partition that was read before, and gets all of it from the start; if it is neither new nor reset, its positions are lost: stop, and restore them with its rows from a backup",
+				"sink", w.node.Name, "partition", name, "read up to", stored.Next)
 		}
 		if src.Source.Replay == ReplayExact { // rule A2-2: skipping needs the same offsets
 			l.held[w.node.id] = at[name]

@@ -33,9 +33,9 @@ type Config struct {
 	Logger          *slog.Logger
 	Observe         func(Event) // may be nil
 
-	// Alone, if set, is called once the state folder is this run's alone, before
+	// Alone, if set, is called with what the state folder holds once that is this run's alone, before
 	// anything else is opened. A folder in use is then an error at once.
-	Alone func(ctx context.Context) error
+	Alone func(ctx context.Context, held map[string]Position) error
 
 	// For the test kit alone: Hook is called at the failpoints around the store, and its
 	// error is the step's; StatePieces, if not 0, stands for maxDeltas.

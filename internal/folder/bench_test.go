@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/leatgo/leat/internal/sealed"
 )
 
 // historyOf is the ledger of n files that were read and moved: four lines each.
@@ -21,7 +23,7 @@ func historyOf(tb testing.TB, n int) []byte {
 		ev.Time = time.Unix(1_700_000_000, 123_456_789).UTC()
 		js, err := json.Marshal(&ev)
 		require.NoError(tb, err)
-		b.Write(appendSealed(nil, js))
+		b.Write(sealed.Append(nil, js))
 	}
 	put(event{Event: "log", Log: "x", Version: ledgerVersion})
 	for i := range n {

@@ -22,12 +22,13 @@ import (
 	"github.com/leatgo/leat/internal/durable"
 	"github.com/leatgo/leat/internal/engine"
 	"github.com/leatgo/leat/internal/failpoint"
+	"github.com/leatgo/leat/internal/sealed"
 )
 
 // LedgerFile is the ledger's name in a source's state folder.
 const LedgerFile = "ledger.jsonl"
 
-// ledgerVersion is that of the lines this program writes; see seal.go. It reads those of
+// ledgerVersion is that of the lines this program writes; their last field is a checksum. It reads those of
 // version 1 too.
 const ledgerVersion = 2
 
@@ -123,7 +124,7 @@ func openLedger(dir string) (*ledger, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := durable.WriteFile(path, appendSealed(nil, first), 0o600); err != nil {
+		if err := durable.WriteFile(path, sealed.Append(nil, first), 0o600); err != nil {
 			return nil, err
 		}
 	}
@@ -219,7 +220,7 @@ func readLedger(path string, text io.Reader) (*ledger, error) {
 		}
 		n := int64(len(b))
 		if err := l.readLine(b[:n-1], line == 1); err != nil {
-			torn := line > 1 && (errors.Is(err, errSeal) || l.format == 1 && !json.Valid(b[:n-1]))
+			torn := line > 1 && (errors.Is(err, sealed.Err) || l.format == 1 && !json.Valid(b[:n-1]))
 			if _, perr := r.Peek(1); torn && perr == io.EOF {
 				break
 			}
@@ -236,7 +237,7 @@ func readLedger(path string, text io.Reader) (*ledger, error) {
 func (l *ledger) readLine(b []byte, first bool) error {
 	var ev event
 	if l.format != 1 { // the first line says which it is
-		err := checkSeal(b)
+		err := sealed.Check(b)
 		if err != nil && (!first || json.Unmarshal(b, &ev) != nil || ev.Version != 1) {
 			return err
 		}
@@ -483,7 +484,7 @@ func (l *ledger) append(events ...event) error {
 		if err := enc.Encode(&events[i]); err != nil {
 			return err
 		}
-		lines = appendSealed(lines, one.Bytes())
+		lines = sealed.Append(lines, one.Bytes())
 	}
 	if _, err := l.f.WriteAt(lines, l.size); err != nil {
 		err = fmt.Errorf("folder: write %s: %w", l.path, err)

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/leatgo/leat/internal/sealed"
 )
 
 func newLedger(t *testing.T) (string, *ledger) {
@@ -139,10 +141,10 @@ func resealed(text string) string {
 	var out []byte
 	for line := range strings.Lines(text) {
 		if body, ok := strings.CutSuffix(line, "}\n"); ok {
-			if n := strings.LastIndex(body, `,"crc":"`); n >= 0 && len(body)-n == sealLen-1 {
-				body = body[:n] + body[n+sealLen-1:]
+			if n := strings.LastIndex(body, `,"crc":"`); n >= 0 {
+				body = body[:n] + body[n+len(`,"crc":"01234567"`):]
 			}
-			out = appendSealed(out, []byte(body+"}"))
+			out = sealed.Append(out, []byte(body+"}"))
 			continue
 		}
 		out = append(out, line...)
