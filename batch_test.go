@@ -171,6 +171,25 @@ func TestExtendAndDrop(t *testing.T) {
 	}
 }
 
+// A decoder of columns fills many rows at once, and takes all back if some are bad.
+func TestDropMany(t *testing.T) {
+	t.Parallel()
+	a, b := &Batch[int]{}, &Batch[int]{}
+	for from := range 10 {
+		*a.Extend(from) = from
+	}
+	for range 10 {
+		a.Drop()
+	}
+	for _, from := range []int{1, 2, 5, 9} {
+		*a.Extend(from) = from
+		b.Append(from, from)
+	}
+	require.Equal(t, b.rows, a.rows)
+	require.Equal(t, records(b), records(a))
+	require.Equal(t, b.inputs, a.inputs)
+}
+
 // Batches cost no memory of their own once some have come and gone.
 func TestBatchesReuseTheirMemory(t *testing.T) {
 	if raceDetector {

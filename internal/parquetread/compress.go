@@ -67,8 +67,12 @@ func unfold(codec int32, src []byte, n int) (dst []byte, err error) {
 		}
 		gzips.Put(z)
 	case codecBrotli:
-		dst = make([]byte, n)
-		got, err = readExactly(brotli.NewReader(bytes.NewReader(src)), dst)
+		z := brotlis.Get().(*brotli.Reader)
+		if err = z.Reset(bytes.NewReader(src)); err == nil {
+			dst = make([]byte, n)
+			got, err = readExactly(z, dst)
+		}
+		brotlis.Put(z)
 	default:
 		name := codecNames[codec]
 		if name == "" {
@@ -98,7 +102,10 @@ func readExactly(r io.Reader, dst []byte) (got int, err error) {
 	return got + n, err
 }
 
-var gzips sync.Pool
+var (
+	gzips   sync.Pool
+	brotlis = sync.Pool{New: func() any { return new(brotli.Reader) }}
+)
 
 var zstdDecoders = sync.Pool{New: func() any {
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true))

@@ -346,11 +346,13 @@ func OpenDistant(r io.ReaderAt, size int64, limits Limits, from io.Reader, to io
 func (d *Distant) answer() (kind byte, body []byte, err error) {
 	for {
 		kind, body, err = d.w.receive()
-		if err != nil {
-			if d.fault != nil {
-				err = d.fault
-			}
-			return kind, body, err
+		switch {
+		case d.fault != nil:
+			return 0, nil, d.fault
+		case err == io.EOF: // the pipe's: the file has not ended
+			return 0, nil, io.ErrUnexpectedEOF
+		case err != nil:
+			return 0, nil, err
 		}
 		switch kind {
 		case frameWant:
@@ -413,8 +415,6 @@ func (d *Distant) Began() bool { return d.began }
 func (d *Distant) Next() (*Piece, error) {
 	kind, body, err := d.answer()
 	switch {
-	case err == io.EOF: // the pipe's, not the file's
-		return nil, io.ErrUnexpectedEOF
 	case err != nil:
 		return nil, err
 	case kind == frameEnd:

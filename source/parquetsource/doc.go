@@ -32,7 +32,9 @@
 //	TIME                                  time.Duration since midnight
 //	lists of these, in any form           slices; with pointers where elements can be null
 //
-// Types with UnmarshalText get the text of all of them. Structures and maps are not read.
+// Types with UnmarshalText get the text of all of them. Structures and
+// maps are not read: a file with one is refused if it is a column of the row type, or would
+// have to be kept in one tagged `extra`.
 //
 // A value that does not fit its field rejects its row alone, with class leat.Decode; the
 // error is a *leat.FieldError. Rule is "null" (in a field that is no pointer, sql.Null or
@@ -43,7 +45,7 @@
 // both versions, and UNCOMPRESSED, SNAPPY, GZIP, ZSTD, LZ4_RAW and BROTLI. Encrypted files,
 // and columns in files of their own, are refused.
 //
-// Strings of rows are shared where a file's dictionary has them once; others are copies, together in
+// Strings of rows are shared where a file's dictionary has them once. All lie together in
 // blocks of 32 KiB, so that one that is kept for long keeps no more than its block.
 //
 // Fields tagged `leat:"@file"`, "@line" (the number of the row, from 1), "@offset" and
@@ -62,8 +64,8 @@
 // # Damage
 //
 // A file that is cut off or whose footer is damaged is refused. Damage further in fails
-// the file after the rows before it, as all of its columns have them: from which row on depends on the file
-// alone. Checksums of pages are checked where the writer has made some.
+// the file after the last row before it that all columns have whole: which one that is
+// depends on the file alone. Checksums of pages are checked where the writer has made some.
 //
 // # Untrusted files
 //
@@ -86,6 +88,6 @@
 //
 // That process is this program, started once more: package parquetsource takes it over
 // when it is initialised, before main. So no other file needs to be installed, and there
-// is nothing to call. Initialisers of packages (variables, func init) run in it too, those of them that
-// come first; they should not do more than initialise.
+// is nothing to call. Initialisers of other packages (variables, func init) may run in it
+// first; they should not do more than initialise.
 package parquetsource
