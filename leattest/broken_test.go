@@ -635,7 +635,6 @@ func (s *bentSink) Write(_ context.Context, b *leat.Batch[string]) error {
 			s.open = append([]string{r}, s.open...)
 		}
 		return nil
-	case "drops what it took after trouble":
 	}
 	s.open = append(s.open, b.Rows()...)
 	return nil

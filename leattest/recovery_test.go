@@ -1,9 +1,7 @@
 package leattest_test
 
 import (
-	"context"
 	"errors"
-	"path/filepath"
 	"testing"
 
 	"github.com/leatgo/leat"
@@ -47,8 +45,6 @@ func TestRecoveryOfCollect(t *testing.T) {
 		leat.To(made, sink)
 		return p
 	}, want))
-	_ = filepath.Join
-	_ = context.Background
 }
 
 func ints(n int) []int {

@@ -200,7 +200,7 @@ func (w *sourceWorld[T]) read(l life[T]) *reading[T] {
 	sink := &sourceSink[T]{out: out, life: &l}
 	letters := &letterKeeper{DeadLetterLog: &memLetters{}}
 	p := leat.New("leattest", leat.Config{StateDir: w.dir, Logger: slog.New(slog.DiscardHandler), DeadLetters: letters, Breaker: leat.Breaker{Share: -1},
-		CheckpointEvery: max(l.every, 0), BudgetBatches: l.batch, DrainTimeout: 10 * time.Second, Retry: leat.Retry{First: time.Millisecond, Max: 10 * time.Millisecond}})
+		CheckpointEvery: l.every, BudgetBatches: l.batch, DrainTimeout: 10 * time.Second, Retry: leat.Retry{First: time.Millisecond, Max: 10 * time.Millisecond}})
 	leat.To(leat.From(p, out.src), sink)
 	var mu sync.Mutex
 	var quiet *time.Timer // runs while a source that never ends has nothing to send
@@ -301,7 +301,7 @@ func (w *sourceWorld[T]) needs(kind leat.ReplayKind) leat.ReplayKind {
 	return own
 }
 
-// sizes are the sizes of chunks to try.
+// size draws how much one chunk holds.
 func (w *sourceWorld[T]) size() int { return []int{0, 1, 2 + w.r.IntN(200)}[w.r.IntN(3)] }
 
 // positions are those behind each chunk of a reading, qualified.

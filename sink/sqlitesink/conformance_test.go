@@ -96,3 +96,16 @@ func harness[T any](ddl string, row func(id uint64, name string) T, spoil func(T
 		},
 	}
 }
+
+// Nothing of a bubble of testing/synctest is left behind for the next one to stumble over.
+func TestOneFileInTwoBubbles(t *testing.T) {
+	t.Parallel()
+	path := dbPath(t)
+	for n := range 2 {
+		p := leat.New(fmt.Sprint("p", n), leat.Config{})
+		rows := leat.From(p, leattest.Rows(venta{int64(n), "a"}))
+		leat.To(rows, New(Config[venta]{Path: path, Table: "one"}), New(Config[venta]{Path: path, Table: "two"}))
+		leattest.Run(t, p)
+	}
+
+}
