@@ -166,7 +166,7 @@ func globbed(dir string) (ids []int64, err error) {
 }
 
 // advice is what messages tell people to do.
-var advice = []string{"backup", "put back", "put the newest one back", "move it away", "restore", "delete", "reset", "remove the state folder"}
+var advice = []string{"backup", "put back", "put the newest one back", "move it away", "restore", "delete", "reset", "remove the state folder", "add them yourself"}
 
 // verdict is what a start after some damage has to be: exactly the right rows, or an
 // error that names the file and says what to do, with nothing lost or twice.
@@ -327,8 +327,8 @@ func TestGone(t *testing.T) {
 	}
 }
 
-// The page of the database that holds the positions.
-func TestDamagedPositions(t *testing.T) {
+// The pages of the database that hold the positions and the schema.
+func TestDamagedDatabase(t *testing.T) {
 	t.Parallel()
 	_, newer := worlds(t)
 	conn, err := sqlite.OpenConn(filepath.Join(newer, "out.db"), sqlite.OpenReadWrite)
@@ -338,32 +338,37 @@ func TestDamagedPositions(t *testing.T) {
 		return n
 	}
 	ask("PRAGMA wal_checkpoint(TRUNCATE)")
-	page, size := ask("SELECT rootpage FROM sqlite_schema WHERE name = 'leat_positions'"), ask("PRAGMA page_size")
+	positions, size := ask("SELECT rootpage FROM sqlite_schema WHERE name = 'leat_positions'"), ask("PRAGMA page_size")
 	require.NoError(t, conn.Close())
 	text, err := os.ReadFile(filepath.Join(newer, "out.db"))
 	require.NoError(t, err)
-	begin := int((page - 1) * size)
-	var bytes []int // that are not zero, where something is
-	for i := begin; i < begin+int(size); i++ {
-		if text[i] != 0 || i < begin+16 {
-			bytes = append(bytes, i)
-		}
+	for name, page := range map[string]int64{"positions": positions, "schema": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			begin := int((page - 1) * size)
+			var bytes []int // that are not zero, where something is
+			for i := begin; i < begin+int(size); i++ {
+				if text[i] != 0 || i < begin+16 {
+					bytes = append(bytes, i)
+				}
+			}
+			told, fine := 0, 0
+			for _, k := range steps(len(bytes)*8, 150) {
+				i, bit := bytes[k/8], k%8
+				dir, err := os.MkdirTemp(t.TempDir(), "")
+				require.NoError(t, err)
+				copyTree(t, newer, dir)
+				b := slices.Clone(text)
+				b[i] ^= 1 << bit
+				require.NoError(t, os.WriteFile(filepath.Join(dir, "out.db"), b, 0o600))
+				if verdict(t, fmt.Sprintf("byte %d of page %d is %q and was %q", i-begin, page, b[i], text[i]), dir, "out.db") {
+					told++
+				} else {
+					fine++
+				}
+				require.NoError(t, os.RemoveAll(dir))
+			}
+			t.Logf("%d bytes: %d times told, %d times harmless; lost 0, twice 0", len(bytes), told, fine)
+		})
 	}
-	told, fine := 0, 0
-	for _, k := range steps(len(bytes)*8, 150) {
-		i, bit := bytes[k/8], k%8
-		dir, err := os.MkdirTemp(t.TempDir(), "")
-		require.NoError(t, err)
-		copyTree(t, newer, dir)
-		b := slices.Clone(text)
-		b[i] ^= 1 << bit
-		require.NoError(t, os.WriteFile(filepath.Join(dir, "out.db"), b, 0o600))
-		if verdict(t, fmt.Sprintf("byte %d of page %d is %q and was %q", i-begin, page, b[i], text[i]), dir, "out.db") {
-			told++
-		} else {
-			fine++
-		}
-		require.NoError(t, os.RemoveAll(dir))
-	}
-	t.Logf("%d bytes of positions: %d times told, %d times harmless; lost 0, twice 0", len(bytes), told, fine)
 }

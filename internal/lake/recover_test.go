@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -123,13 +124,14 @@ func TestRecovery(t *testing.T) {
 		failpoint.Set(nil)
 		name := s.w.abs(pendingName(2, s.w.owner))
 		require.NoError(t, s.Close())
-		require.NoError(t, os.Rename(name, name+".away"))
+		away := filepath.Join(filepath.Dir(name), ".0000000000000002.another"+pendingExt)
+		require.NoError(t, os.Rename(name, away))
 		s = New(byP(dir))
 		// A start that does not see the pending entry begins another epoch; its
 		// temporary files are gone, and the renamed ones are left.
 		require.NoError(t, s.Open(t.Context(), env()))
 		require.NoError(t, s.Close())
-		require.NoError(t, os.Rename(name+".away", name))
+		require.NoError(t, os.Rename(away, name))
 		s = opened(t, byP(dir), env())
 		require.Zero(t, held(t, s))
 		require.Empty(t, content(t, dir))

@@ -71,11 +71,23 @@ func (h held) next() any {
 
 // ensurePositions makes the table, or gives an older one its checksums.
 func ensurePositions(d *db) error {
+	// A schema in which a bit has flipped may have it under another name. To make a new one
+	// would be to hold nothing.
+	const sameElsewhere = `SELECT tbl_name FROM main.sqlite_schema WHERE type = 'table' AND sql LIKE '%"sink" TEXT%"epoch" INTEGER%'
+		AND NOT EXISTS (SELECT 1 FROM pragma_table_list WHERE schema = 'main' AND name = ?1)`
+	other := ""
+	err := d.query(sameElsewhere, func(stmt *sqlite.Stmt) error { other = stmt.ColumnText(0); return nil }, positionsTable)
+	if err != nil {
+		return err
+	}
+	if other != "" {
+		return fmt.Errorf("the schema is damaged, or a table was renamed: there is no table %s, but one that looks like it, in the place of %q; nothing was changed: restore the database from a backup, or give the table its name back", positionsTable, other)
+	}
 	if err := d.exec(createPositions); err != nil {
 		return err
 	}
 	some := false
-	err := d.query("SELECT 1 FROM pragma_table_xinfo(?1, 'main') WHERE name = 'checksum'", func(*sqlite.Stmt) error { some = true; return nil }, positionsTable)
+	err = d.query("SELECT 1 FROM pragma_table_xinfo(?1, 'main') WHERE name = 'checksum'", func(*sqlite.Stmt) error { some = true; return nil }, positionsTable)
 	if err != nil || some {
 		return err
 	}

@@ -72,7 +72,7 @@ func (s *Sink[T]) open(ctx context.Context) error {
 		some := false
 		err := d.query(anyPosition, func(*sqlite.Stmt) error { some = true; return nil }, s.env.Pipeline, s.env.Node)
 		if err != nil {
-			return fmt.Errorf("the table %s is not leat's: %w", positionsTable, err)
+			return fmt.Errorf("the table %s is not leat's, or the schema is damaged: %w; rename a table of your own, or restore the database from a backup", positionsTable, err)
 		}
 		if err := s.ensureTable(d, some); err != nil {
 			return err

@@ -47,7 +47,7 @@ func openError(path string, err error) error {
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultBusy, sqlite.ResultLocked, sqlite.ResultProtocol, sqlite.ResultNoMem:
 		return leat.Transient(err)
-	case sqlite.ResultFull, sqlite.ResultIOErr, sqlite.ResultCantOpen, sqlite.ResultReadOnly:
+	case sqlite.ResultFull, sqlite.ResultIOErr, sqlite.ResultCantOpen:
 		full := sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull || sqlite.ErrCode(err) == sqlite.ResultIOErrSHMSize
 		if reason := tryFolder(filepath.Dir(path)); reason != nil {
 			err, full = fmt.Errorf("%w (%w)", err, reason), full || durable.Full(reason)
@@ -55,6 +55,13 @@ func openError(path string, err error) error {
 		if full {
 			return leat.Transient(err)
 		}
+	case sqlite.ResultReadOnly:
+		if reason := tryFolder(filepath.Dir(path)); reason != nil {
+			err = fmt.Errorf("%w (%w)", err, reason)
+		}
+		return fmt.Errorf("%w: give the program the right to write to it, and to its folder; if it has that, the database is damaged: restore it from a backup", err)
+	case sqlite.ResultError: // "no such column", "unsupported file format", "malformed database schema"
+		return fmt.Errorf("%w: the schema is not as leat has made it: if nobody has changed it, and no newer SQLite has written it, the database is damaged: restore it from a backup", err)
 	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
 		return fmt.Errorf("%w: the database is damaged; nothing was changed: restore it from a backup, or move it away to load it from the start", err)
 	}
