@@ -174,21 +174,6 @@ func fillHybrid[E uint8 | uint32](h *hybrid, dst []E) int {
 	return n
 }
 
-// skipHybrid passes over so many numbers, or as many as there are.
-func skipHybrid(h *hybrid, n int) int {
-	done := 0
-	for done < n {
-		if h.left == 0 && !h.next() {
-			break
-		}
-		k := min(h.left, n-done)
-		h.at += k
-		h.left -= k
-		done += k
-	}
-	return done
-}
-
 // next begins with the next run that is not empty.
 func (h *hybrid) next() bool {
 	const most = 1<<31 - 1

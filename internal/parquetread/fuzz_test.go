@@ -177,6 +177,7 @@ func TestMutations(t *testing.T) {
 	}
 }
 
+//fuzz:slow
 func FuzzParquet(f *testing.F) {
 	for _, b := range seeds(f) {
 		f.Add(b)

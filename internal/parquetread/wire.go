@@ -314,12 +314,11 @@ type Distant struct {
 	r    io.ReaderAt
 	size int64
 
-	began  bool
-	plan   []*Column
-	next   int64
-	texts  []*Dictionary
-	fault  error // of reading the file
-	failed error
+	began bool
+	plan  []*Column
+	next  int64
+	texts []*Dictionary
+	fault error // of reading the file
 }
 
 // OpenDistant opens a file through a child process at the other end of the pipes. An error

@@ -106,6 +106,8 @@ func TestWireLies(t *testing.T) {
 }
 
 // FuzzWire: what a child says, which may have been taken over by its file.
+//
+//fuzz:slow
 func FuzzWire(f *testing.F) {
 	b := seeds(f)["delta.parquet"]
 	for _, step := range []int{0, 9} {

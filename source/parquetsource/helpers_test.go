@@ -129,17 +129,6 @@ func (w *world) config() Config[rec] {
 	}}
 }
 
-// told are name and status of what OnFile heard of.
-func (w *world) told() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	out := []string{}
-	for _, e := range w.events {
-		out = append(out, e.Name+" "+e.Status)
-	}
-	return out
-}
-
 func (w *world) beside(name string) string { return filepath.Join(filepath.Dir(w.dir), name) }
 
 // ledger gives the history.
@@ -149,8 +138,6 @@ func (w *world) ledger() []files.Entry {
 	require.NoError(w.t, err)
 	return entries
 }
-
-func (w *world) ledgerPath() string { return filepath.Join(w.state, "src", "ledger.jsonl") }
 
 // statuses are name, status and error of each entry, short.
 func (w *world) statuses() []string {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -325,12 +326,13 @@ type apartPieces struct {
 // Next implements pieces.
 func (p *apartPieces) Next(ctx context.Context) (*parquetread.Piece, error) {
 	if p.child == nil || !p.began && p.distant.Began() { // a process reads once
-		rows := p.distant.File.Rows
+		before := p.distant.File
 		p.close()
 		if err := p.open(ctx); err != nil {
 			return nil, err
 		}
-		if p.distant.File.Rows != rows {
+		// The plan was made for these columns.
+		if after := p.distant.File; after.Rows != before.Rows || !reflect.DeepEqual(after.Columns, before.Columns) {
 			return nil, filesource.Damaged(errors.New("its footer is read differently each time"))
 		}
 	}

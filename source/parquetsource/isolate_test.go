@@ -151,6 +151,24 @@ func TestIsolatedHangs(t *testing.T) {
 	require.Contains(t, w.ledger()[0].Error, "gave no answer for 300ms, and was killed")
 }
 
+// TestIsolatedKilledEarly: the child that looks at the footer is killed; the next run reads
+// the file.
+func TestIsolatedKilledEarly(t *testing.T) {
+	w := newWorld(t)
+	w.put("a.parquet", pq(t, 0, 30, 10, &parquet.Zstd))
+	w.put("b.parquet", pq(t, 1000, 10, 10, &parquet.Snappy))
+	children(t, func(i int, p *os.Process) {
+		if i == 0 {
+			require.NoError(t, p.Kill())
+		}
+	})
+	err := w.live(isolatedConfig(w), whole())
+	require.NoError(t, err)
+	require.Equal(t, good(1000, 10), w.ids(), "it could not be looked at, and has no place in the log yet")
+	w.must(isolatedConfig(w))
+	require.ElementsMatch(t, append(good(0, 30), good(1000, 10)...), w.ids())
+}
+
 // TestIsolatedChildIsAlone: it has neither the environment nor the files of this process.
 func TestIsolatedChildIsAlone(t *testing.T) {
 	w := newWorld(t)
