@@ -11,6 +11,7 @@ import (
 	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/filesource"
 	"github.com/leatgo/leat/internal/row"
+	"github.com/leatgo/leat/source/drift"
 	"github.com/leatgo/leat/source/files"
 )
 
@@ -122,10 +123,10 @@ type Config[T any] struct {
 
 	// Extra says what becomes of columns that the row type has not, Missing of those that
 	// a file has not; a file that has none at all of the row type's columns is refused always.
-	// Defaults to files.IgnoreExtra and files.RefuseMissing. A column tagged
+	// Defaults to drift.IgnoreExtra and drift.RefuseMissing. A column tagged
 	// `leat:",extra"` keeps the texts of extra ones, at the cost of a map for each row.
-	Extra   files.Extra
-	Missing files.Missing
+	Extra   drift.Extra
+	Missing drift.Missing
 
 	// MaxRecord is the longest record, in bytes; a longer one is rejected. Memory is
 	// bounded by it: deciding where an unclosed quoted field ends may need so much.
@@ -240,11 +241,11 @@ func (c *Config[T]) dialectFaults() []error {
 	if c.Ragged > PadRagged|CutRagged {
 		fault("Ragged %d: there are RefuseRagged, PadRagged, CutRagged, and the last two together", c.Ragged)
 	}
-	if c.Extra > files.RefuseExtra {
-		fault("Extra %d: there are files.IgnoreExtra and files.RefuseExtra", c.Extra)
+	if c.Extra > drift.RefuseExtra {
+		fault("Extra %d: there are drift.IgnoreExtra and drift.RefuseExtra", c.Extra)
 	}
-	if c.Missing > files.ZeroMissing {
-		fault("Missing %d: there are files.RefuseMissing, files.NullMissing and files.ZeroMissing", c.Missing)
+	if c.Missing > drift.ZeroMissing {
+		fault("Missing %d: there are drift.RefuseMissing, drift.NullMissing and drift.ZeroMissing", c.Missing)
 	}
 	point := c.Decimal
 	if point == 0 {

@@ -16,7 +16,7 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/transcode"
-	"github.com/leatgo/leat/source/files"
+	"github.com/leatgo/leat/source/drift"
 )
 
 // loose is a row of whatever columns a file has.
@@ -174,8 +174,8 @@ func TestFormConfigs(t *testing.T) {
 		{"padded", "id,price,ok,note\n1,2,true\n3\n", Config[num]{Ragged: PadRagged}, []string{"1 2 null true", "2 price empty"}},
 		{"padded but not cut", "id,price,ok,note\n1,2,true,x,y\n", Config[num]{Ragged: PadRagged}, []string{"1 fields"}},
 		{"cut but not padded", "id,price,ok,note\n1,2,true,x,y\n1,2\n", Config[num]{Ragged: CutRagged}, []string{"1 2 x true", "2 fields"}},
-		{"missing columns as zero", "id\n1\n", Config[num]{Missing: files.ZeroMissing}, []string{"1 0 null false"}},
-		{"missing columns as null", "id,price,ok\n1,2,true\n", Config[num]{Missing: files.NullMissing}, []string{"1 2 null true"}},
+		{"missing columns as zero", "id\n1\n", Config[num]{Missing: drift.ZeroMissing}, []string{"1 0 null false"}},
+		{"missing columns as null", "id,price,ok\n1,2,true\n", Config[num]{Missing: drift.NullMissing}, []string{"1 2 null true"}},
 	} {
 		require.NoError(t, New(func() Config[num] { c := tc.c; c.Dir = "in"; return c }()).Validate(), tc.name)
 		rows, rejects, origins := decodeText(t, tc.c, tc.text)
@@ -241,20 +241,20 @@ func TestDrift(t *testing.T) {
 		c          Config[kept]
 		text, want string
 	}{
-		{Config[kept]{Extra: files.RefuseExtra}, "id,note,x\n", `refused: the header is refused: it has the columns "x", which are not wanted (header line: "id,note,x")`},
-		{Config[kept]{Extra: files.RefuseExtra}, "id,note\n", ""},
+		{Config[kept]{Extra: drift.RefuseExtra}, "id,note,x\n", `refused: the header is refused: it has the columns "x", which are not wanted (header line: "id,note,x")`},
+		{Config[kept]{Extra: drift.RefuseExtra}, "id,note\n", ""},
 		{Config[kept]{}, "id,note,x,x\n", `refused: the header is refused: it names the columns "x" more than once (header line: "id,note,x,x")`},
 		{Config[kept]{}, "id,note,\xff\n", `refused: the header is refused: it has the columns "\xff", which are not wanted (header line: "id,note,\xff")`},
 		{Config[kept]{}, "id,n\xf3te\n", `refused: the header is refused: it misses the columns "note" (it is no text in UTF-8: is the file in another Encoding?); it has the columns "n\xf3te", which are not wanted (header line: "id,n\xf3te")`},
-		{Config[kept]{Missing: files.NullMissing}, "id\n", ""},
-		{Config[kept]{Missing: files.NullMissing}, "note\n", `refused: the header is refused: it misses the columns "id" (header line: "note")`},
-		{Config[kept]{Missing: files.ZeroMissing}, "note\n", ""},
-		{Config[kept]{Missing: files.ZeroMissing}, "id;note\n", `refused: the header is refused: it has none of the row type's columns, so the file is something else, or its Delimiter is (header line: "id;note")`},
+		{Config[kept]{Missing: drift.NullMissing}, "id\n", ""},
+		{Config[kept]{Missing: drift.NullMissing}, "note\n", `refused: the header is refused: it misses the columns "id" (header line: "note")`},
+		{Config[kept]{Missing: drift.ZeroMissing}, "note\n", ""},
+		{Config[kept]{Missing: drift.ZeroMissing}, "id;note\n", `refused: the header is refused: it has none of the row type's columns, so the file is something else, or its Delimiter is (header line: "id;note")`},
 		{Config[kept]{SkipLines: 3}, "a\nb\n", "refused: the file has no header line: nothing follows the 3 lines that are passed over"},
 	} {
 		require.Equal(t, tc.want, verdict(t, tc.c, tc.text), "%q", tc.text)
 	}
-	require.Equal(t, "", verdict(t, Config[couple]{Extra: files.IgnoreExtra}, "b,x,x,a\n"), "names that do not matter")
+	require.Equal(t, "", verdict(t, Config[couple]{Extra: drift.IgnoreExtra}, "b,x,x,a\n"), "names that do not matter")
 }
 
 // A change of the header is one line of the ledger.
@@ -495,7 +495,7 @@ func TestValidateDialects(t *testing.T) {
 		`Header: it names the columns "id" more`: {Header: []string{"id", "price", "id"}},
 		"can't be written as one line":           {Header: []string{"id", "price", "a,b"}, Quote: -1},
 		"the dialect has no header line: name":   Config[price]{}.With(Dialect{Delimiter: ';'}),
-		`which are not wanted`:                   {Header: []string{"id", "price", "x"}, Extra: files.RefuseExtra},
+		`which are not wanted`:                   {Header: []string{"id", "price", "x"}, Extra: drift.RefuseExtra},
 	} {
 		c.Dir = "in"
 		require.ErrorContains(t, New(c).Validate(), want)
@@ -503,7 +503,7 @@ func TestValidateDialects(t *testing.T) {
 	for _, c := range []Config[price]{
 		{Encoding: UTF16LE, SkipLines: 3, Lenient: true, Ragged: PadRagged | CutRagged, Decimal: ',', Thousands: '.', Null: []string{"NULL", ""}},
 		{Decimal: '.', Thousands: '\u202f'}, {Header: []string{"price", "x", "id"}}, {Header: []string{"id", "price", "a,b", `c"d`, "#"}, Comment: '#'},
-		{Header: []string{"id"}, Missing: files.ZeroMissing},
+		{Header: []string{"id"}, Missing: drift.ZeroMissing},
 		Config[price]{Header: []string{"id", "price"}}.With(Dialect{Delimiter: ';', Quote: '"'}),
 	} {
 		c.Dir = "in"
@@ -523,7 +523,7 @@ func TestWith(t *testing.T) {
 	require.Equal(t, "Windows-1252, delimiter ';', quote '\"', 2 lines to skip, a header, 3 fields, numbers like 1.234,5", strings.TrimSuffix(d.String(), d.String()[strings.Index(d.String(), " (conf"):]))
 	require.Equal(t, []string{"id", "price", "nota"}, d.Columns)
 	require.Equal(t, "{ID:1 Price:1234.5} | {ID:2 Price:3.25} | {ID:3 Price:7.5} | {ID:4 Price:7.75}", verdict(t, Config[price]{}.With(d), string(file)))
-	own := Config[price]{Header: []string{"x", "price", "id"}, Missing: files.ZeroMissing, Null: []string{"", "café", "té"}}.With(d)
+	own := Config[price]{Header: []string{"x", "price", "id"}, Missing: drift.ZeroMissing, Null: []string{"", "café", "té"}}.With(d)
 	require.Equal(t, 3, own.SkipLines)
 
 	path := filepath.Join(t.TempDir(), "f.csv.gz")

@@ -10,7 +10,7 @@ import (
 	"github.com/leatgo/leat/internal/filesource"
 	"github.com/leatgo/leat/internal/row"
 	"github.com/leatgo/leat/internal/transcode"
-	"github.com/leatgo/leat/source/files"
+	"github.com/leatgo/leat/source/drift"
 )
 
 // form is how all files of a source are read. It is immutable.
@@ -22,8 +22,8 @@ type form struct {
 	skip     int      // lines
 	names    []string // of the columns, when the files have no header; else nil
 	ragged   Ragged
-	extra    files.Extra
-	missing  files.Missing
+	extra    drift.Extra
+	missing  drift.Missing
 	trim     bool
 }
 

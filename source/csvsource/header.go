@@ -13,7 +13,7 @@ import (
 	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/filesource"
 	"github.com/leatgo/leat/internal/row"
-	"github.com/leatgo/leat/source/files"
+	"github.com/leatgo/leat/source/drift"
 )
 
 // header is a file's header line and what it means for the row type.
@@ -134,7 +134,7 @@ func (f *form) bind(names []string, raw string) (*header, error) {
 				filled++
 				last = max(last, at)
 			}
-		case f.missing == files.ZeroMissing, f.missing == files.NullMissing && col.Null:
+		case f.missing == drift.ZeroMissing, f.missing == drift.NullMissing && col.Null:
 		default:
 			missing = append(missing, strconv.Quote(col.Name))
 		}
@@ -148,7 +148,7 @@ func (f *form) bind(names []string, raw string) (*header, error) {
 		if c := f.row.Column(name); c != nil && !c.Extra {
 			continue
 		}
-		if f.extra == files.RefuseExtra {
+		if f.extra == drift.RefuseExtra {
 			unwanted = append(unwanted, strconv.Quote(name))
 		}
 		if extra == nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/engine"
 	"github.com/leatgo/leat/internal/row"
-	"github.com/leatgo/leat/source/files"
+	"github.com/leatgo/leat/source/drift"
 )
 
 func init() {
@@ -342,7 +342,7 @@ func FuzzQuick(f *testing.F) {
 			c.Encoding = AnyBytes
 		}
 		if odd&128 != 0 {
-			c.Missing, c.SkipLines = files.ZeroMissing, 1
+			c.Missing, c.SkipLines = drift.ZeroMissing, 1
 		}
 		checkBothWays(t, c, text)
 		body := text[bytes.IndexByte(text, '\n')+1:]

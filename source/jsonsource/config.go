@@ -7,6 +7,7 @@ import (
 	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/filesource"
 	"github.com/leatgo/leat/internal/row"
+	"github.com/leatgo/leat/source/drift"
 	"github.com/leatgo/leat/source/files"
 )
 
@@ -71,13 +72,13 @@ type Config[T any] struct {
 
 	// Extra says what to do with a row that has a key without a column. If T has a
 	// column with the option extra, that one keeps such keys; else they are passed over.
-	// Defaults to files.IgnoreExtra.
-	Extra files.Extra
+	// Defaults to drift.IgnoreExtra.
+	Extra drift.Extra
 
 	// Missing says what to do with a row that has no key for a column. Defaults to
-	// files.NullMissing: null where the column has one (pointers, sql.Null, maps,
+	// drift.NullMissing: null where the column has one (pointers, sql.Null, maps,
 	// slices), else the row is rejected.
-	Missing files.Missing
+	Missing drift.Missing
 
 	// RepeatedKeys says what to do with a row that has a key twice. Defaults to
 	// RefuseRepeated.
@@ -156,13 +157,13 @@ func (c *Config[T]) lines() (*lines, error) {
 		return nil, err
 	}
 	rules := row.JSONRules{MaxDepth: c.MaxDepth, Repeated: row.JSONRepeated(c.RepeatedKeys)}
-	if c.Extra == files.RefuseExtra {
+	if c.Extra == drift.RefuseExtra {
 		rules.Unknown = row.RefuseUnknown
 	}
 	switch c.Missing {
-	case files.RefuseMissing:
+	case drift.RefuseMissing:
 		rules.Missing = row.RefuseMissing
-	case files.ZeroMissing:
+	case drift.ZeroMissing:
 		rules.Missing = row.ZeroMissing
 	}
 	l := &lines{plan: row.NewJSONPlan(t, rules), origins: t.Origins, dialect: csvtext.Dialect{MaxRecord: c.MaxRecord}}
@@ -185,11 +186,11 @@ func (c *Config[T]) lines() (*lines, error) {
 func (c *Config[T]) faults() []error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if c.Extra > files.RefuseExtra {
-		fault("Extra %d: there are files.IgnoreExtra and files.RefuseExtra", c.Extra)
+	if c.Extra > drift.RefuseExtra {
+		fault("Extra %d: there are drift.IgnoreExtra and drift.RefuseExtra", c.Extra)
 	}
-	if c.Missing > files.ZeroMissing {
-		fault("Missing %d: there are files.RefuseMissing, files.NullMissing and files.ZeroMissing", c.Missing)
+	if c.Missing > drift.ZeroMissing {
+		fault("Missing %d: there are drift.RefuseMissing, drift.NullMissing and drift.ZeroMissing", c.Missing)
 	}
 	if c.RepeatedKeys > FirstRepeated {
 		fault("RepeatedKeys %d: there are RefuseRepeated, LastRepeated and FirstRepeated", c.RepeatedKeys)

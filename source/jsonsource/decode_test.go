@@ -13,7 +13,7 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/engine"
-	"github.com/leatgo/leat/source/files"
+	"github.com/leatgo/leat/source/drift"
 )
 
 func TestDecode(t *testing.T) {
@@ -172,14 +172,14 @@ func TestPolicies(t *testing.T) {
 		want   T
 	}{
 		{Config[T]{}, `{"a":1,"b":2}`, "", T{A: 1, More: map[string]any{"b": json.Number("2")}}},
-		{Config[T]{Extra: files.RefuseExtra}, `{"a":1,"b":2}`, "unknown", T{}},
-		{Config[T]{Extra: files.RefuseExtra}, `{"a":1,"more":{"b":2}}`, "", T{A: 1, More: map[string]any{"b": json.Number("2")}}},
+		{Config[T]{Extra: drift.RefuseExtra}, `{"a":1,"b":2}`, "unknown", T{}},
+		{Config[T]{Extra: drift.RefuseExtra}, `{"a":1,"more":{"b":2}}`, "", T{A: 1, More: map[string]any{"b": json.Number("2")}}},
 		{Config[T]{}, `{"n":1}`, "missing", T{}},
-		{Config[T]{Missing: files.NullMissing}, `{"n":1}`, "missing", T{}},
-		{Config[T]{Missing: files.NullMissing}, `{"a":1}`, "", T{A: 1}},
-		{Config[T]{Missing: files.RefuseMissing}, `{"a":1}`, "missing", T{}},
-		{Config[T]{Missing: files.RefuseMissing}, `{"a":1,"n":1}`, "", T{A: 1, N: &one}},
-		{Config[T]{Missing: files.ZeroMissing}, `{}`, "", T{}},
+		{Config[T]{Missing: drift.NullMissing}, `{"n":1}`, "missing", T{}},
+		{Config[T]{Missing: drift.NullMissing}, `{"a":1}`, "", T{A: 1}},
+		{Config[T]{Missing: drift.RefuseMissing}, `{"a":1}`, "missing", T{}},
+		{Config[T]{Missing: drift.RefuseMissing}, `{"a":1,"n":1}`, "", T{A: 1, N: &one}},
+		{Config[T]{Missing: drift.ZeroMissing}, `{}`, "", T{}},
 		{Config[T]{}, `{"a":1,"a":2}`, "duplicate", T{}},
 		{Config[T]{}, `{"a":1,"\u0061":2}`, "duplicate", T{}},
 		{Config[T]{RepeatedKeys: RefuseRepeated}, `{"a":1,"b":2,"b":2}`, "duplicate", T{}},

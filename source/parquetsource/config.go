@@ -7,6 +7,7 @@ import (
 	"github.com/leatgo/leat/internal/filesource"
 	"github.com/leatgo/leat/internal/parquetread"
 	"github.com/leatgo/leat/internal/row"
+	"github.com/leatgo/leat/source/drift"
 	"github.com/leatgo/leat/source/files"
 )
 
@@ -70,12 +71,12 @@ type Config[T any] struct {
 	OnFile func(files.Event)
 
 	// Missing says what becomes of a file that lacks a column of the row type.
-	// Defaults to files.RefuseMissing: the file is failed.
-	Missing files.Missing
+	// Defaults to drift.RefuseMissing: the file is failed.
+	Missing drift.Missing
 
 	// Extra says what becomes of columns that the row type has not. By default they are
 	// not even read. A row type with a column tagged `extra` keeps them.
-	Extra files.Extra
+	Extra drift.Extra
 
 	// ChunkRows is how many rows are handed on as one batch, at most; fewer where rows
 	// are large, and at the end of a row group. Rows and offsets do not depend on it.
@@ -139,11 +140,11 @@ func (c *Config[T]) files() filesource.Config {
 }
 
 func (c *Config[T]) drift() parquetread.Drift {
-	d := parquetread.Drift{RefuseExtra: c.Extra == files.RefuseExtra}
+	d := parquetread.Drift{RefuseExtra: c.Extra == drift.RefuseExtra}
 	switch c.Missing {
-	case files.NullMissing:
+	case drift.NullMissing:
 		d.Missing = parquetread.NullMissing
-	case files.ZeroMissing:
+	case drift.ZeroMissing:
 		d.Missing = parquetread.ZeroMissing
 	}
 	return d
@@ -153,11 +154,11 @@ func (c *Config[T]) drift() parquetread.Drift {
 func (c *Config[T]) faults() []error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if c.Missing > files.ZeroMissing {
-		fault("Missing %d: there are files.RefuseMissing, NullMissing and ZeroMissing", c.Missing)
+	if c.Missing > drift.ZeroMissing {
+		fault("Missing %d: there are drift.RefuseMissing, NullMissing and ZeroMissing", c.Missing)
 	}
-	if c.Extra > files.RefuseExtra {
-		fault("Extra %d: there are files.IgnoreExtra and files.RefuseExtra", c.Extra)
+	if c.Extra > drift.RefuseExtra {
+		fault("Extra %d: there are drift.IgnoreExtra and drift.RefuseExtra", c.Extra)
 	}
 	if c.ChunkRows < 0 {
 		fault("ChunkRows %d is negative", c.ChunkRows)

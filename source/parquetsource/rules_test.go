@@ -16,6 +16,7 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/source/csvsource"
+	"github.com/leatgo/leat/source/drift"
 	"github.com/leatgo/leat/source/files"
 )
 
@@ -219,25 +220,25 @@ func TestDrift(t *testing.T) {
 	assert.Empty(t, rows)
 	assert.Contains(t, why, `it misses the columns "nota", "monto" (it has "id", "pais", "clase", "serie")`, "RefuseMissing is the default")
 
-	rows, why = run(New(Config[row]{Name: "in", Dir: dir, Missing: files.NullMissing}))
+	rows, why = run(New(Config[row]{Name: "in", Dir: dir, Missing: drift.NullMissing}))
 	assert.Empty(t, rows)
 	assert.Contains(t, why, `can't be null, "monto"`)
 
-	rows, why = run(New(Config[row]{Name: "in", Dir: dir, Missing: files.ZeroMissing}))
+	rows, why = run(New(Config[row]{Name: "in", Dir: dir, Missing: drift.ZeroMissing}))
 	assert.Empty(t, why)
 	assert.Equal(t, []row{
 		{ID: 1, Otros: map[string]any{"pais": "uy", "clase": int64(3), "serie": []any{int64(1), int64(2)}}},
 		{ID: 2, Otros: map[string]any{"pais": "ar", "clase": nil, "serie": []any{}}},
 	}, rows)
 
-	rows, why = run(New(Config[row]{Name: "in", Dir: dir, Missing: files.ZeroMissing, Extra: files.RefuseExtra}))
+	rows, why = run(New(Config[row]{Name: "in", Dir: dir, Missing: drift.ZeroMissing, Extra: drift.RefuseExtra}))
 	assert.Empty(t, rows)
 	assert.Contains(t, why, `it has the columns "pais", "clase", "serie", which the row type has not`)
 
 	w := newWorld(t)
 	sink := leattest.Collect[simple]()
 	p := leat.New("p", leat.Config{StateDir: w.state})
-	leat.To(leat.From(p, New(Config[simple]{Dir: dir, Missing: files.ZeroMissing})), sink)
+	leat.To(leat.From(p, New(Config[simple]{Dir: dir, Missing: drift.ZeroMissing})), sink)
 	require.NoError(t, p.Run(t.Context()))
 	assert.Equal(t, []simple{{ID: 1}, {ID: 2}}, sink.Committed(), "IgnoreExtra: not even read")
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/leatgo/leat/internal/cursor"
 	"github.com/leatgo/leat/internal/row"
-	"github.com/leatgo/leat/source/files"
+	"github.com/leatgo/leat/source/drift"
 )
 
 // Config says which rows to read, and in which order. T is a struct; its columns are
@@ -44,11 +44,11 @@ type Config[T any] struct {
 
 	// Extra says what becomes of columns that the row type has not, Missing of those that
 	// the table has not. They are looked at when the source starts, and when the schema
-	// changes. Default to files.IgnoreExtra and files.RefuseMissing. A column tagged
+	// changes. Default to drift.IgnoreExtra and drift.RefuseMissing. A column tagged
 	// `leat:",extra"` keeps the values of extra ones, but for NULL, at the cost of a map for
 	// each row.
-	Extra   files.Extra
-	Missing files.Missing
+	Extra   drift.Extra
+	Missing drift.Missing
 
 	// Log names what is read, in positions (rule A2-1): a position that was taken under
 	// another name is refused. Defaults to the absolute path of the file, the table (or a
@@ -265,11 +265,11 @@ func (c *Config[T]) faults() error {
 	if c.AppendOnly && c.Query != "" && len(columns) == 1 && !slices.Equal(columns, keys) {
 		fault("AppendOnly of a Query needs a unique Cursor: give it as Key too")
 	}
-	if c.Extra > files.RefuseExtra {
-		fault("Extra %d: there are files.IgnoreExtra and files.RefuseExtra", c.Extra)
+	if c.Extra > drift.RefuseExtra {
+		fault("Extra %d: there are drift.IgnoreExtra and drift.RefuseExtra", c.Extra)
 	}
-	if c.Missing > files.ZeroMissing {
-		fault("Missing %d: there are files.RefuseMissing, files.NullMissing and files.ZeroMissing", c.Missing)
+	if c.Missing > drift.ZeroMissing {
+		fault("Missing %d: there are drift.RefuseMissing, drift.NullMissing and drift.ZeroMissing", c.Missing)
 	}
 	if c.Every < 0 {
 		fault("Every %v is negative", c.Every)

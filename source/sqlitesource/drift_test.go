@@ -10,7 +10,7 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/sink/sqlitesink"
-	"github.com/leatgo/leat/source/files"
+	"github.com/leatgo/leat/source/drift"
 )
 
 // Columns that are missing or more, by policy.
@@ -29,11 +29,11 @@ func TestDrift(t *testing.T) {
 		want   string
 	}{
 		"refused by default":    {path, Config[fila]{}, `lacks columns of the row type sqlitesource.fila: "name", "n"; it has "id", "more"`},
-		"null is not for all":   {path, Config[fila]{Missing: files.NullMissing}, `lacks columns of the row type sqlitesource.fila: "n"; it has`},
-		"null":                  {null, Config[fila]{Missing: files.NullMissing}, ""},
-		"zero":                  {path, Config[fila]{Missing: files.ZeroMissing}, ""},
-		"more is refused":       {null, Config[fila]{Missing: files.ZeroMissing, Extra: files.RefuseExtra}, `which Extra refuses: "more"`},
-		"more, but it is known": {null, Config[fila]{Missing: files.ZeroMissing, Extra: files.RefuseExtra, Key: "id, more"}, ""},
+		"null is not for all":   {path, Config[fila]{Missing: drift.NullMissing}, `lacks columns of the row type sqlitesource.fila: "n"; it has`},
+		"null":                  {null, Config[fila]{Missing: drift.NullMissing}, ""},
+		"zero":                  {path, Config[fila]{Missing: drift.ZeroMissing}, ""},
+		"more is refused":       {null, Config[fila]{Missing: drift.ZeroMissing, Extra: drift.RefuseExtra}, `which Extra refuses: "more"`},
+		"more, but it is known": {null, Config[fila]{Missing: drift.ZeroMissing, Extra: drift.RefuseExtra, Key: "id, more"}, ""},
 	} {
 		f := newFeed[fila](t)
 		c.config.Path, c.config.Table, c.config.Cursor = c.path, "t", "id"

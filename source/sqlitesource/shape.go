@@ -10,7 +10,7 @@ import (
 
 	"github.com/leatgo/leat/internal/cursor"
 	"github.com/leatgo/leat/internal/row"
-	"github.com/leatgo/leat/source/files"
+	"github.com/leatgo/leat/source/drift"
 )
 
 // shape is a table or a query as this source reads it: which columns, in which order. It is
@@ -160,7 +160,7 @@ func (c *Config[T]) bindColumns(s *shape, info *tableInfo, t *row.Type) error {
 		case info.column(col.Name) != nil || info.isRowid(col.Name):
 			s.add(info, col.Name)
 			s.columns = append(s.columns, col)
-		case c.Missing == files.ZeroMissing || c.Missing == files.NullMissing && col.Null:
+		case c.Missing == drift.ZeroMissing || c.Missing == drift.NullMissing && col.Null:
 		default:
 			missing = append(missing, quote(col.Name))
 		}
@@ -184,7 +184,7 @@ func (c *Config[T]) bindColumns(s *shape, info *tableInfo, t *row.Type) error {
 			s.others = append(s.others, n)
 		}
 	}
-	if len(extra) > 0 && c.Extra == files.RefuseExtra {
+	if len(extra) > 0 && c.Extra == drift.RefuseExtra {
 		return fmt.Errorf("%s has columns that the row type %v has not, which Extra refuses: %s", c.what(), t, strings.Join(extra, ", "))
 	}
 	return nil
