@@ -45,7 +45,7 @@ func TestWhatAdaptersLink(t *testing.T) {
 	}
 	for pkg, own := range map[string][]string{
 		"source/csvsource":                 {"github.com/klauspost/compress", "github.com/fsnotify/fsnotify"},
-		"source/sqlitesource":              {"zombiezen.com/go/sqlite", "modernc.org/sqlite"},
+		"source/sqlitesource":              {"zombiezen.com/go/sqlite", "modernc.org/sqlite", "github.com/fsnotify/fsnotify"}, // the last by the policies of source/files
 		"sink/sqlitesink":                  {"zombiezen.com/go/sqlite", "modernc.org/sqlite"},
 		"sink/parquetsink":                 {"github.com/parquet-go/parquet-go", "github.com/klauspost/compress"},
 		"sink/parquetsink/parquetgoengine": {"github.com/parquet-go/parquet-go", "github.com/klauspost/compress"},
