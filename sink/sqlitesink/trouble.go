@@ -42,6 +42,13 @@ func openError(err error) error {
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultBusy, sqlite.ResultLocked, sqlite.ResultProtocol, sqlite.ResultFull, sqlite.ResultNoMem:
 		return leat.Transient(err)
+	}
+	return advise(err)
+}
+
+// advise adds what to do to an error that does not go away by itself.
+func advise(err error) error {
+	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultReadOnly:
 		return fmt.Errorf("%w: give the program the right to write to it, and to its folder; if it has that, the database is damaged: restore it from a backup", err)
 	case sqlite.ResultError: // "no such column", "unsupported file format", "malformed database schema"
