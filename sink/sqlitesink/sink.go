@@ -322,7 +322,7 @@ func (s *Sink[T]) abort(cause error) error {
 	case passing, busy:
 		s.gone = leat.Transient(s.gone) // the disk may have room again after the backoff
 	case lasting:
-		s.doom = s.errorf("write", cause)
+		s.doom = s.errorf("write", advise(cause))
 	}
 	return s.gone
 }
@@ -353,7 +353,7 @@ func (s *Sink[T]) commitError(err error) error {
 	}
 	s.db.rollback()
 	s.gone = s.aborted(err)
-	return s.errorf("commit", err)
+	return s.errorf("commit", advise(err))
 }
 
 func isContext(ctx context.Context, err error) bool {

@@ -59,6 +59,14 @@ func openError(path string, err error) error {
 		if reason := tryFolder(filepath.Dir(path)); reason != nil {
 			err = fmt.Errorf("%w (%w)", err, reason)
 		}
+	}
+	return advise(err)
+}
+
+// advise adds what to do to an error that does not go away by itself.
+func advise(err error) error {
+	switch sqlite.ErrCode(err).ToPrimary() {
+	case sqlite.ResultReadOnly:
 		return fmt.Errorf("%w: give the program the right to write to it, and to its folder; if it has that, the database is damaged: restore it from a backup", err)
 	case sqlite.ResultError: // "no such column", "unsupported file format", "malformed database schema"
 		return fmt.Errorf("%w: the schema is not as leat has made it: if nobody has changed it, and no newer SQLite has written it, the database is damaged: restore it from a backup", err)

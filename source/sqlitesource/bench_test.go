@@ -48,10 +48,7 @@ func wide(b *testing.B) string {
 }
 
 // counted is an engine that counts rows.
-type counted struct {
-	intake[ancha]
-	rows int
-}
+type counted struct{ rows int }
 
 func (c *counted) Send(ch leat.Chunk[ancha]) error {
 	out := new(leat.Batch[ancha])

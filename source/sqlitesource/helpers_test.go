@@ -71,7 +71,6 @@ type feed[T any] struct {
 	t     *testing.T
 	held  map[string]leat.Position
 	rows  []T
-	bad   []error
 	ahead int64
 	log   lockedBuffer
 

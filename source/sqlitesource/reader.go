@@ -235,6 +235,10 @@ func (r *reader[T]) start(pos leat.Position) error {
 		return fmt.Errorf("the position %q at %d can't be used: %w; to read from the beginning, delete this partition's positions in the sinks and in the state folder (see leat reset)", pos.Resume, pos.Next, err)
 	}
 	if r.shape.keys {
+		if pos.Resume == "" { // moved there by hand (leat reset): the key says it all
+			r.tail.Restore(cursor.Mark{Last: pos.Next - 1, From: pos.Next})
+			return nil
+		}
 		m, err := cursor.DecodeMark(pos.Resume)
 		if err == nil && m.Last != pos.Next-1 {
 			err = fmt.Errorf("it was taken behind key %d", m.Last)
