@@ -51,9 +51,9 @@ func (h here) reader(columns []int, from int64, rows int) pieces {
 }
 
 // open reads a file's footer and finds its columns. Faults of the file are Damaged.
-func (m *format[T]) open(ctx context.Context, r io.ReaderAt, size int64) (o opened, plan *parquetread.Plan, err error) {
+func (m *format[T]) open(ctx context.Context, r io.ReaderAt, size int64, reads bool) (o opened, plan *parquetread.Plan, err error) {
 	if m.config.Isolate.on() {
-		o, err = isolated(ctx, &m.config.Isolate, r, size, m.config.Limits.read())
+		o, err = isolated(ctx, &m.config.Isolate, r, size, m.config.Limits.read(), reads)
 	} else {
 		var f *parquetread.File
 		f, err = parquetread.Open(r, size, m.config.Limits.read())
@@ -78,7 +78,7 @@ func marked(err error) error {
 // one for each row, and one more.
 func (m *format[T]) Inspect(ctx context.Context, _ string, f *os.File, size int64) (folder.Look, error) {
 	look := folder.Look{Extent: 1}
-	o, _, err := m.open(ctx, f, size)
+	o, _, err := m.open(ctx, f, size, false)
 	if o != nil {
 		defer o.close()
 		look.Extent = o.meta().Rows + 1
@@ -95,7 +95,7 @@ func (m *format[T]) Inspect(ctx context.Context, _ string, f *os.File, size int6
 
 // Open implements filesource.Format.
 func (m *format[T]) Open(ctx context.Context, f filesource.File) (filesource.Records[T], error) {
-	o, plan, err := m.open(ctx, f, f.Size)
+	o, plan, err := m.open(ctx, f, f.Size, true)
 	if err != nil {
 		if o != nil {
 			o.close()

@@ -120,10 +120,11 @@ func (h *head) String() string {
 	return h.b.String()
 }
 
-// onChild, if set, is told of each process that is started: for tests.
-var onChild func(p *os.Process)
+// onChild, if set, is told of each process that is started, and whether it is to read the
+// rows or only the footer: for tests.
+var onChild atomic.Pointer[func(reads bool, p *os.Process)]
 
-func start(i *Isolate) (c *child, from io.Reader, to io.Writer, err error) {
+func start(i *Isolate, reads bool) (c *child, from io.Reader, to io.Writer, err error) {
 	c = &child{isolate: i, exited: make(chan struct{})}
 	c.cmd = exec.Command("/proc/self/exe") // also when the program's file was replaced
 	c.cmd.Env = []string{childVar + "=" + strconv.FormatInt(i.Memory, 10)}
@@ -151,8 +152,8 @@ func start(i *Isolate) (c *child, from io.Reader, to io.Writer, err error) {
 		c.err = c.cmd.Wait()
 		close(c.exited)
 	}()
-	if onChild != nil {
-		onChild(c.cmd.Process)
+	if tell := onChild.Load(); tell != nil {
+		(*tell)(reads, c.cmd.Process)
 	}
 	return c, stdout, stdin, nil
 }
@@ -259,14 +260,15 @@ type apart struct {
 	file    *readerAt
 	size    int64
 	limits  parquetread.Limits
+	reads   bool // its rows, not the footer only
 
 	child   *child
 	distant *parquetread.Distant
 }
 
 // isolated opens a file in a process of its own.
-func isolated(ctx context.Context, i *Isolate, r io.ReaderAt, size int64, limits parquetread.Limits) (opened, error) {
-	a := &apart{isolate: i, file: &readerAt{ReaderAt: r}, size: size, limits: limits}
+func isolated(ctx context.Context, i *Isolate, r io.ReaderAt, size int64, limits parquetread.Limits, reads bool) (opened, error) {
+	a := &apart{isolate: i, file: &readerAt{ReaderAt: r}, size: size, limits: limits, reads: reads}
 	if err := a.open(ctx); err != nil {
 		return nil, err
 	}
@@ -274,7 +276,7 @@ func isolated(ctx context.Context, i *Isolate, r io.ReaderAt, size int64, limits
 }
 
 func (a *apart) open(ctx context.Context) error {
-	c, from, to, err := start(a.isolate)
+	c, from, to, err := start(a.isolate, a.reads)
 	if err != nil {
 		return err
 	}

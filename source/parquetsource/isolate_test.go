@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,14 +21,21 @@ import (
 	"github.com/leatgo/leat/internal/parquetread/craft"
 )
 
-// children tells do of each process that is started. Tests that use it can't be parallel.
-func children(t *testing.T, do func(i int, p *os.Process)) {
+// children tells do of each process that is started to read rows, or the footer only, by
+// their number. Tests that use it can't be parallel.
+func children(t *testing.T, reading bool, do func(i int, p *os.Process)) {
+	var mu sync.Mutex // footers are looked at by another goroutine
 	n := 0
-	onChild = func(p *os.Process) {
-		do(n, p)
-		n++
+	tell := func(reads bool, p *os.Process) {
+		mu.Lock()
+		defer mu.Unlock()
+		if reads == reading {
+			do(n, p)
+			n++
+		}
 	}
-	t.Cleanup(func() { onChild = nil })
+	onChild.Store(&tell)
+	t.Cleanup(func() { onChild.Store(nil) })
 }
 
 func isolatedConfig(w *world) Config[rec] {
@@ -100,16 +108,16 @@ func TestIsolatedOutOfMemory(t *testing.T) {
 func TestIsolatedKilled(t *testing.T) {
 	for _, attempts := range []int{1, 3} {
 		w := newWorld(t)
-		w.put("a.parquet", pq(t, 0, 60_000, 20_000, &parquet.Zstd))
+		w.put("a.parquet", pq(t, 0, 20_000, 7000, &parquet.Zstd))
 		w.put("b.parquet", pq(t, 100_000, 100, 100, &parquet.Snappy))
 		var victim *os.Process
-		children(t, func(i int, p *os.Process) {
-			if i == 2 { // the first two look at footers, the third reads a.parquet
+		children(t, true, func(i int, p *os.Process) {
+			if i == 0 {
 				victim = p
 			}
 		})
 		c := isolatedConfig(w)
-		c.ChunkRows, c.Attempts = 1000, attempts
+		c.ChunkRows, c.Attempts = 300, attempts
 		l := whole()
 		l.beforeChunk = func(i int) {
 			if i == 5 {
@@ -122,7 +130,7 @@ func TestIsolatedKilled(t *testing.T) {
 			require.Equal(t, []string{"a.parquet failed", "b.parquet ok"}, w.statuses())
 			require.Contains(t, w.ledger()[0].Error, "was killed (signal: killed)")
 			read := int(w.ledger()[0].Rows)
-			require.Less(t, read, 60_000)
+			require.Less(t, read, 20_000)
 			require.Equal(t, append(good(0, read), good(100_000, 100)...), w.ids(), "D4: nothing twice, nothing missing before the kill")
 			continue
 		}
@@ -130,7 +138,7 @@ func TestIsolatedKilled(t *testing.T) {
 		require.True(t, leat.IsTransient(err), "the pipeline rewinds")
 		w.must(c)
 		require.Equal(t, []string{"a.parquet ok", "b.parquet ok"}, w.statuses())
-		require.Equal(t, append(good(0, 60_000), good(100_000, 100)...), w.ids(), "D4: nothing lost, nothing twice")
+		require.Equal(t, append(good(0, 20_000), good(100_000, 100)...), w.ids(), "D4: nothing lost, nothing twice")
 	}
 }
 
@@ -139,8 +147,8 @@ func TestIsolatedHangs(t *testing.T) {
 	w := newWorld(t)
 	w.put("a.parquet", pq(t, 0, 300, 100, &parquet.Zstd))
 	w.put("b.parquet", pq(t, 1000, 10, 10, &parquet.Snappy))
-	children(t, func(i int, p *os.Process) {
-		if i == 2 {
+	children(t, true, func(i int, p *os.Process) {
+		if i == 0 {
 			require.NoError(t, p.Signal(syscall.SIGSTOP))
 		}
 	})
@@ -157,7 +165,7 @@ func TestIsolatedKilledEarly(t *testing.T) {
 	w := newWorld(t)
 	w.put("a.parquet", pq(t, 0, 30, 10, &parquet.Zstd))
 	w.put("b.parquet", pq(t, 1000, 10, 10, &parquet.Snappy))
-	children(t, func(i int, p *os.Process) {
+	children(t, false, func(i int, p *os.Process) {
 		if i == 0 {
 			require.NoError(t, p.Kill())
 		}
@@ -174,10 +182,7 @@ func TestIsolatedChildIsAlone(t *testing.T) {
 	w := newWorld(t)
 	w.put("a.parquet", pq(t, 0, 3000, 100, &parquet.Zstd))
 	var env, open string
-	children(t, func(i int, p *os.Process) {
-		if i != 1 {
-			return
-		}
+	children(t, true, func(_ int, p *os.Process) {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.Pid))
 		require.NoError(t, err)
 		env = string(b)
