@@ -48,6 +48,7 @@ func TestWhatAdaptersLink(t *testing.T) {
 	for pkg, own := range map[string][]string{
 		"source/csvsource":                 {"github.com/klauspost/compress", "github.com/fsnotify/fsnotify"},
 		"source/jsonsource":                {"github.com/klauspost/compress", "github.com/fsnotify/fsnotify"},
+		"source/parquetsource":             {"github.com/klauspost/compress", "github.com/fsnotify/fsnotify"},
 		"source/sqlitesource":              {"zombiezen.com/go/sqlite", "modernc.org/sqlite"},
 		"sink/sqlitesink":                  {"zombiezen.com/go/sqlite", "modernc.org/sqlite"},
 		"sink/parquetsink":                 {"github.com/parquet-go/parquet-go", "github.com/klauspost/compress"},
