@@ -2,13 +2,14 @@
 
 SEEDS ?= 20000
 
-.PHONY: help test race vet lint model fuzz bench parts example kill killcalls torture tidy ci
+.PHONY: help test race vet lint model fuzz bench parts example kill killcalls torture soak corpus tidy ci
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
 test: ## the unit tests
 	go test ./...
+	cd examples/downstream && go test ./...
 
 race: ## the same with the race detector, in random order
 	go test -race -shuffle=on -short ./...
@@ -18,6 +19,7 @@ vet: ## go vet, also for darwin and windows
 	GOOS=darwin go vet ./...
 	GOOS=windows go vet ./...
 	cd bench && go vet ./...
+	cd examples/downstream && go vet ./...
 
 lint: ## staticcheck, and golangci-lint where it is installed
 	staticcheck ./...
@@ -35,6 +37,12 @@ killcalls: ## killed at every system call that changes a file (needs strace)
 torture: ## 1,000 kills per sink, faults at every system call, full disks, power cuts, slow sinks (about 25 min; needs root)
 	LEAT_LONG=1 CI=true go test -v -timeout 120m ./internal/torture
 
+soak: ## two hours of a busy pipeline; what may grow and what not (LEAT_SOAK=10m for less)
+	LEAT_LONG=1 go test -run TestSoak -v -timeout 3h ./internal/soak
+
+corpus: ## fuzz every target for 20 s and keep inputs that reach new code in testdata/fuzz
+	.ci/corpus 20s
+
 fuzz: ## every fuzz target for 30 s
 	.ci/fuzz 30s
 
@@ -43,13 +51,14 @@ bench: ## leat beside polars, DuckDB and the others, ratios beside targets (inst
 	cd bench && go run ./compare
 
 parts: ## the benchmarks of the parts
-	go test -run xxx -bench . -benchmem . ./source/... ./sink/... ./stage/... ./internal/csvtext ./internal/row ./internal/sqlitepage
+	go test -run xxx -bench . -benchmem . ./source/... ./sink/... ./stage/... ./internal/csvtext ./internal/row ./internal/parquetread ./internal/sqlitepage
 
 example: ## run the example program on generated input
 	go run ./examples/ventas
 
 tidy: ## go mod tidy and gofmt
 	go mod tidy
+	cd examples/downstream && go mod tidy
 	gofmt -l -w .
 
 ci: ## what CI runs
