@@ -9,6 +9,7 @@ package soak
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,6 +25,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/parquet-go/parquet-go"
 	"github.com/stretchr/testify/require"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -35,16 +37,18 @@ import (
 	"github.com/leatgo/leat/sink/sqlitesink"
 	"github.com/leatgo/leat/source/csvsource"
 	"github.com/leatgo/leat/source/files"
+	"github.com/leatgo/leat/source/jsonsource"
+	"github.com/leatgo/leat/source/parquetsource"
 	"github.com/leatgo/leat/stage"
 )
 
 type sale struct {
-	ID     int64     `leat:"id" validate:"gt=0"`
-	Units  int64     `leat:"units" validate:"gte=1"`
-	Price  float64   `leat:"price" validate:"gte=0"`
-	SoldAt time.Time `leat:"sold_at"`
-	State  string    `leat:"state" validate:"oneof=done open cancelled"`
-	Note   *string   `leat:"note"`
+	ID     int64     `json:"id" parquet:"id" validate:"gt=0"`
+	Units  int64     `json:"units" parquet:"units" validate:"gte=1"`
+	Price  float64   `json:"price" parquet:"price" validate:"gte=0"`
+	SoldAt time.Time `json:"sold_at" parquet:"sold_at,timestamp(microsecond)"`
+	State  string    `json:"state" parquet:"state,dict" validate:"oneof=done open cancelled"`
+	Note   *string   `json:"note" parquet:"note,optional"`
 }
 
 type rich struct {
@@ -74,8 +78,8 @@ type sample struct {
 	rows, files          int64
 }
 
-// TestSoak keeps a watched folder busy: plain and compressed files, bad rows, refused
-// files, duplicates, sinks that abort (so that the pipeline rewinds) and that are not there
+// TestSoak keeps a watched folder busy: CSV, JSON lines and Parquet, plain and compressed
+// files, bad rows, refused files, duplicates, sinks that abort (so that the pipeline rewinds) and that are not there
 // for a while. All of it for four sinks. At the end nothing may have grown but what holds
 // the data, and the data must be right.
 func TestSoak(t *testing.T) {
@@ -95,10 +99,12 @@ func TestSoak(t *testing.T) {
 		Retry: leat.Retry{First: 10 * time.Millisecond, Max: 100 * time.Millisecond}, Breaker: leat.Breaker{Share: -1},
 	})
 	trouble := &troubled{sink: sqlitesink.New(sqlitesink.Config[rich]{Path: filepath.Join(root, "soak.db"), Table: "sales"})}
-	rows := leat.From(p, csvsource.New(csvsource.Config[sale]{
-		Dir: in, Name: "in", After: files.Move, Watch: 100 * time.Millisecond, Settle: -1,
-		OnFile: func(files.Event) { finished.Add(1) },
-	}))
+	onFile := func(files.Event) { finished.Add(1) }
+	const watch = 100 * time.Millisecond
+	rows := leat.Merge(
+		leat.From(p, csvsource.New(csvsource.Config[sale]{Dir: in, Name: "csv files", After: files.Move, Watch: watch, Settle: -1, OnFile: onFile})),
+		leat.From(p, jsonsource.New(jsonsource.Config[sale]{Dir: in, Name: "json files", After: files.Move, Watch: watch, Settle: -1, OnFile: onFile})),
+		leat.From(p, parquetsource.New(parquetsource.Config[sale]{Dir: in, Name: "parquet files", After: files.Move, Watch: watch, Settle: -1, OnFile: onFile})))
 	good := leat.Via(rows, "contract", stage.Validate[sale]())
 	full := leat.Via(good, "total", stage.Map(func(s sale) (rich, error) { return rich{s, s.Price * float64(s.Units)}, nil }))
 	leat.To(full, trouble,
@@ -163,9 +169,10 @@ func judge(t *testing.T, samples []sample) {
 		of    func(sample) int64
 		slack float64 // that is no growth
 	}{
-		// The ledger is kept in memory: about 250 bytes for each file there ever was.
-		{"heap, MiB", func(s sample) int64 { return s.heap >> 20 }, 8 + 300*filesSeen/(1<<20)},
-		{"resident, MiB", func(s sample) int64 { return s.rss >> 20 }, 48 + 600*filesSeen/(1<<20)},
+		// Ledgers and manifests are kept in memory, packed: here about 1 KB for each file that
+		// was read, of which an entry and the five files of the lakes are known.
+		{"heap, MiB", func(s sample) int64 { return s.heap >> 20 }, 4 + 1200*filesSeen/(1<<20)},
+		{"resident, MiB", func(s sample) int64 { return s.rss >> 20 }, 32 + 2400*filesSeen/(1<<20)},
 		{"goroutines", func(s sample) int64 { return int64(s.goroutines) }, 10},
 		{"open files", func(s sample) int64 { return int64(s.fds) }, 10},
 		{"files in the state folder", func(s sample) int64 { return int64(s.stateFiles) }, 3},
@@ -224,48 +231,85 @@ type generator struct {
 // file writes the next one: most are plain, some are compressed, a duplicate, without a
 // header that can be used, or damaged in a row.
 func (g *generator) file() error {
-	var b bytes.Buffer
-	name := fmt.Sprintf("%08d.csv", g.files)
 	g.files++
-	switch k := g.r.IntN(40); {
+	k := g.r.IntN(40)
+	switch {
 	case k == 0 && g.last != nil: // a duplicate: skipped
-		b.Write(g.last)
+		return g.put(".csv", g.last)
 	case k == 1:
-		b.WriteString("id;units\n1;2\n") // refused
-	default:
-		b.WriteString("id,units,price,sold_at,state,note\n")
-		for range 200 + g.r.IntN(1500) {
-			g.id++
-			id, units := strconv.FormatInt(g.id, 10), "3"
-			switch g.r.IntN(200) {
-			case 0:
-				id = "x" // no number
-				g.bad++
-			case 1:
-				units = "0" // breaks the contract
-				g.bad++
-			default:
-				g.good++
-			}
-			fmt.Fprintf(&b, "%s,%s,%d.25,2026-01-%02dT10:00:00Z,%s,%s\n", id, units, g.r.IntN(500), 1+g.r.IntN(28),
-				[]string{"done", "open", "cancelled"}[g.r.IntN(3)], []string{"", "a note", `"two ""words"", quoted"`}[g.r.IntN(3)])
+		return g.put(".csv", []byte("id;units\n1;2\n")) // refused
+	}
+	rows := make([]sale, 200+g.r.IntN(1500))
+	for i := range rows {
+		g.id++
+		note := []string{"", "a note", `two "words", quoted`}[g.r.IntN(3)]
+		rows[i] = sale{
+			ID: g.id, Units: 3, Price: float64(g.r.IntN(500)) + 0.25, SoldAt: time.Date(2026, 1, 1+g.r.IntN(28), 10, 0, 0, 0, time.UTC),
+			State: []string{"done", "open", "cancelled"}[g.r.IntN(3)],
 		}
-		if k == 2 {
-			var z bytes.Buffer
-			w := gzip.NewWriter(&z)
-			if _, err := w.Write(b.Bytes()); err != nil {
-				return err
-			}
-			if err := w.Close(); err != nil {
-				return err
-			}
-			b, name = z, name+".gz"
+		if note != "" {
+			rows[i].Note = &note
+		}
+		if g.r.IntN(200) == 0 {
+			rows[i].Units = 0 // breaks the contract
+			g.bad++
 		} else {
-			g.last = bytes.Clone(b.Bytes())
+			g.good++
 		}
 	}
+	var b bytes.Buffer
+	switch g.files % 3 {
+	case 0:
+		if err := parquet.Write(&b, rows); err != nil {
+			return err
+		}
+		return g.put(".parquet", b.Bytes())
+	case 1:
+		for i := range rows {
+			line, err := json.Marshal(&rows[i])
+			if err != nil {
+				return err
+			}
+			b.Write(append(line, '\n'))
+		}
+		b.WriteString("{\"id\":7,\"id\":8}\n") // a key twice
+		g.bad++
+		return g.compressed(k == 2, ".jsonl", b.Bytes())
+	}
+	b.WriteString("id,units,price,sold_at,state,note\n")
+	for _, r := range rows {
+		note := ""
+		if r.Note != nil {
+			note = `"` + strings.ReplaceAll(*r.Note, `"`, `""`) + `"`
+		}
+		fmt.Fprintf(&b, "%d,%d,%v,%s,%s,%s\n", r.ID, r.Units, r.Price, r.SoldAt.Format(time.RFC3339), r.State, note)
+	}
+	b.WriteString("x,1,1,2026-01-01T00:00:00Z,done,\n") // no number
+	g.bad++
+	g.last = bytes.Clone(b.Bytes())
+	return g.compressed(k == 2, ".csv", b.Bytes())
+}
+
+func (g *generator) compressed(yes bool, ending string, text []byte) error {
+	if !yes {
+		return g.put(ending, text)
+	}
+	var z bytes.Buffer
+	w := gzip.NewWriter(&z)
+	if _, err := w.Write(text); err != nil {
+		return err
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	g.last = nil // its text may come again, but these are other bytes
+	return g.put(ending+".gz", z.Bytes())
+}
+
+func (g *generator) put(ending string, text []byte) error {
+	name := fmt.Sprintf("%08d%s", g.files, ending)
 	tmp := filepath.Join(g.dir, "."+name)
-	return errors.Join(os.WriteFile(tmp, b.Bytes(), 0o644), os.Rename(tmp, filepath.Join(g.dir, name)))
+	return errors.Join(os.WriteFile(tmp, text, 0o644), os.Rename(tmp, filepath.Join(g.dir, name)))
 }
 
 // troubled is a sink that now and then loses its open rows, or is not there for a moment.
