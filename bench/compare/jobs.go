@@ -54,7 +54,7 @@ func jobs() []job {
 		{"columns10", "ten times the columns: 100,000 rows of 90 columns, to Parquet", wide,
 			[]contender{leat("parquet", []string{"parquet:lake"}, "-wide"), polars(), duckdb()}, []target{{fastest, 1, 0}}},
 		{"quoted", "all fields quoted; 1,000,000 rows, 91 MB, to Parquet", quoted, append(flat(), pandas()), []target{{fastest, 1, 0}}},
-		{"json", "JSON lines, contract, enrich, Parquet; 1,000,000 rows, 205 MB", lines,
+		{"json", "JSON lines, contract, enrich, Parquet; 1,000,000 rows, 194 MB", lines,
 			[]contender{leat("parquet", []string{"parquet:lake"}, "-from", "json"), duckdb(), polars(), pandas()}, []target{{[]string{"duckdb 2 threads"}, 1, 0}}},
 		{"json-sqlite", "JSON lines, contract, enrich, SQLite (no key, WAL, NORMAL)", lines,
 			[]contender{leat("sqlite", []string{"sqlite:o.db"}, "-from", "json"), duckdbSQLite()}, []target{{[]string{"duckdb sqlite"}, 1, 0}}},
