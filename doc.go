@@ -20,7 +20,8 @@
 // A row is a struct. A column's name is the `leat:"name"` tag, else the json
 // tag, else the field's name in snake_case; the same name is the CSV header, the
 // JSON key and the SQL column. After the name, `time=LAYOUT` gives the layout of a
-// text time and `key` marks the key columns of a sink. Names that begin with @ are
+// text time, `key` marks the key columns of a sink, and `extra` the one map that keeps
+// what a source finds and the row has no column for. Names that begin with @ are
 // where a row came from: @file, @line, @topic, @partition, @offset, @key,
 // @timestamp, @header.NAME. `leat:"-"` leaves a field out.
 //
@@ -43,7 +44,8 @@
 // [Source], [Stage] and [Sink] have two, one and four methods, and their comments
 // say who calls what when, who owns which memory, and what each error does.
 // [Stateful], [Transactional], [Named], [Validator], [Guaranteed], [Replayer] and
-// [Blocking] are small optional interfaces.
+// [Blocking] are small optional interfaces. Package leattest runs all of it in tests, and
+// has suites that show whether a source, stage or sink keeps its contract: docs/testing.md.
 //
 // # Where to look
 //
