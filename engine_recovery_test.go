@@ -929,3 +929,25 @@ func TestFullStateFolderIsWaitedFor(t *testing.T) { // not parallel: failpoints 
 		})
 	})
 }
+
+// Rule K3: as long as a sink of the old life is still in use, no rewind begins a new one: it would
+// call the same sink a second time at once.
+func TestNoNewLifeBesideTheOldOne(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var opened atomic.Int64
+		hanging := &plainSink{name: "hanging",
+			open: func(context.Context) error { opened.Add(1); return nil },
+			write: func(b *leat.Batch[int]) error {
+				if b.Rows()[0] == 500 {
+					time.Sleep(10 * time.Minute) // without a look at the context
+				}
+				return nil
+			}}
+		aborts := leattest.Collect[int]().FailWrite(6, leat.ErrAborted)
+		err := run(t, pipe(config(t), leattest.Rows(ints(1000)...), 10*time.Millisecond, hanging, aborts))
+		require.ErrorContains(t, err, "sinks are left unclosed")
+		require.ErrorIs(t, err, leat.ErrAborted)
+		require.Equal(t, int64(1), opened.Load(), "rule K3")
+		time.Sleep(10 * time.Minute)
+	})
+}
