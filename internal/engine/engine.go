@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -190,7 +188,7 @@ func (e *Engine) openStore(now bool) error {
 	path := filepath.Join(e.cfg.StateDir, "checkpoints.db")
 	return e.retry(e.ctx, "state folder", "", nil, func() (err error) {
 		defer func() {
-			if noRoom(err) {
+			if durable.NoRoom(err) {
 				err = Transient(err)
 			}
 		}()
@@ -236,27 +234,10 @@ func (e *Engine) reopenStore() error {
 // fsync that failed for whatever reason, is for people to look at.
 func (e *Engine) storeFailed(err error) error {
 	err = &Error{Offset: -1, Err: fmt.Errorf("the state folder %s can't be written; the sinks keep what they committed, the rest is read again at the next start: %w", e.cfg.StateDir, err)}
-	if noRoom(err) {
+	if durable.NoRoom(err) {
 		return &rewind{cause: err, store: true}
 	}
 	return err
-}
-
-// noRoom tells a write that found the disk full. An fsync can say the same, but then the
-// kernel may have dropped what it was to write, and whoever opens the file again would
-// read from memory, and believe, what is not on disk (rule A3).
-func noRoom(err error) bool {
-	if !durable.Full(err) {
-		return false
-	}
-	var at *fs.PathError
-	var link *os.LinkError
-	switch {
-	case errors.As(err, &at):
-		return at.Op != "sync"
-	default:
-		return errors.As(err, &link) // else it is bbolt's fdatasync
-	}
 }
 
 // remember keeps saved.Positions what the store holds. Seq and Counters are the
