@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/failpoint"
+	"github.com/leatgo/leat/internal/store"
 	"github.com/leatgo/leat/leattest"
 )
 
@@ -944,19 +947,81 @@ func TestFullStateFolderIsWaitedFor(t *testing.T) { // not parallel: failpoints 
 func TestNoNewLifeBesideTheOldOne(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var opened atomic.Int64
+		hangs := make(chan struct{})
 		hanging := &plainSink{name: "hanging",
 			open: func(context.Context) error { opened.Add(1); return nil },
 			write: func(b *leat.Batch[int]) error {
-				if b.Rows()[0] == 500 {
+				if b.Rows()[0] == 500 && opened.Load() == 1 {
+					close(hangs)
 					time.Sleep(10 * time.Minute) // without a look at the context
 				}
 				return nil
 			}}
-		aborts := leattest.Collect[int]().FailWrite(6, leat.ErrAborted)
+		aborts := &plainSink{name: "aborts", write: func(b *leat.Batch[int]) error {
+			if b.Rows()[0] == 500 && opened.Load() == 1 {
+				<-hangs
+				return leat.ErrAborted
+			}
+			return nil
+		}}
 		err := run(t, pipe(config(t), leattest.Rows(ints(1000)...), 10*time.Millisecond, hanging, aborts))
 		require.ErrorContains(t, err, "sinks are left unclosed")
 		require.ErrorIs(t, err, leat.ErrAborted)
 		require.Equal(t, int64(1), opened.Load(), "rule K3")
 		time.Sleep(10 * time.Minute)
+	})
+}
+
+// The store is opened anew also when the generation has died of something else before its error
+// was known: a full disk meets several at once.
+func TestFullStateFolderBesideAnotherRewind(t *testing.T) { // not parallel: failpoints are global
+	synctest.Test(t, func(t *testing.T) {
+		c := config(t)
+		path := filepath.Join(c.StateDir, "checkpoints.db")
+		begins, abort, aborted, moved := 0, make(chan struct{}), false, false
+		failpoint.Set(func(name string) error {
+			if name != "engine/begin-store" {
+				return nil
+			}
+			if begins++; begins != 2 {
+				return nil
+			}
+			close(abort)
+			time.Sleep(time.Second) // until the generation is dead
+			// The file that is open goes on elsewhere: who opens the path has another one.
+			text, err := os.ReadFile(path)
+			if err == nil {
+				err = errors.Join(os.Rename(path, path+".old"), os.WriteFile(path, text, 0o600))
+			}
+			moved = err == nil
+			return &fs.PathError{Op: "write", Path: path, Err: syscall.ENOSPC}
+		})
+		defer failpoint.Set(nil)
+		a := source(func(_ context.Context, in leat.Intake[int]) error { return sendAll(in, 100, 100) })
+		a.name = "a"
+		b := source(func(_ context.Context, in leat.Intake[int]) error {
+			time.Sleep(10 * time.Millisecond)
+			return sendAll(in, 100, 100)
+		})
+		b.name = "b"
+		aborts := &plainSink{name: "aborts", write: func(*leat.Batch[int]) error {
+			if aborted {
+				return nil
+			}
+			<-abort
+			aborted = true
+			return leat.ErrAborted
+		}}
+		p := leat.New("p", c)
+		leat.To(leat.From(p, a), leat.Sink[int](aborts))
+		leat.To(leat.From(p, b), leat.Sink[int](leattest.Collect[int]()))
+		require.NoError(t, run(t, p))
+		require.True(t, moved)
+		s, err := store.OpenNow(path)
+		require.NoError(t, err)
+		defer s.Close()
+		saved, err := s.Load()
+		require.NoError(t, err)
+		require.Equal(t, int64(100), saved.Positions["b"].Next, "the store that failed is used no more")
 	})
 }
