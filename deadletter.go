@@ -185,7 +185,7 @@ func (f *letterFile) Sync(context.Context) error {
 
 // whenRoom lets the engine try again on a full disk, as long as the log can (rule B8).
 func whenRoom(err error) error {
-	if durable.Full(err) && !errors.Is(err, jsonlines.ErrBroken) {
+	if durable.NoRoom(err) && !errors.Is(err, jsonlines.ErrBroken) {
 		return Transient(err)
 	}
 	return err

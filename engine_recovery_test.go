@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/failpoint"
+	"github.com/leatgo/leat/internal/store"
 	"github.com/leatgo/leat/leattest"
 )
 
@@ -912,20 +915,113 @@ func TestFullStateFolderIsWaitedFor(t *testing.T) { // not parallel: failpoints 
 			})
 		})
 	}
-	t.Run("an I/O error is for people", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			failpoint.Set(func(name string) error {
-				if name == "engine/before-store" {
-					return &fs.PathError{Op: "fdatasync", Path: "checkpoints.db", Err: syscall.EIO}
+	for name, disk := range map[string]error{
+		"an I/O error is for people": &fs.PathError{Op: "fdatasync", Path: "checkpoints.db", Err: syscall.EIO},
+		// After an fsync that failed the same file is not to be asked again, whatever the reason (rule A3).
+		"no room found by fdatasync is for people": syscall.ENOSPC, // as bbolt gives it on Linux
+		"no room found by fsync is for people":     &fs.PathError{Op: "sync", Path: "checkpoints.db", Err: syscall.ENOSPC},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				failed := false
+				failpoint.Set(func(name string) error {
+					if name == "engine/before-store" && !failed {
+						failed = true
+						return disk
+					}
+					return nil
+				})
+				defer failpoint.Set(nil)
+				p := pipe(config(t), leattest.Rows(ints(1000)...), 10*time.Millisecond, leattest.Collect[int]())
+				err := run(t, p)
+				require.ErrorContains(t, err, "can't be written")
+				require.ErrorIs(t, err, disk)
+				require.Zero(t, p.Stats().Run.Rewinds)
+			})
+		})
+	}
+}
+
+// Rule K3: as long as a sink of the old life is still in use, no rewind begins a new one: it would
+// call the same sink a second time at once.
+func TestNoNewLifeBesideTheOldOne(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var opened atomic.Int64
+		hangs := make(chan struct{})
+		hanging := &plainSink{name: "hanging",
+			open: func(context.Context) error { opened.Add(1); return nil },
+			write: func(b *leat.Batch[int]) error {
+				if b.Rows()[0] == 500 && opened.Load() == 1 {
+					close(hangs)
+					time.Sleep(10 * time.Minute) // without a look at the context
 				}
 				return nil
-			})
-			defer failpoint.Set(nil)
-			p := pipe(config(t), leattest.Rows(ints(1000)...), 10*time.Millisecond, leattest.Collect[int]())
-			err := run(t, p)
-			require.ErrorContains(t, err, "can't be written")
-			require.ErrorContains(t, err, "fdatasync checkpoints.db: input/output error")
-			require.Zero(t, p.Stats().Run.Rewinds)
+			}}
+		aborts := &plainSink{name: "aborts", write: func(b *leat.Batch[int]) error {
+			if b.Rows()[0] == 500 && opened.Load() == 1 {
+				<-hangs
+				return leat.ErrAborted
+			}
+			return nil
+		}}
+		err := run(t, pipe(config(t), leattest.Rows(ints(1000)...), 10*time.Millisecond, hanging, aborts))
+		require.ErrorContains(t, err, "sinks are left unclosed")
+		require.ErrorIs(t, err, leat.ErrAborted)
+		require.Equal(t, int64(1), opened.Load(), "rule K3")
+		time.Sleep(10 * time.Minute)
+	})
+}
+
+// The store is opened anew also when the generation has died of something else before its error
+// was known: a full disk meets several at once.
+func TestFullStateFolderBesideAnotherRewind(t *testing.T) { // not parallel: failpoints are global
+	synctest.Test(t, func(t *testing.T) {
+		c := config(t)
+		path := filepath.Join(c.StateDir, "checkpoints.db")
+		begins, abort, aborted, moved := 0, make(chan struct{}), false, false
+		failpoint.Set(func(name string) error {
+			if name != "engine/begin-store" {
+				return nil
+			}
+			if begins++; begins != 2 {
+				return nil
+			}
+			close(abort)
+			time.Sleep(time.Second) // until the generation is dead
+			// The file that is open goes on elsewhere: who opens the path has another one.
+			text, err := os.ReadFile(path)
+			if err == nil {
+				err = errors.Join(os.Rename(path, path+".old"), os.WriteFile(path, text, 0o600))
+			}
+			moved = err == nil
+			return &fs.PathError{Op: "write", Path: path, Err: syscall.ENOSPC}
 		})
+		defer failpoint.Set(nil)
+		a := source(func(_ context.Context, in leat.Intake[int]) error { return sendAll(in, 100, 100) })
+		a.name = "a"
+		b := source(func(_ context.Context, in leat.Intake[int]) error {
+			time.Sleep(10 * time.Millisecond)
+			return sendAll(in, 100, 100)
+		})
+		b.name = "b"
+		aborts := &plainSink{name: "aborts", write: func(*leat.Batch[int]) error {
+			if aborted {
+				return nil
+			}
+			<-abort
+			aborted = true
+			return leat.ErrAborted
+		}}
+		p := leat.New("p", c)
+		leat.To(leat.From(p, a), leat.Sink[int](aborts))
+		leat.To(leat.From(p, b), leat.Sink[int](leattest.Collect[int]()))
+		require.NoError(t, run(t, p))
+		require.True(t, moved)
+		s, err := store.OpenNow(path)
+		require.NoError(t, err)
+		defer s.Close()
+		saved, err := s.Load()
+		require.NoError(t, err)
+		require.Equal(t, int64(100), saved.Positions["b"].Next, "the store that failed is used no more")
 	})
 }

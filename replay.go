@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/leatgo/leat/internal/engine"
 	"github.com/leatgo/leat/internal/jsonlines"
@@ -180,6 +181,15 @@ type replay struct {
 	stats   ReplayStats
 	sources map[string]*replaySource
 	journal *replayJournal // closed; what it says stays
+
+	back    sync.Once
+	backErr error
+}
+
+// giveBack undoes takeOver, once for all sources.
+func (r *replay) giveBack() error {
+	r.back.Do(func() { r.backErr = r.journal.giveBack() })
+	return r.backErr
 }
 
 // takeOver writes new letters to the journal. The state folder is ours alone while it
@@ -372,8 +382,9 @@ func decodeLetter[T any](d LetterDecoder[T], l DeadLetter, out *Batch[T], record
 
 // replaySource stands for a source while letters are replayed.
 type replaySource struct {
-	r    *replay
-	node *node
+	r     *replay
+	node  *node
+	begun bool
 }
 
 // How many letters make a chunk, at most.
@@ -396,9 +407,12 @@ func (s *replaySource) run(ctx context.Context, in *engine.Intake) error {
 		return err
 	}
 	start := at[ReplayPartition].Next
-	if start > j.next {
-		return j.beyond(start)
+	// Also of the sink that is ahead: it would drop letters that have got offsets that it has
+	// passed. They are taken back, or the next Replay would believe them.
+	if most := max(start, in.Ahead(ReplayPartition)); !s.begun && most > j.begun {
+		return errors.Join(j.beyond(most), s.r.giveBack())
 	}
+	s.begun = true // after a rewind the sinks hold letters of this run
 	var group replayGroup
 	send := func() error {
 		if len(group.letters) == 0 {

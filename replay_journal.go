@@ -25,6 +25,8 @@ type replayJournal struct {
 	id    string // of the offset space (rule A2-1)
 	form  int    // version
 	next  int64
+	begun int64                          // next, and
+	size  int64                          // the length, before this run took letters over
 	known map[[16]byte]struct{}          // ids, hashed
 	homes map[string]map[string]struct{} // by source: the partitions its letters were first read from
 }
@@ -63,6 +65,7 @@ func openReplayJournal(path string) (*replayJournal, error) {
 	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
+	j.begun, j.size = j.next, log.Size()
 	return j, nil
 }
 
@@ -103,9 +106,21 @@ func damagedJournal(path, line string, err error) error {
 	return fmt.Errorf("replay: %s, %s: %w. It says which letters were replayed, so it must not be guessed: put back a copy of the state folder", path, line, err)
 }
 
-// beyond is the error of a position that the journal knows nothing of.
+// beyond is the error of a position that the journal knew nothing of.
 func (j *replayJournal) beyond(at int64) error {
-	return fmt.Errorf("rule A2-1: %s ends at %d, but letters up to %d have been replayed: it is an older copy than the positions; put the newest one back", j.path, j.next, at)
+	return fmt.Errorf("rule A2-1: %s ends at %d, but letters up to %d have been replayed: it is an older copy than the positions; put the newest one back", j.path, j.begun, at)
+}
+
+// giveBack takes the letters of this run out again.
+func (j *replayJournal) giveBack() error {
+	log, err := jsonlines.Open(j.path)
+	if err == nil {
+		err = errors.Join(log.Truncate(j.size), log.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	return nil
 }
 
 // flippedLast tells a last line that was damaged from one that a crash has torn, and that

@@ -695,6 +695,46 @@ func TestReplayJournalDamage(t *testing.T) {
 	})
 }
 
+// rule A2-1: of an older copy of the whole state folder the positions know no better than the
+// journal, but the sink does: a new letter must not get an offset that it has passed.
+func TestReplayOfAnOlderStateFolder(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, sink, broken := config(t), leattest.Collect[int](), true
+		build := func() *leat.Pipeline {
+			p := leat.New("p", c)
+			leat.To(via(leat.From(p, replayed(1, 2, 3)), "s", rowwise(func(r int) (int, error) {
+				if broken {
+					return 0, errOdd
+				}
+				return r, nil
+			})), sink)
+			return p
+		}
+		letter := func(offset leat.Offset) iter.Seq2[leat.DeadLetter, error] {
+			return only(lettersIn(c.StateDir), func(l *leat.DeadLetter) bool { return l.Offset == offset })
+		}
+		require.NoError(t, run(t, build()))
+		broken = false
+		replay(t, build(), letter(0))
+		older := filepath.Join(t.TempDir(), "older")
+		require.NoError(t, os.CopyFS(older, os.DirFS(c.StateDir)))
+		replay(t, build(), letter(1))
+		require.Equal(t, []int{1, 2}, sink.Committed())
+		newest := c.StateDir
+
+		c.StateDir = older
+		for range 2 {
+			_, err := leat.Replay(t.Context(), build(), letter(2))
+			require.ErrorContains(t, err, "rule A2-1: "+filepath.Join(older, "replay.jsonl")+" ends at 2, but letters up to 3 have been replayed")
+		}
+		require.Equal(t, []int{1, 2}, sink.Committed())
+
+		c.StateDir = newest
+		replay(t, build(), letter(2))
+		require.Equal(t, []int{1, 2, 3}, sink.Committed())
+	})
+}
+
 // sums is a running sum per partition.
 type sums struct {
 	mu sync.Mutex

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -38,6 +39,7 @@ type Engine struct {
 	seq     uint64      // of the last cut taken
 	saved   store.Saved // what the store holds; kept true after each Commit
 	poison  poison
+	reopen  atomic.Bool // the store has failed on a full disk: the next life needs another one
 
 	mu      sync.Mutex
 	gen     *generation // the current one
@@ -162,7 +164,7 @@ func (e *Engine) run() (err error) {
 			failed = 0
 		}
 		e.observe(Event{Kind: EventRewind, Err: back.cause})
-		if back.named { // a row at fault is known now: the next attempt is not the same
+		if back.named && !e.reopen.Load() { // a row at fault is known now: the next attempt is not the same
 			e.log.Warn("rewinding to the last checkpoint without the row at fault", "checkpoint", e.saved.Seq, "cause", back.cause)
 			continue
 		}
@@ -174,7 +176,7 @@ func (e *Engine) run() (err error) {
 		if sleep(e.ctx, wait) != nil {
 			return fmt.Errorf("stopped while recovering; what is not committed is read again at the next start: %w", back.cause)
 		}
-		if back.store {
+		if e.reopen.Swap(false) {
 			if err := e.reopenStore(); err != nil {
 				return errors.Join(back.cause, err)
 			}
@@ -188,7 +190,7 @@ func (e *Engine) openStore(now bool) error {
 	path := filepath.Join(e.cfg.StateDir, "checkpoints.db")
 	return e.retry(e.ctx, "state folder", "", nil, func() (err error) {
 		defer func() {
-			if durable.Full(err) {
+			if durable.NoRoom(err) {
 				err = Transient(err)
 			}
 		}()
@@ -231,11 +233,12 @@ func (e *Engine) reopenStore() error {
 
 // storeFailed is what becomes of a store that can't be written. After an error it must
 // be opened anew. On a full disk that is done, in a rewind; anything else, such as an
-// fsync that failed, is for people to look at.
+// fsync that failed for whatever reason, is for people to look at.
 func (e *Engine) storeFailed(err error) error {
 	err = &Error{Offset: -1, Err: fmt.Errorf("the state folder %s can't be written; the sinks keep what they committed, the rest is read again at the next start: %w", e.cfg.StateDir, err)}
-	if durable.Full(err) {
-		return &rewind{cause: err, store: true}
+	if durable.NoRoom(err) {
+		e.reopen.Store(true)
+		return &rewind{cause: err}
 	}
 	return err
 }
@@ -256,7 +259,6 @@ func (e *Engine) remember(positions map[string]store.Position) {
 type rewind struct {
 	cause error
 	named bool // the row at fault has been named: no need to wait
-	store bool // the store must be opened anew
 }
 
 func (r *rewind) Error() string { return "rewind: " + r.cause.Error() }

@@ -179,7 +179,10 @@ func (g *generation) end(opened []*worker, err error) error {
 	case <-over:
 	case <-deadline.C:
 		// Rule K3: a sink that is still in use can't be closed, so no new life
-		// can begin either.
+		// can begin either: this is no rewind any more.
+		if back := (*rewind)(nil); errors.As(err, &back) {
+			err = back.cause
+		}
 		return errors.Join(err, fmt.Errorf("a source, stage or sink did not return within %v after its context had ended; sinks are left unclosed", g.e.cfg.DrainTimeout))
 	}
 	// What the generation takes with it is read by nobody any more.

@@ -197,6 +197,7 @@ func (f *Folder) enter(ctx context.Context, c candidate, s *sighting) (e *Entry,
 		events = append(events, event{Event: "schema", Seq: ev.Seq, Columns: x.look.Schema, Change: change})
 	}
 	if err := f.led.append(events...); err != nil {
+		s.done, s.entry = time.Time{}, nil // rule D4: it is not entered, so the next scan must look again
 		return nil, 0, err
 	}
 	if err := failpoint.Hit("folder/entry-written"); err != nil {
@@ -248,17 +249,17 @@ func (f *Folder) refuse(name string, reason error) error {
 	if f.said[printable(name)] == msg {
 		return nil
 	}
+	// First the ledger: what could not be written is said and written by the next scan.
+	if old := f.led.refused[printable(name)]; old == nil || old.reason != msg {
+		ev := event{Event: "refused", Time: now(), Name: printable(name), Error: msg}
+		if err := f.led.append(ev); err != nil {
+			return err
+		}
+		f.entered = append(f.entered, final{refusedEntry(ev.Name, msg, ev.Time), msg})
+	}
 	f.said[printable(name)] = msg
 	f.stats.Refused++
 	f.log.Error("a file is refused", "file", name, "error", reason, "rule", "D5")
-	if old := f.led.refused[printable(name)]; old != nil && old.reason == msg {
-		return nil
-	}
-	ev := event{Event: "refused", Time: now(), Name: printable(name), Error: msg}
-	if err := f.led.append(ev); err != nil {
-		return err
-	}
-	f.entered = append(f.entered, final{refusedEntry(ev.Name, msg, ev.Time), msg})
 	return nil
 }
 

@@ -486,7 +486,11 @@ func (l *ledger) append(events ...event) error {
 		}
 		lines = sealed.Append(lines, one.Bytes())
 	}
-	if _, err := l.f.WriteAt(lines, l.size); err != nil {
+	err := failpoint.Hit("folder/append")
+	if err == nil {
+		_, err = l.f.WriteAt(lines, l.size)
+	}
+	if err != nil {
 		err = fmt.Errorf("folder: write %s: %w", l.path, err)
 		if terr := l.f.Truncate(l.size); terr != nil { // half a line in the middle of the file must not stay
 			l.broken = errors.Join(err, terr)

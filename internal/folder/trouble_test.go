@@ -7,11 +7,15 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/leatgo/leat/internal/engine"
+	"github.com/leatgo/leat/internal/failpoint"
 )
 
 // atStart opens a folder for a life of which nothing is held.
@@ -310,4 +314,55 @@ func must2(info os.FileInfo, err error) os.FileInfo {
 		panic(err)
 	}
 	return info
+}
+
+// rule D4: what was found while the ledger's disk was full is found again when there is room, by
+// the same process. Its sources end with a transient error, and begin again at Start.
+func TestD4FoundOnAFullDisk(t *testing.T) { // not parallel: failpoints are global
+	for name, settle := range map[string]time.Duration{"at once": 0, "after it has settled": 2 * racy} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := testConfig(t)
+				c.Settle = settle
+				put(t, c.Dir, "a", "x")
+				put(t, c.Dir, "b", "y")
+				require.NoError(t, os.Symlink("/dev/null", filepath.Join(c.Dir, "out")))
+				f := atStart(t, c)
+				scan := func() (found []string, err error) {
+					for e, err := range f.Entries(t.Context()) {
+						if err != nil {
+							return found, err
+						}
+						found = append(found, e.Name)
+					}
+					return found, nil
+				}
+				full := ""
+				failpoint.Set(func(name string) error {
+					if name == full {
+						return &os.PathError{Op: "write", Path: LedgerFile, Err: syscall.ENOSPC}
+					}
+					return nil
+				})
+				defer failpoint.Set(nil)
+				full = "folder/append"
+				if settle > 0 {
+					_, err := scan()
+					require.True(t, engine.IsTransient(err), "the link out of the folder: %v", err)
+					time.Sleep(settle)
+				}
+				for range 3 {
+					_, err := scan()
+					require.True(t, engine.IsTransient(err), "%v", err)
+					require.NoError(t, f.Start(t.Context(), 0, false, 0)) // as after a rewind
+				}
+				full = ""
+				found, err := scan()
+				require.NoError(t, err)
+				require.Equal(t, []string{"a", "b"}, found, "rule D4")
+				require.NotNil(t, f.led.refused["out"], "rule D5")
+				require.Equal(t, 1, f.Stats().Refused)
+			})
+		})
+	}
 }
