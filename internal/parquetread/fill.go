@@ -583,11 +583,15 @@ func unscaled(t *leafType, v *Values, i int) (small int64, large *big.Int) {
 // largest of 32.
 const maxDecimal = 64
 
+func tooLong(n int) error {
+	return &refusal{rule: row.RuleRange, msg: fmt.Sprintf("a decimal of %d bytes is out of range", n)}
+}
+
 // appendDecimal writes a decimal with all digits of its scale.
 func appendDecimal(dst []byte, t *leafType, v *Values, i int) ([]byte, error) {
 	if t.phys == physBytes || t.phys == physFixed {
 		if n := len(v.Bytes(i)); n > maxDecimal {
-			return dst, &refusal{rule: row.RuleRange, msg: fmt.Sprintf("a decimal of %d bytes is out of range", n)}
+			return dst, tooLong(n)
 		}
 	}
 	small, large := unscaled(t, v, i)
@@ -669,6 +673,8 @@ func appendText(dst []byte, t *leafType, v *Values, i int) ([]byte, error) {
 			return dst, errNotUTF8
 		}
 		return append(dst, b...), nil
+	case isNull: // whatever its storage holds
+		return append(dst, "null"...), nil
 	}
 	return append(dst, v.Bytes(i)...), nil
 }

@@ -116,7 +116,7 @@ func appendJSON(dst []byte, t *leafType, v *Values, i int) []byte {
 	}
 	text, err := appendText(nil, t, v, i)
 	switch t.meaning {
-	case isBool, isInt, isUint:
+	case isBool, isInt, isUint, isNull:
 		return append(dst, text...)
 	case isFloat, isDouble, isFloat16:
 		if s := string(text); s == "NaN" || s == "+Inf" || s == "-Inf" {

@@ -124,6 +124,70 @@ func (p *Plan) input(k int, column *Column) int {
 	return len(p.Columns) - 1
 }
 
+// Fit is how many of the piece's rows, one at least, are to be filled at once, so that the
+// texts that dictionaries give them are no more than most bytes or so: a file of few bytes
+// may repeat a large one in all its rows, whose fields or letters get copies.
+func (p *Piece) Fit(most int64) int {
+	rows := p.Rows
+	each := max(most/int64(max(len(p.Columns), 1)), 1<<20)
+	for _, segments := range p.Columns {
+		left, row := each, 0
+		for i := range segments {
+			n := segments[i].fit(&left)
+			if row += n; n < segments[i].Rows {
+				rows = min(rows, max(row, 1))
+				break
+			}
+		}
+	}
+	return rows
+}
+
+// fit takes the bytes of texts from left, and gives the number of rows until there are not
+// enough.
+func (s *Segment) fit(left *int64) int {
+	if s.Codes == nil { // they are as long as their page
+		return s.Rows
+	}
+	if most := s.Dict.longest() * int64(len(s.Codes)); most <= *left {
+		*left -= most
+		return s.Rows
+	}
+	value, elem := 0, 0
+	for i := range s.Rows {
+		n := 0
+		switch {
+		case s.Lens == nil && (s.Valid == nil || s.Valid[i]):
+			n = 1
+		case s.Lens != nil:
+			for range s.Lens[i] {
+				if s.Elems == nil || s.Elems[elem] {
+					n++
+				}
+				elem++
+			}
+		}
+		for range n {
+			*left -= int64(len(s.Bytes(value)))
+			value++
+		}
+		if *left < 0 {
+			return i
+		}
+	}
+	return s.Rows
+}
+
+// longest is how many bytes its longest value has.
+func (d *Dictionary) longest() int64 {
+	d.measure.Do(func() {
+		for i := range d.N {
+			d.most = max(d.most, int64(len(d.Bytes(i))))
+		}
+	})
+	return d.most
+}
+
 // names lists the file's columns, as far as people read.
 func (f *File) names() string {
 	const most = 50
@@ -264,6 +328,11 @@ func toInteger(t *leafType, kind row.Kind, bits int, typ reflect.Type) (setter, 
 		one, _ := integers(int64s, kind, bits, typ)
 		unsigned, _ := integers(uint64s, kind, bits, typ)
 		return func(f *filler, v *Values, i int, q unsafe.Pointer) error {
+			if t.phys == physBytes || t.phys == physFixed {
+				if n := len(v.Bytes(i)); n > maxDecimal { // nor is it shown: that takes time
+					return tooLong(n)
+				}
+			}
 			x, large := unscaled(t, v, i)
 			set := one
 			if large != nil {

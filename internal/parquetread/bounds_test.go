@@ -1,0 +1,210 @@
+package parquetread_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/deprecated"
+	"github.com/parquet-go/parquet-go/encoding/thrift"
+	"github.com/parquet-go/parquet-go/format"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/leatgo/leat/internal/parquetread"
+	"github.com/leatgo/leat/internal/parquetread/craft"
+	"github.com/leatgo/leat/internal/row"
+)
+
+// planOf opens a file for rows of T.
+func planOf[T any](t testing.TB, file []byte) (*parquetread.File, *parquetread.Plan) {
+	t.Helper()
+	f, err := parquetread.Open(bytes.NewReader(file), int64(len(file)), parquetread.Limits{})
+	require.NoError(t, err)
+	typ, err := row.Of[T]()
+	require.NoError(t, err)
+	plan, err := f.Plan(typ, parquetread.Drift{})
+	require.NoError(t, err)
+	return f, plan
+}
+
+// repeats is a column of one large value in a dictionary, in all rows.
+func repeats(typ format.Type, rows, size int) craft.Chunk {
+	value := make([]byte, size)
+	c := craft.Chunk{Name: "a", Type: typ, Codec: format.Zstd, Values: int64(rows)}
+	if typ == format.FixedLenByteArray {
+		c.Length = int32(size)
+	} else {
+		value = append(binary.LittleEndian.AppendUint32(nil, uint32(size)), value...)
+	}
+	codes := append(binary.AppendUvarint([]byte{1}, uint64(rows)<<1), 0)
+	c.Pages = []craft.Page{craft.Dictionary(1, value).Zstd(), craft.Data(rows, format.RLEDictionary, codes).Zstd()}
+	return c
+}
+
+func allocated(do func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	do()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// TestLargeValuesRepeat: 16,384 rows of the same MiB are no 16 GiB.
+func TestLargeValuesRepeat(t *testing.T) {
+	type fila struct{ A []byte }
+	for _, typ := range []format.Type{format.ByteArray, format.FixedLenByteArray} {
+		file := craft.File(16384, nil, repeats(typ, 16384, 1<<20))
+		require.Less(t, len(file), 4<<10)
+		f, plan := planOf[fila](t, file)
+		require.Less(t, allocated(func() {
+			p, err := f.Reader(plan.Columns, 0, 0).Next(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, 16384, p.Rows)
+			n := p.Fit(8 << 20)
+			require.Equal(t, 8, n, "rows that are filled at once")
+			p, rest := p.Split(n)
+			require.Equal(t, 16384-8, rest.Rows)
+			rows := make([]fila, n)
+			plan.Fill(p, unsafe.Pointer(&rows[0]), unsafe.Sizeof(rows[0]), func(_ int, err error) { require.NoError(t, err) })
+			require.Len(t, rows[7].A, 1<<20)
+		}), uint64(64<<20), "%v", typ)
+	}
+}
+
+// TestLargeDecimals: a number of a million digits is refused, and not written out first.
+func TestLargeDecimals(t *testing.T) {
+	type fila struct{ A int64 }
+	file := craft.File(100, func(m *format.FileMetaData) {
+		m.Schema[1].ConvertedType = thrift.New(deprecated.Decimal)
+		m.Schema[1].Precision, m.Schema[1].Scale = thrift.New(int32(38)), thrift.New(int32(0))
+	}, func() craft.Chunk {
+		c := repeats(format.ByteArray, 100, 1<<20)
+		value := append(binary.LittleEndian.AppendUint32(nil, 1<<20), bytes.Repeat([]byte{0x17}, 1<<20)...)
+		c.Pages[0] = craft.Dictionary(1, value).Zstd()
+		return c
+	}())
+	f, plan := planOf[fila](t, file)
+	p, err := f.Reader(plan.Columns, 0, 0).Next(t.Context())
+	require.NoError(t, err)
+	rows, refused := make([]fila, p.Rows), 0
+	began := time.Now()
+	plan.Fill(p, unsafe.Pointer(&rows[0]), unsafe.Sizeof(rows[0]), func(_ int, err error) {
+		refused++
+		require.ErrorContains(t, err, "a decimal of 1048576 bytes is out of range")
+	})
+	require.Equal(t, 100, refused)
+	require.Less(t, time.Since(began), 2*time.Second)
+}
+
+// nulls makes a column one of the type of nulls.
+func nulls(m *format.FileMetaData) {
+	m.Schema[1].LogicalType = format.LogicalType{Value: new(format.NullType)}
+}
+
+// TestRowsOutOfNothing: a file none of whose columns is read has no more rows than others.
+func TestRowsOutOfNothing(t *testing.T) {
+	for _, rows := range []int64{1<<63 - 1, 1 << 62, 1 << 41} {
+		file := craft.File(rows, nulls, craft.Chunk{Name: "a", Type: format.Int64, Values: rows})
+		for _, limits := range []parquetread.Limits{{}, {Ratio: -1}} {
+			_, err := parquetread.Open(bytes.NewReader(file), int64(len(file)), limits)
+			require.ErrorContains(t, err, "rows: it unfolds to more than")
+			require.True(t, parquetread.IsDamage(err))
+		}
+	}
+}
+
+// TestNullsThatAreNone: a value in a column of the type of nulls refuses its row, and can
+// be written into its letter.
+func TestNullsThatAreNone(t *testing.T) {
+	type fila struct{ A int64 }
+	f, plan := planOf[fila](t, craft.File(1, nulls, craft.Chunk{Name: "a", Type: format.Int64, Values: 1, Pages: []craft.Page{craft.Data(1, format.Plain, make([]byte, 8))}}))
+	p, err := f.Reader(plan.Columns, 0, 0).Next(t.Context())
+	require.NoError(t, err)
+	refused := 0
+	var one fila
+	plan.Fill(p, unsafe.Pointer(&one), unsafe.Sizeof(one), func(int, error) { refused++ })
+	require.Equal(t, 1, refused)
+	require.Equal(t, `{"a":null}`, string(plan.AppendJSON(nil, p, 0)))
+}
+
+// TestListOverManyPages: its time grows with the pages, not with their square.
+func TestListOverManyPages(t *testing.T) {
+	type fila struct{ A []int64 }
+	const pages = 40_000
+	c := craft.Chunk{Name: "a", Type: format.Int64, Values: pages}
+	for i := range pages {
+		rep := byte(1)
+		if i == 0 {
+			rep = 0
+		}
+		b := append([]byte{2, 0, 0, 0, 1 << 1, rep, 2, 0, 0, 0, 1 << 1, 1}, make([]byte, 8)...)
+		c.Pages = append(c.Pages, craft.Data(1, format.Plain, b))
+	}
+	file := craft.File(1, func(m *format.FileMetaData) { m.Schema[1].RepetitionType = thrift.New(format.Repeated) }, c)
+	f, plan := planOf[fila](t, file)
+	require.Less(t, allocated(func() {
+		rows := readRows[fila](t, f, plan, 0, 0)
+		require.Len(t, rows, 1)
+		require.Len(t, rows[0].A, pages)
+	}), uint64(256<<20))
+}
+
+// TestDictionariesAreForgotten: neither end of the pipes keeps those of row groups that
+// are done with.
+func TestDictionariesAreForgotten(t *testing.T) {
+	type fila struct {
+		A string `parquet:"a,dict"`
+	}
+	const groups, size = 24, 1 << 20
+	var b bytes.Buffer
+	w := parquet.NewGenericWriter[fila](&b)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range groups {
+		for range 16 {
+			_, err := w.Write([]fila{{strings.Repeat(string(rune('a'+rnd.IntN(26))), size/16-8) + string(rune('a'+rnd.IntN(26)))}})
+			require.NoError(t, err)
+		}
+		require.NoError(t, w.Flush())
+	}
+	require.NoError(t, w.Close())
+
+	fromParent, toChild := io.Pipe()
+	fromChild, toParent := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		assert.NoError(t, parquetread.ServeChild(t.Context(), fromParent, toParent))
+		_ = toParent.Close()
+	}()
+	d, err := parquetread.OpenDistant(bytes.NewReader(b.Bytes()), int64(b.Len()), parquetread.Limits{}, fromChild, toChild, 64<<20)
+	require.NoError(t, err)
+	require.NoError(t, d.Begin([]int{0}, 0, 0))
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before, pieces := heap(), 0
+	for {
+		_, err := d.Next()
+		if err == io.EOF {
+			break
+		}
+		require.NoError(t, err)
+		if pieces++; pieces == groups-2 {
+			require.Less(t, heap()-before, int64(groups*size/2))
+		}
+	}
+	require.GreaterOrEqual(t, pieces, groups)
+	<-done
+	runtime.KeepAlive(d)
+}
