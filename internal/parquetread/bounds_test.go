@@ -208,3 +208,60 @@ func TestDictionariesAreForgotten(t *testing.T) {
 	<-done
 	runtime.KeepAlive(d)
 }
+
+// TestManyLetters: a piece all of whose rows are refused is walked once, not once for each.
+func TestManyLetters(t *testing.T) {
+	type fila struct{ A []int64 }
+	const rows, elems = 4000, 4000
+	// Each row has as many nulls as it may: they are a few bytes in the file.
+	var reps []byte
+	for range rows {
+		reps = append(append(binary.AppendUvarint(reps, 1<<1), 0), append(binary.AppendUvarint(nil, (elems-1)<<1), 1)...)
+	}
+	defs := append(binary.AppendUvarint(nil, rows*elems<<1), 1)
+	b := append(binary.LittleEndian.AppendUint32(nil, uint32(len(reps))), reps...)
+	b = append(append(binary.LittleEndian.AppendUint32(b, uint32(len(defs))), defs...), 0)
+	file := craft.File(rows, func(m *format.FileMetaData) {
+		list := m.Schema[1]
+		list.Type, list.NumChildren, list.ConvertedType = thrift.Null[format.Type]{}, thrift.New(int32(1)), thrift.New(deprecated.List)
+		middle := list
+		middle.Name, middle.ConvertedType, middle.RepetitionType = "list", thrift.Null[deprecated.ConvertedType]{}, thrift.New(format.Repeated)
+		leaf := m.Schema[1]
+		leaf.Name, leaf.RepetitionType = "element", thrift.New(format.Optional)
+		m.Schema = append(m.Schema[:1], list, middle, leaf)
+	}, craft.Chunk{Name: "a", Type: format.Int64, Values: rows * elems, Pages: []craft.Page{craft.Data(rows*elems, format.Plain, b)}})
+	f, plan := planOf[fila](t, file)
+	p, err := f.Reader(plan.Columns, 0, 0).Next(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, rows, p.Rows)
+	letters := plan.Letters(p)
+	began := time.Now()
+	var buf []byte
+	for i := range rows {
+		buf = letters.AppendJSON(buf[:0], i)
+		require.Len(t, buf, len(`{"a":[]}`)+5*elems-1)
+	}
+	require.Less(t, time.Since(began), 10*time.Second) // 8 thousand million nulls the other way
+	require.Equal(t, string(buf), string(letters.AppendJSON(nil, 3)), "backwards too")
+}
+
+// TestLettersOfNulls: a letter has the columns of nulls too, which were not read.
+func TestLettersOfNulls(t *testing.T) {
+	type fila struct {
+		A *int64
+		B int64
+	}
+	f, plan := planOf[fila](t, craft.File(1, func(m *format.FileMetaData) {
+		nulls(m)
+		m.Schema[1].RepetitionType = thrift.New(format.Optional)
+	},
+		craft.Chunk{Name: "a", Type: format.Int64, Values: 1, Pages: []craft.Page{craft.Data(1, format.Plain, []byte{2, 0, 0, 0, 2, 0})}},
+		craft.Chunk{Name: "b", Type: format.Int64, Values: 1, Pages: []craft.Page{craft.Data(1, format.Plain, make([]byte, 8))}}))
+	p, err := f.Reader(plan.Columns, 0, 0).Next(t.Context())
+	require.NoError(t, err)
+	letter := plan.AppendJSON(nil, p, 0)
+	typ, err := row.Of[fila]()
+	require.NoError(t, err)
+	var again fila
+	require.NoError(t, parquetread.SetJSON(typ, parquetread.Drift{}, letter, unsafe.Pointer(&again)), "%s", letter)
+}

@@ -529,6 +529,9 @@ func sinceMidnight(t *leafType, v *Values, i int) (int64, error) {
 	return x * scale, nil
 }
 
+// endOfDay is a TIME that no time of Go's is.
+const endOfDay = "24:00:00"
+
 func float16(b []byte) float64 {
 	bits := binary.LittleEndian.Uint16(b)
 	sign, exp, frac := bits>>15, int(bits>>10&31), float64(bits&0x3ff)
@@ -666,6 +669,9 @@ func appendText(dst []byte, t *leafType, v *Values, i int) ([]byte, error) {
 		return stamp(int96Of(v, i))
 	case isTime:
 		n, err := sinceMidnight(t, v, i)
+		if n == 24*int64(time.Hour) {
+			return append(dst, endOfDay...), nil
+		}
 		return time.Unix(0, n).UTC().AppendFormat(dst, "15:04:05.999999999"), err
 	case isString:
 		b := v.Bytes(i)

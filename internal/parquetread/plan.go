@@ -40,6 +40,7 @@ type Plan struct {
 	Columns []int // of the file, to be read
 	inputs  []*Column
 	fields  []fieldPlan
+	nulls   []string    // columns of nulls only, which need not be read
 	extra   *row.Column // keeps the columns of these numbers in inputs; nil: nothing does
 	extras  []int
 }
@@ -78,6 +79,7 @@ func (f *File) Plan(t *row.Type, drift Drift) (*Plan, error) {
 			continue
 		}
 		if field.set == nil { // a column of nulls only, into a field that can be null
+			p.nulls = append(p.nulls, c.Name)
 			continue
 		}
 		field.input = p.input(k, column)
