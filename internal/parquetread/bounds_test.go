@@ -3,6 +3,7 @@ package parquetread_test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"runtime"
@@ -264,4 +265,39 @@ func TestLettersOfNulls(t *testing.T) {
 	require.NoError(t, err)
 	var again fila
 	require.NoError(t, parquetread.SetJSON(typ, parquetread.Drift{}, letter, unsafe.Pointer(&again)), "%s", letter)
+}
+
+// TestSchemaOfNothing: a footer of bytes that each claim to be a column is given up early.
+func TestSchemaOfNothing(t *testing.T) {
+	const n = 8 << 20
+	footer := append(binary.AppendUvarint([]byte{0x29, 0xfc}, n), make([]byte, n+1)...)
+	file := craft.Footer([]byte("PAR1"), footer)
+	require.Less(t, allocated(func() {
+		_, err := parquetread.Open(bytes.NewReader(file), int64(len(file)), parquetread.Limits{})
+		require.ErrorContains(t, err, "its schema has more than 100000 elements")
+		require.True(t, parquetread.IsDamage(err))
+	}), uint64(64<<20))
+}
+
+// TestManyColumnsTwice: the time does not grow with the square of their number.
+func TestManyColumnsTwice(t *testing.T) {
+	type fila struct{ A *int64 }
+	const n = 90_000
+	file := craft.File(0, func(m *format.FileMetaData) {
+		e := m.Schema[1]
+		m.Schema[0].NumChildren = thrift.New(int32(n))
+		m.Schema, m.RowGroups = m.Schema[:1], nil
+		for i := range n {
+			e.Name = fmt.Sprintf("%06d", i/2)
+			m.Schema = append(m.Schema, e)
+		}
+	}, craft.Chunk{Name: "a", Type: format.Int64})
+	f, err := parquetread.Open(bytes.NewReader(file), int64(len(file)), parquetread.Limits{})
+	require.NoError(t, err)
+	typ, err := row.Of[fila]()
+	require.NoError(t, err)
+	began := time.Now()
+	_, err = f.Plan(typ, parquetread.Drift{Missing: parquetread.NullMissing})
+	require.ErrorContains(t, err, "more than once")
+	require.Less(t, time.Since(began), 2*time.Second)
 }

@@ -224,7 +224,13 @@ func (f *File) parse(footer []byte) error {
 	t.fields(func(id int16, typ byte) {
 		switch {
 		case id == 2 && typ == thriftList:
-			t.list(thriftStruct, func() { elements = append(elements, parseElement(t)) })
+			t.list(thriftStruct, func() {
+				if len(elements) > maxColumns { // each takes many times its bytes in the footer
+					t.fail(fmt.Errorf("its schema has more than %d elements", maxColumns))
+					return
+				}
+				elements = append(elements, parseElement(t))
+			})
 		case id == 3 && typ == thriftI64:
 			rows, hasRows = t.int(), true
 		case id == 4 && typ == thriftList:
@@ -382,9 +388,6 @@ func (f *File) schema(elements []element) error {
 	root := &elements[0]
 	if root.children < 1 {
 		return damagef("it has no columns")
-	}
-	if len(elements) > maxColumns {
-		return damagef("its schema has %d elements, more than %d", len(elements), maxColumns)
 	}
 	at := 1
 	for range root.children {

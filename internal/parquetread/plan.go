@@ -5,7 +5,6 @@ import (
 	"math"
 	"math/big"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,11 +48,11 @@ type Plan struct {
 // at fault, with their types. The file is refused as well if those columns unfold to
 // more than is allowed.
 func (f *File) Plan(t *row.Type, drift Drift) (*Plan, error) {
-	byName := make(map[string]int, len(f.Columns))
+	byName, times := make(map[string]int, len(f.Columns)), make(map[string]int, len(f.Columns))
 	var faults, missing, twice []string
 	for i := range f.Columns {
 		name := f.Columns[i].Name
-		if _, ok := byName[name]; ok && !slices.Contains(twice, quote(name)) {
+		if times[name]++; times[name] == 2 {
 			twice = append(twice, quote(name))
 		}
 		byName[name] = i
