@@ -301,3 +301,78 @@ func TestManyColumnsTwice(t *testing.T) {
 	require.ErrorContains(t, err, "more than once")
 	require.Less(t, time.Since(began), 2*time.Second)
 }
+
+// listOf makes the column a list of required elements in the oldest form.
+func listOf(m *format.FileMetaData) { m.Schema[1].RepetitionType = thrift.New(format.Repeated) }
+
+// levels are those of a page of the first or the next elements of one list.
+func levels(rep byte, n int) []byte {
+	run := func(v ...byte) []byte { return append(binary.LittleEndian.AppendUint32(nil, uint32(len(v))), v...) }
+	one := func(rep byte, n int) []byte { return append(binary.AppendUvarint(nil, uint64(n)<<1), rep) }
+	reps := append(one(rep, 1), one(1, n-1)...)
+	return append(run(reps...), run(one(1, n)...)...)
+}
+
+// TestListOfOneLargeValue: a row alone may be too large too, also when its list goes on in
+// a page of another encoding. The rows before it are read, wherever reading begins.
+func TestListOfOneLargeValue(t *testing.T) {
+	type fila struct{ A [][]byte }
+	for _, typ := range []format.Type{format.ByteArray, format.FixedLenByteArray} {
+		c := repeats(typ, 0, 1<<20)
+		page := func(rep byte, n int) craft.Page {
+			return craft.Data(n, format.RLEDictionary, append(levels(rep, n), append(binary.AppendUvarint([]byte{1}, uint64(n)<<1), 0)...)).Zstd()
+		}
+		plain := bytes.Clone(make([]byte, 1<<20))
+		if typ == format.ByteArray {
+			plain = append(binary.LittleEndian.AppendUint32(nil, 1<<20), plain...)
+		}
+		more := craft.Data(1, format.Plain, append([]byte{2, 0, 0, 0, 2, 1, 2, 0, 0, 0, 2, 1}, plain...)).Zstd()
+		c.Pages = append(c.Pages[:1], page(0, 3), more, page(0, 200_000), more)
+		c.Values = 3 + 1 + 200_000 + 1
+		f, plan := planOf[fila](t, craft.File(2, listOf, c))
+		require.Less(t, allocated(func() {
+			r := f.Reader(plan.Columns, 0, 0)
+			p, err := r.Next(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, 1, p.Rows)
+			rows := make([]fila, 1)
+			plan.Fill(p, unsafe.Pointer(&rows[0]), unsafe.Sizeof(rows[0]), func(_ int, err error) { require.NoError(t, err) })
+			require.Len(t, rows[0].A, 4)
+			require.Len(t, rows[0].A[3], 1<<20)
+			_, err = r.Next(t.Context())
+			require.ErrorContains(t, err, "a list has ")
+			_, err = f.Reader(plan.Columns, 1, 0).Next(t.Context())
+			require.ErrorContains(t, err, "a list has ")
+		}), uint64(64<<20), "%v", typ)
+	}
+}
+
+// TestWideDictionaries: large values of a fixed length go through pipes as well, also in
+// lists that change their encoding in the middle.
+func TestWideDictionaries(t *testing.T) {
+	for _, typ := range []format.Type{format.ByteArray, format.FixedLenByteArray} {
+		plain := []byte("una clave de treinta y dos bytes")
+		if typ == format.ByteArray {
+			plain = append(binary.LittleEndian.AppendUint32(nil, uint32(len(plain))), plain...)
+		}
+		c := repeats(typ, 50, 32)
+		file := craft.File(50, nil, c)
+		want := readAll(t, file, 0, 0)
+		got, _, err := throughPipes(t, file, 7)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		require.Len(t, got.rows, 50)
+
+		c.Pages = append(c.Pages[:1], craft.Data(2, format.RLEDictionary, append(levels(0, 2), 1, 4, 0)).Zstd(),
+			craft.Data(1, format.Plain, append([]byte{2, 0, 0, 0, 2, 1, 2, 0, 0, 0, 2, 1}, plain...)).Zstd(),
+			craft.Data(1, format.Plain, append([]byte{2, 0, 0, 0, 2, 1, 2, 0, 0, 0, 2, 1}, plain...)).Zstd())
+		c.Values = 4
+		file = craft.File(1, listOf, c)
+		want = checkFile(t, file)
+		require.Empty(t, want.err)
+		got, _, err = throughPipes(t, file, 0)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		require.Equal(t, 2, strings.Count(got.rows[0], "dW5hIGNsYXZlIGRlIHRyZWludGEgeSBkb3MgYnl0ZXM")+strings.Count(got.rows[0], "una clave de treinta y dos bytes"), "%s", got.rows[0])
+	}
+}

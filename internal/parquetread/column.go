@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"sync"
 )
 
@@ -104,6 +105,7 @@ type page struct {
 	// Of a list: all levels of the page.
 	reps, defs []uint8
 	levelAt    int
+	lastRow    int // where it begins; it may go on in the next page
 }
 
 // open goes to row (counted in the group) of a group.
@@ -320,6 +322,7 @@ func (r *columnReader) load(h *pageHeader) error {
 			}
 			if p.reps[i] == 0 {
 				rows++
+				p.lastRow = i
 			}
 		}
 		if h.v2 && rows != h.rows {
@@ -647,10 +650,9 @@ func (r *columnReader) flat(n int) (s Segment, err error) {
 // lists reads rows of a list column.
 func (r *columnReader) lists(n int) (s Segment, err error) {
 	l := r.elements(n)
-	if l.damage != nil {
+	if s, err = r.bounded(&l.Segment); l.damage != nil && err == nil {
 		err = l.damage
 	}
-	s = l.Segment
 	if err != nil || r.page.left > 0 || r.values == 0 || s.Rows == 0 {
 		return s, err
 	}
@@ -682,9 +684,39 @@ func (r *columnReader) lists(n int) (s Segment, err error) {
 		if s.Lens[s.Rows-1] < 1 {
 			return s.first(s.Rows - 1), r.damagef("a list that is empty goes on in the next page")
 		}
+		if int64(len(s.Data))+int64(len(more.Data)) > math.MaxUint32 {
+			return s.first(s.Rows - 1), r.damagef("a list has more than %d bytes", uint32(math.MaxUint32))
+		}
 		owned = s.grow(&more, owned)
+		if s, err = r.bounded(&s); err != nil {
+			return s, err
+		}
 	}
 	return s, nil
+}
+
+// bounded refuses a list that repeats large values of its dictionary: no batch is so small
+// that it fits. It gives the rows before it.
+func (r *columnReader) bounded(s *Segment) (Segment, error) {
+	limit := r.f.limits.Page
+	if s.Codes == nil || s.Dict.longest()*int64(len(s.Codes)) <= limit {
+		return *s, nil
+	}
+	value, elem := 0, 0
+	for i, size := range s.Lens {
+		total := int64(0)
+		for range size {
+			if s.Elems == nil || s.Elems[elem] {
+				total += int64(len(s.Bytes(value)))
+				value++
+			}
+			elem++
+		}
+		if total > limit {
+			return s.first(i), r.damagef("a list has %d bytes, more than the limit of %d", total, limit)
+		}
+	}
+	return *s, nil
 }
 
 // listPart is what some levels of a page make: rows, the last of which may go on, or
@@ -695,7 +727,8 @@ type listPart struct {
 	damage error
 }
 
-// elements reads up to n rows of the page at hand.
+// elements reads up to n rows of the page at hand. A last one that may go on in the next
+// page is read alone.
 func (r *columnReader) elements(n int) listPart {
 	p := &r.page
 	end := p.levelAt
@@ -704,7 +737,7 @@ func (r *columnReader) elements(n int) listPart {
 	}
 	for ; end < len(p.reps); end++ {
 		if p.reps[end] == 0 {
-			if n == 0 {
+			if n == 0 || end == p.lastRow && end > p.levelAt && r.values > 0 {
 				break
 			}
 			n--
@@ -827,29 +860,28 @@ func join(a, b *Values, owned bool) (Values, bool) {
 		Floats: concat(a.Floats, b.Floats, owned), Doubles: concat(a.Doubles, b.Doubles, owned),
 	}
 	switch {
-	case a.isWide() && b.isWide():
+	case a.Width > 0 && b.Width > 0:
 		out.Data = concat(a.Data, b.Data, owned)
 	case a.Codes != nil && b.Codes != nil && a.Dict == b.Dict:
 		out.Codes, out.Dict = concat(a.Codes, b.Codes, owned), a.Dict
 	case a.Codes != nil || a.Spans != nil || a.Width > 0:
-		out.Width = 0
 		both := []*Values{a, b}
-		if owned && a.Spans != nil {
+		if owned && a.Codes == nil {
 			out.Spans, out.Data, both = a.Spans, a.Data, both[1:]
 		}
+		out.Width = max(a.Width, b.Width) // of a fixed length if one is
 		for _, v := range both {
 			for i := range v.N {
 				text := v.Bytes(i)
-				out.Spans = append(out.Spans, uint64(len(out.Data))<<32|uint64(len(text)))
+				if out.Width == 0 {
+					out.Spans = append(out.Spans, uint64(len(out.Data))<<32|uint64(len(text)))
+				}
 				out.Data = append(out.Data, text...)
 			}
 		}
 	}
 	return out, true
 }
-
-// isWide tells whether the values lie one after the other.
-func (v *Values) isWide() bool { return v.Width > 0 && v.Codes == nil && v.Spans == nil }
 
 func concat[E any](a, b []E, owned bool) []E {
 	switch {
