@@ -376,3 +376,28 @@ func TestWideDictionaries(t *testing.T) {
 		require.Equal(t, 2, strings.Count(got.rows[0], "dW5hIGNsYXZlIGRlIHRyZWludGEgeSBkb3MgYnl0ZXM")+strings.Count(got.rows[0], "una clave de treinta y dos bytes"), "%s", got.rows[0])
 	}
 }
+
+// TestDamageIsNotPassedOn: a damaged page does no harm to those that are read after it, of
+// whatever file.
+func TestDamageIsNotPassedOn(t *testing.T) {
+	for _, codec := range []format.CompressionCodec{format.Snappy, format.Gzip, format.Brotli, format.Lz4Raw, format.Zstd} {
+		file := func(change func(b []byte) []byte) []byte {
+			p := craft.Data(300, format.Plain, make([]byte, 8*300))
+			p.Bytes = change(fold(codec, p.Bytes))
+			p.Header.CompressedPageSize = int32(len(p.Bytes))
+			return craft.File(300, nil, craft.Chunk{Name: "id", Type: format.Int64, Codec: codec, Values: 300, Pages: []craft.Page{p}})
+		}
+		good := file(func(b []byte) []byte { return b })
+		longer := file(func(b []byte) []byte { return append(b, "what comes behind the end"...) })
+		shorter := file(func(b []byte) []byte { return b[:len(b)-1] })
+		for range 100 {
+			for _, bad := range [][]byte{longer, shorter} {
+				_, err := readIDs(t, bad)
+				require.Error(t, err)
+				rows, err := readIDs(t, good)
+				require.NoError(t, err, "%v", codec)
+				require.Equal(t, 300, rows)
+			}
+		}
+	}
+}
