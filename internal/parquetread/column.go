@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"sync"
 )
 
@@ -23,6 +24,9 @@ type Dictionary struct {
 	once    sync.Once
 	strings []string
 	valid   []bool // UTF-8
+
+	measure sync.Once
+	most    int64 // bytes of a value
 }
 
 // The encodings, with the format's numbers.
@@ -101,6 +105,7 @@ type page struct {
 	// Of a list: all levels of the page.
 	reps, defs []uint8
 	levelAt    int
+	lastRow    int // where it begins; it may go on in the next page
 }
 
 // open goes to row (counted in the group) of a group.
@@ -317,6 +322,7 @@ func (r *columnReader) load(h *pageHeader) error {
 			}
 			if p.reps[i] == 0 {
 				rows++
+				p.lastRow = i
 			}
 		}
 		if h.v2 && rows != h.rows {
@@ -506,7 +512,11 @@ func (r *columnReader) take(n int) Values {
 	return v
 }
 
-// gather gives the values of some numbers: copies where these are no larger.
+// smallWidth is of values that are as well copied.
+const smallWidth = 16
+
+// gather gives the values of some numbers: copies where these are about as small. Large
+// values stay in the dictionary: a page of few bytes may repeat one for ever.
 func (d *Dictionary) gather(codes []uint32) Values {
 	v := Values{N: len(codes)}
 	switch {
@@ -518,7 +528,7 @@ func (d *Dictionary) gather(codes []uint32) Values {
 		v.Floats = pick(d.Floats, codes)
 	case d.Doubles != nil:
 		v.Doubles = pick(d.Doubles, codes)
-	case d.Width > 0:
+	case d.Width > 0 && d.Width <= smallWidth:
 		v.Width, v.Data = d.Width, make([]byte, 0, len(codes)*d.Width)
 		for _, c := range codes {
 			v.Data = append(v.Data, d.Bytes(int(c))...)
@@ -640,14 +650,14 @@ func (r *columnReader) flat(n int) (s Segment, err error) {
 // lists reads rows of a list column.
 func (r *columnReader) lists(n int) (s Segment, err error) {
 	l := r.elements(n)
-	if l.damage != nil {
+	if s, err = r.bounded(&l.Segment); l.damage != nil && err == nil {
 		err = l.damage
 	}
-	s = l.Segment
 	if err != nil || r.page.left > 0 || r.values == 0 || s.Rows == 0 {
 		return s, err
 	}
-	// The last row may go on in the next page.
+	// The last row may go on in the next pages.
+	owned := false // whether the values are in memory that nothing else looks at
 	for whole := false; !whole; {
 		if r.page.left == 0 {
 			if r.values == 0 {
@@ -674,9 +684,39 @@ func (r *columnReader) lists(n int) (s Segment, err error) {
 		if s.Lens[s.Rows-1] < 1 {
 			return s.first(s.Rows - 1), r.damagef("a list that is empty goes on in the next page")
 		}
-		s.grow(&more)
+		if int64(len(s.Data))+int64(len(more.Data)) > math.MaxUint32 {
+			return s.first(s.Rows - 1), r.damagef("a list has more than %d bytes", uint32(math.MaxUint32))
+		}
+		owned = s.grow(&more, owned)
+		if s, err = r.bounded(&s); err != nil {
+			return s, err
+		}
 	}
 	return s, nil
+}
+
+// bounded refuses a list that repeats large values of its dictionary: no batch is so small
+// that it fits. It gives the rows before it.
+func (r *columnReader) bounded(s *Segment) (Segment, error) {
+	limit := r.f.limits.Page
+	if s.Codes == nil || s.Dict.longest()*int64(len(s.Codes)) <= limit {
+		return *s, nil
+	}
+	value, elem := 0, 0
+	for i, size := range s.Lens {
+		total := int64(0)
+		for range size {
+			if s.Elems == nil || s.Elems[elem] {
+				total += int64(len(s.Bytes(value)))
+				value++
+			}
+			elem++
+		}
+		if total > limit {
+			return s.first(i), r.damagef("a list has %d bytes, more than the limit of %d", total, limit)
+		}
+	}
+	return *s, nil
 }
 
 // listPart is what some levels of a page make: rows, the last of which may go on, or
@@ -687,7 +727,8 @@ type listPart struct {
 	damage error
 }
 
-// elements reads up to n rows of the page at hand.
+// elements reads up to n rows of the page at hand. A last one that may go on in the next
+// page is read alone.
 func (r *columnReader) elements(n int) listPart {
 	p := &r.page
 	end := p.levelAt
@@ -696,7 +737,7 @@ func (r *columnReader) elements(n int) listPart {
 	}
 	for ; end < len(p.reps); end++ {
 		if p.reps[end] == 0 {
-			if n == 0 {
+			if n == 0 || end == p.lastRow && end > p.levelAt && r.values > 0 {
 				break
 			}
 			n--
@@ -782,13 +823,14 @@ func (s *Segment) first(n int) Segment {
 	return out
 }
 
-// grow adds elements to the last row.
-func (s *Segment) grow(more *listPart) {
+// grow adds elements to the last row; see join.
+func (s *Segment) grow(more *listPart, owned bool) bool {
 	if more.Elems != nil || s.Elems != nil {
 		s.Elems = append(s.allElems(), more.allElems()...)
 	}
 	s.Lens[s.Rows-1] += more.count
-	s.Values = join(&s.Values, &more.Values)
+	s.Values, owned = join(&s.Values, &more.Values, owned)
+	return owned
 }
 
 func (s *Segment) allElems() []bool {
@@ -802,40 +844,51 @@ func (s *Segment) allElems() []bool {
 	return out
 }
 
-// join gives the values of both, in memory of their own.
-func join(a, b *Values) Values {
+// join gives the values of both. owned tells whether a has memory of its own: then b is
+// appended to it, so that a list of very many pages is not copied with each of them. The
+// result's is told in turn.
+func join(a, b *Values, owned bool) (Values, bool) {
 	switch {
 	case b.N == 0:
-		return *a
+		return *a, owned
 	case a.N == 0:
-		return *b
+		return *b, false
 	}
 	out := Values{
 		N: a.N + b.N, Width: a.Width,
-		Bools: concat(a.Bools, b.Bools), Int32s: concat(a.Int32s, b.Int32s), Int64s: concat(a.Int64s, b.Int64s),
-		Floats: concat(a.Floats, b.Floats), Doubles: concat(a.Doubles, b.Doubles),
+		Bools: concat(a.Bools, b.Bools, owned), Int32s: concat(a.Int32s, b.Int32s, owned), Int64s: concat(a.Int64s, b.Int64s, owned),
+		Floats: concat(a.Floats, b.Floats, owned), Doubles: concat(a.Doubles, b.Doubles, owned),
 	}
 	switch {
-	case a.Width > 0:
-		out.Data = concat(a.Data, b.Data)
+	case a.Width > 0 && b.Width > 0:
+		out.Data = concat(a.Data, b.Data, owned)
 	case a.Codes != nil && b.Codes != nil && a.Dict == b.Dict:
-		out.Codes, out.Dict = concat(a.Codes, b.Codes), a.Dict
-	case a.Codes != nil || a.Spans != nil:
-		out.Spans = make([]uint64, 0, out.N)
-		for _, v := range []*Values{a, b} {
+		out.Codes, out.Dict = concat(a.Codes, b.Codes, owned), a.Dict
+	case a.Codes != nil || a.Spans != nil || a.Width > 0:
+		both := []*Values{a, b}
+		if owned && a.Codes == nil {
+			out.Spans, out.Data, both = a.Spans, a.Data, both[1:]
+		}
+		out.Width = max(a.Width, b.Width) // of a fixed length if one is
+		for _, v := range both {
 			for i := range v.N {
 				text := v.Bytes(i)
-				out.Spans = append(out.Spans, uint64(len(out.Data))<<32|uint64(len(text)))
+				if out.Width == 0 {
+					out.Spans = append(out.Spans, uint64(len(out.Data))<<32|uint64(len(text)))
+				}
 				out.Data = append(out.Data, text...)
 			}
 		}
 	}
-	return out
+	return out, true
 }
 
-func concat[E any](a, b []E) []E {
-	if a == nil && b == nil {
+func concat[E any](a, b []E, owned bool) []E {
+	switch {
+	case a == nil && b == nil:
 		return nil
+	case owned:
+		return append(a, b...)
 	}
 	return append(a[:len(a):len(a)], b...)
 }

@@ -65,14 +65,20 @@ func unfold(codec int32, src []byte, n int) (dst []byte, err error) {
 			dst = make([]byte, n)
 			got, err = readExactly(z, dst)
 		}
-		gzips.Put(z)
+		if err == nil && got == n {
+			gzips.Put(z)
+		}
 	case codecBrotli:
 		z := brotlis.Get().(*brotli.Reader)
 		if err = z.Reset(bytes.NewReader(src)); err == nil {
 			dst = make([]byte, n)
 			got, err = readExactly(z, dst)
 		}
-		brotlis.Put(z)
+		// Reset forgets neither all of a damaged page nor what is behind the end of one: the
+		// next page would begin with it.
+		if err == nil && got == n {
+			brotlis.Put(z)
+		}
 	default:
 		name := codecNames[codec]
 		if name == "" {

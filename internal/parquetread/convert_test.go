@@ -48,6 +48,10 @@ func convert[F, T any](t *testing.T, rows ...F) (out []any) {
 	for i := range got {
 		if out[i] == nil {
 			out[i] = got[i]
+			var again T
+			letter := plan.AppendJSON(nil, p, i)
+			require.NoError(t, parquetread.SetJSON(typ, parquetread.Drift{}, letter, unsafe.Pointer(&again)), "%s", letter)
+			require.Equal(t, got[i], again, "a letter makes the same row: %s", letter)
 		}
 	}
 	return out
@@ -62,6 +66,12 @@ type (
 	}
 	f64 struct {
 		A float64 `parquet:"a"`
+	}
+	f32 struct {
+		A float32 `parquet:"a"`
+	}
+	tod struct {
+		A int64 `parquet:"a,time(microsecond)"`
 	}
 	str struct {
 		A string `parquet:"a"`
@@ -121,6 +131,11 @@ func TestConversions(t *testing.T) {
 	eq([]any{a[float32]{1 << 24}, "a/range"}, convert[i64, a[float32]](t, i64{1 << 24}, i64{1<<24 + 1}))
 	eq([]any{a[int64]{-3}, "a/range", "a/range", "a/range"}, convert[f64, a[int64]](t, f64{-3}, f64{3.5}, f64{math.NaN()}, f64{1e300}))
 	eq([]any{a[float32]{0.1}, "a/range", a[float32]{float32(math.Inf(1))}}, convert[f64, a[float32]](t, f64{0.1}, f64{1e39}, f64{math.Inf(1)}))
+	tenth := float32(0.1)
+	eq([]any{a[float64]{float64(tenth)}, a[float64]{0.5}, a[float64]{math.Inf(-1)}}, convert[f32, a[float64]](t, f32{tenth}, f32{0.5}, f32{float32(math.Inf(-1))}))
+	eq([]any{a[float32]{tenth}}, convert[f32, a[float32]](t, f32{tenth}))
+	eq([]any{a[grita]{"¡0.1!"}}, convert[f32, a[grita]](t, f32{tenth}))
+	eq([]any{a[time.Duration]{24 * time.Hour}, a[time.Duration]{time.Microsecond}, "a/range"}, convert[tod, a[time.Duration]](t, tod{86400e6}, tod{1}, tod{-1}))
 	eq([]any{"a/null", a[int64]{7}}, convert[opt, a[int64]](t, opt{nil}, opt{&seven}))
 	eq([]any{a[*int64]{nil}, a[*int64]{&seven}}, convert[opt, a[*int64]](t, opt{nil}, opt{&seven}))
 	eq([]any{a[int16]{-5}, "a/range"}, convert[dec0, a[int16]](t, dec0{-5}, dec0{1 << 40}))

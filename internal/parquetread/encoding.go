@@ -109,10 +109,11 @@ func plain(t *leafType, b []byte, n int) (v Values, used int) {
 		spans := make([]uint64, 0, min(n, len(b)/4))
 		at := 0
 		for len(spans) < n && len(b)-at >= 4 {
-			length := int(binary.LittleEndian.Uint32(b[at:]))
-			if length > len(b)-at-4 {
+			size := binary.LittleEndian.Uint32(b[at:])
+			if uint64(size) > uint64(len(b)-at-4) {
 				break
 			}
+			length := int(size)
 			spans = append(spans, uint64(at+4)<<32|uint64(length))
 			at += 4 + length
 		}

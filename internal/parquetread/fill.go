@@ -529,6 +529,9 @@ func sinceMidnight(t *leafType, v *Values, i int) (int64, error) {
 	return x * scale, nil
 }
 
+// endOfDay is a TIME that no time of Go's is.
+const endOfDay = "24:00:00"
+
 func float16(b []byte) float64 {
 	bits := binary.LittleEndian.Uint16(b)
 	sign, exp, frac := bits>>15, int(bits>>10&31), float64(bits&0x3ff)
@@ -583,11 +586,15 @@ func unscaled(t *leafType, v *Values, i int) (small int64, large *big.Int) {
 // largest of 32.
 const maxDecimal = 64
 
+func tooLong(n int) error {
+	return &refusal{rule: row.RuleRange, msg: fmt.Sprintf("a decimal of %d bytes is out of range", n)}
+}
+
 // appendDecimal writes a decimal with all digits of its scale.
 func appendDecimal(dst []byte, t *leafType, v *Values, i int) ([]byte, error) {
 	if t.phys == physBytes || t.phys == physFixed {
 		if n := len(v.Bytes(i)); n > maxDecimal {
-			return dst, &refusal{rule: row.RuleRange, msg: fmt.Sprintf("a decimal of %d bytes is out of range", n)}
+			return dst, tooLong(n)
 		}
 	}
 	small, large := unscaled(t, v, i)
@@ -662,6 +669,9 @@ func appendText(dst []byte, t *leafType, v *Values, i int) ([]byte, error) {
 		return stamp(int96Of(v, i))
 	case isTime:
 		n, err := sinceMidnight(t, v, i)
+		if n == 24*int64(time.Hour) {
+			return append(dst, endOfDay...), nil
+		}
 		return time.Unix(0, n).UTC().AppendFormat(dst, "15:04:05.999999999"), err
 	case isString:
 		b := v.Bytes(i)
@@ -669,6 +679,8 @@ func appendText(dst []byte, t *leafType, v *Values, i int) ([]byte, error) {
 			return dst, errNotUTF8
 		}
 		return append(dst, b...), nil
+	case isNull: // whatever its storage holds
+		return append(dst, "null"...), nil
 	}
 	return append(dst, v.Bytes(i)...), nil
 }

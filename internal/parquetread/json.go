@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"reflect"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,23 +31,53 @@ import (
 //	UUID                                  {"uuid":"…"}
 //	timestamps beyond the years 1 to 9999 {"raw":9223372036854775807}
 //	NaN and the infinities                {"float":"NaN"}
+//	FLOATs whose text is another DOUBLE   {"float":"0.1"}; in columns that fields are read from
 //
 // Decimals and times are strings.
 
-// AppendJSON appends record i of the piece.
+// AppendJSON appends record i of the piece. For many see Letters.
 func (p *Plan) AppendJSON(dst []byte, piece *Piece, i int) []byte {
+	return p.Letters(piece).AppendJSON(dst, i)
+}
+
+// Letters writes records of a piece in one walk, if they are asked for in ascending order.
+type Letters struct {
+	plan  *Plan
+	piece *Piece
+	cells []cells // by input
+	at    int     // the record that is next in all of them
+}
+
+// Letters begins a walk.
+func (p *Plan) Letters(piece *Piece) *Letters { return &Letters{plan: p, piece: piece} }
+
+// AppendJSON appends record i.
+func (l *Letters) AppendJSON(dst []byte, i int) []byte {
+	if l.cells == nil || i < l.at {
+		l.cells, l.at = make([]cells, len(l.plan.inputs)), 0
+		for k, column := range l.plan.inputs {
+			l.cells[k] = cells{column, cursor{segments: l.piece.Columns[k]}, !slices.Contains(l.plan.extras, k)}
+		}
+	}
 	dst = append(dst, '{')
-	for k, column := range p.inputs {
+	for k, column := range l.plan.inputs {
 		if k > 0 {
 			dst = append(dst, ',')
 		}
 		dst = append(appendString(dst, column.Name), ':')
-		c := cells{column, cursor{segments: piece.Columns[k]}}
-		for range i {
+		c := &l.cells[k]
+		for range i - l.at {
 			c.next(nil, false)
 		}
 		dst = c.next(dst, true)
 	}
+	for k, name := range l.plan.nulls {
+		if k > 0 || len(l.plan.inputs) > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(appendString(dst, name), ":null"...)
+	}
+	l.at = i + 1
 	return append(dst, '}')
 }
 
@@ -54,6 +85,7 @@ func (p *Plan) AppendJSON(dst []byte, piece *Piece, i int) []byte {
 type cells struct {
 	column *Column
 	cursor
+	exact bool // values are for SetJSON, not for people
 }
 
 // next passes over a row, and appends its value if write is set.
@@ -74,7 +106,7 @@ func (c *cells) next(dst []byte, write bool) []byte {
 		}
 	case s.Lens == nil:
 		if write {
-			dst = appendJSON(dst, t, &s.Values, c.value)
+			dst = appendJSON(dst, t, &s.Values, c.value, c.exact)
 		}
 		c.value++
 	default:
@@ -93,7 +125,7 @@ func (c *cells) next(dst []byte, write bool) []byte {
 				continue
 			}
 			if write {
-				dst = appendJSON(dst, t, &s.Values, c.value)
+				dst = appendJSON(dst, t, &s.Values, c.value, c.exact)
 			}
 			c.value++
 		}
@@ -104,7 +136,7 @@ func (c *cells) next(dst []byte, write bool) []byte {
 	return dst
 }
 
-func appendJSON(dst []byte, t *leafType, v *Values, i int) []byte {
+func appendJSON(dst []byte, t *leafType, v *Values, i int, exact bool) []byte {
 	special := func(key string, b []byte) []byte {
 		dst = append(dst, `{"`+key+`":"`...)
 		if key == "base64" {
@@ -116,11 +148,16 @@ func appendJSON(dst []byte, t *leafType, v *Values, i int) []byte {
 	}
 	text, err := appendText(nil, t, v, i)
 	switch t.meaning {
-	case isBool, isInt, isUint:
+	case isBool, isInt, isUint, isNull:
 		return append(dst, text...)
 	case isFloat, isDouble, isFloat16:
 		if s := string(text); s == "NaN" || s == "+Inf" || s == "-Inf" {
 			return special("float", text)
+		}
+		if t.meaning != isDouble && exact {
+			if x, _ := strconv.ParseFloat(string(text), 64); x != float64(float32(x)) {
+				return special("float", text)
+			}
 		}
 		return append(dst, text...)
 	case isUUID:
@@ -333,6 +370,10 @@ func setScalar(kind row.Kind, bits int, typ reflect.Type, q unsafe.Pointer, valu
 		v.SetUint(x)
 	case row.Duration:
 		if c.kind == '"' {
+			if c.text == endOfDay {
+				*(*int64)(q) = 24 * int64(time.Hour)
+				return nil
+			}
 			at, err := time.Parse("15:04:05.999999999", c.text)
 			if err != nil {
 				return misfit
@@ -346,7 +387,11 @@ func setScalar(kind row.Kind, bits int, typ reflect.Type, q unsafe.Pointer, valu
 		}
 		*(*int64)(q) = x
 	case row.Float:
-		x, err := strconv.ParseFloat(c.text, bits)
+		stored := bits
+		if c.kind == 'f' {
+			stored = 32
+		}
+		x, err := strconv.ParseFloat(c.text, stored)
 		if err != nil || c.kind != 'f' && c.kind != '0' && c.kind != '"' {
 			return number(err)
 		}
@@ -525,7 +570,7 @@ func anyOf(value json.RawMessage) any {
 func (p *Plan) fillExtra(piece *Piece, base unsafe.Pointer, stride uintptr) {
 	columns := make([]cells, len(p.extras))
 	for j, k := range p.extras {
-		columns[j] = cells{p.inputs[k], cursor{segments: piece.Columns[k]}}
+		columns[j] = cells{p.inputs[k], cursor{segments: piece.Columns[k]}, false}
 	}
 	var buf []byte
 	for i := range piece.Rows {

@@ -224,7 +224,13 @@ func (f *File) parse(footer []byte) error {
 	t.fields(func(id int16, typ byte) {
 		switch {
 		case id == 2 && typ == thriftList:
-			t.list(thriftStruct, func() { elements = append(elements, parseElement(t)) })
+			t.list(thriftStruct, func() {
+				if len(elements) > maxColumns { // each takes many times its bytes in the footer
+					t.fail(fmt.Errorf("its schema has more than %d elements", maxColumns))
+					return
+				}
+				elements = append(elements, parseElement(t))
+			})
 		case id == 3 && typ == thriftI64:
 			rows, hasRows = t.int(), true
 		case id == 4 && typ == thriftList:
@@ -383,9 +389,6 @@ func (f *File) schema(elements []element) error {
 	if root.children < 1 {
 		return damagef("it has no columns")
 	}
-	if len(elements) > maxColumns {
-		return damagef("its schema has %d elements, more than %d", len(elements), maxColumns)
-	}
 	at := 1
 	for range root.children {
 		c, next, err := f.column(elements, at)
@@ -524,6 +527,9 @@ func (f *File) check(end int64) error {
 	if rows != f.Rows {
 		return damagef("its footer claims %d rows, its row groups have %d", f.Rows, rows)
 	}
+	if err := f.checkRows(); err != nil {
+		return err
+	}
 	for i := range f.Columns {
 		c := &f.Columns[i]
 		if c.shape == nested {
@@ -551,6 +557,18 @@ func (f *File) allowance() int64 {
 		return math.MaxInt64
 	}
 	return max(f.limits.Free, f.size*f.limits.Ratio)
+}
+
+// maxRows is what no file has; a folder's log has place for many such files.
+const maxRows = 1 << 40
+
+// checkRows refuses a file of more rows than bytes may come of it. Columns that are read
+// are limited by checkSize, but there may be none.
+func (f *File) checkRows() error {
+	if f.Rows > min(f.allowance(), maxRows) {
+		return damagef("it has %d bytes and claims %d rows: it unfolds to more than %d bytes, which is the limit", f.size, f.Rows, min(f.allowance(), maxRows))
+	}
+	return nil
 }
 
 // checkSize refuses a file whose columns, by its own words, unfold to more than is

@@ -5,7 +5,6 @@ import (
 	"math"
 	"math/big"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,6 +39,7 @@ type Plan struct {
 	Columns []int // of the file, to be read
 	inputs  []*Column
 	fields  []fieldPlan
+	nulls   []string    // columns of nulls only, which need not be read
 	extra   *row.Column // keeps the columns of these numbers in inputs; nil: nothing does
 	extras  []int
 }
@@ -48,11 +48,11 @@ type Plan struct {
 // at fault, with their types. The file is refused as well if those columns unfold to
 // more than is allowed.
 func (f *File) Plan(t *row.Type, drift Drift) (*Plan, error) {
-	byName := make(map[string]int, len(f.Columns))
+	byName, times := make(map[string]int, len(f.Columns)), make(map[string]int, len(f.Columns))
 	var faults, missing, twice []string
 	for i := range f.Columns {
 		name := f.Columns[i].Name
-		if _, ok := byName[name]; ok && !slices.Contains(twice, quote(name)) {
+		if times[name]++; times[name] == 2 {
 			twice = append(twice, quote(name))
 		}
 		byName[name] = i
@@ -78,6 +78,7 @@ func (f *File) Plan(t *row.Type, drift Drift) (*Plan, error) {
 			continue
 		}
 		if field.set == nil { // a column of nulls only, into a field that can be null
+			p.nulls = append(p.nulls, c.Name)
 			continue
 		}
 		field.input = p.input(k, column)
@@ -122,6 +123,70 @@ func (f *File) Plan(t *row.Type, drift Drift) (*Plan, error) {
 func (p *Plan) input(k int, column *Column) int {
 	p.Columns, p.inputs = append(p.Columns, k), append(p.inputs, column)
 	return len(p.Columns) - 1
+}
+
+// Fit is how many of the piece's rows, one at least, are to be filled at once, so that the
+// texts that dictionaries give them are no more than most bytes or so: a file of few bytes
+// may repeat a large one in all its rows, whose fields or letters get copies.
+func (p *Piece) Fit(most int64) int {
+	rows := p.Rows
+	each := max(most/int64(max(len(p.Columns), 1)), 1<<20)
+	for _, segments := range p.Columns {
+		left, row := each, 0
+		for i := range segments {
+			n := segments[i].fit(&left)
+			if row += n; n < segments[i].Rows {
+				rows = min(rows, max(row, 1))
+				break
+			}
+		}
+	}
+	return rows
+}
+
+// fit takes the bytes of texts from left, and gives the number of rows until there are not
+// enough.
+func (s *Segment) fit(left *int64) int {
+	if s.Codes == nil { // they are as long as their page
+		return s.Rows
+	}
+	if most := s.Dict.longest() * int64(len(s.Codes)); most <= *left {
+		*left -= most
+		return s.Rows
+	}
+	value, elem := 0, 0
+	for i := range s.Rows {
+		n := 0
+		switch {
+		case s.Lens == nil && (s.Valid == nil || s.Valid[i]):
+			n = 1
+		case s.Lens != nil:
+			for range s.Lens[i] {
+				if s.Elems == nil || s.Elems[elem] {
+					n++
+				}
+				elem++
+			}
+		}
+		for range n {
+			*left -= int64(len(s.Bytes(value)))
+			value++
+		}
+		if *left < 0 {
+			return i
+		}
+	}
+	return s.Rows
+}
+
+// longest is how many bytes its longest value has.
+func (d *Dictionary) longest() int64 {
+	d.measure.Do(func() {
+		for i := range d.N {
+			d.most = max(d.most, int64(len(d.Bytes(i))))
+		}
+	})
+	return d.most
 }
 
 // names lists the file's columns, as far as people read.
@@ -264,6 +329,11 @@ func toInteger(t *leafType, kind row.Kind, bits int, typ reflect.Type) (setter, 
 		one, _ := integers(int64s, kind, bits, typ)
 		unsigned, _ := integers(uint64s, kind, bits, typ)
 		return func(f *filler, v *Values, i int, q unsafe.Pointer) error {
+			if t.phys == physBytes || t.phys == physFixed {
+				if n := len(v.Bytes(i)); n > maxDecimal { // nor is it shown: that takes time
+					return tooLong(n)
+				}
+			}
 			x, large := unscaled(t, v, i)
 			set := one
 			if large != nil {

@@ -59,13 +59,18 @@ type Reader struct {
 	err   error
 }
 
+// pieceSize fills in the default.
+func pieceSize(rows int) int {
+	if rows <= 0 {
+		return pieceRows
+	}
+	return rows
+}
+
 // Reader begins at row from with the columns of these numbers. rows is how many a piece
 // has at most; 0 is the default.
 func (f *File) Reader(columns []int, from int64, rows int) *Reader {
-	r := &Reader{f: f, rows: rows, next: from, group: -1}
-	if rows <= 0 {
-		r.rows = pieceRows
-	}
+	r := &Reader{f: f, rows: pieceSize(rows), next: from, group: -1}
 	for _, k := range columns {
 		c := &f.Columns[k]
 		r.columns = append(r.columns, &columnReader{f: f, column: c, t: &c.typ})
@@ -145,7 +150,7 @@ func (r *Reader) open() error {
 		errs := make([]error, len(r.columns))
 		bytes := int64(1)
 		for _, c := range r.columns {
-			bytes += g.chunks[c.column.leaf].unfolded / g.rows
+			bytes += min(g.chunks[c.column.leaf].unfolded/g.rows, pieceBytes)
 		}
 		r.size = int(min(int64(r.rows), max(1, pieceBytes/bytes)))
 		r.each(func(i int) {

@@ -188,7 +188,7 @@ func ServeChild(ctx context.Context, r io.Reader, w io.Writer) error {
 		return err
 	}
 	rd := f.Reader(read.Columns, read.From, read.Rows)
-	dicts := &dictionaries{numbers: make(map[*Dictionary]uint32)}
+	dicts := &dictionaries{last: make([]*Dictionary, len(read.Columns))}
 	for {
 		p, err := rd.Next(ctx)
 		if err == io.EOF {
@@ -241,8 +241,11 @@ func (f *File) answer() *fileAnswer {
 func (a *fileAnswer) file(size int64, limits Limits) (*File, error) {
 	f := &File{Rows: a.Rows, size: size, limits: limits.Filled(), leaves: a.Leaves}
 	bad := damagef("the process that decodes it answers nonsense")
-	if a.Rows < 0 || a.Groups < 0 || a.Leaves < 0 || len(a.Sizes) != a.Groups*a.Leaves {
+	if a.Rows < 0 || a.Groups < 0 || a.Groups > len(a.Sizes) || a.Leaves < 1 || a.Leaves > maxColumns || len(a.Sizes) != a.Groups*a.Leaves {
 		return nil, bad
+	}
+	if err := f.checkRows(); err != nil {
+		return nil, err
 	}
 	for i := range a.Groups {
 		g := group{}
@@ -257,7 +260,7 @@ func (a *fileAnswer) file(size int64, limits Limits) (*File, error) {
 			signed: c.Signed, bits: c.Bits, maxDef: c.MaxDef, maxRep: c.MaxRep, defList: c.DefList, defElem: c.DefElem,
 		}}
 		t := &col.typ
-		if c.Shape > int(nested) || c.Leaf < 0 || c.Leaf >= a.Leaves || t.meaning > isNull || col.shape != nested && !t.consistent() {
+		if c.Shape < 0 || c.Shape > int(nested) || c.Leaf < 0 || c.Leaf >= a.Leaves || t.meaning > isNull || col.shape != nested && !t.consistent() {
 			return nil, bad
 		}
 		f.Columns = append(f.Columns, col)
@@ -316,9 +319,10 @@ type Distant struct {
 
 	began bool
 	plan  []*Column
+	rows  int // of a piece, at most
 	next  int64
-	texts []*Dictionary
-	fault error // of reading the file
+	dicts []*Dictionary // by column: the last one
+	fault error         // of reading the file
 }
 
 // OpenDistant opens a file through a child process at the other end of the pipes. An error
@@ -386,7 +390,7 @@ func (d *Distant) serve(want []byte) error {
 		return errors.New("a request of the wrong size")
 	}
 	at, n := int64(binary.LittleEndian.Uint64(want)), int64(binary.LittleEndian.Uint32(want[8:]))
-	if at < 0 || n > d.size {
+	if at < 0 || n > d.size || n > int64(d.w.max) { // the child has place for it, and more
 		return errors.New("a request outside the file")
 	}
 	b := make([]byte, n)
@@ -400,7 +404,8 @@ func (d *Distant) serve(want []byte) error {
 
 // Begin asks for columns from a row on; once.
 func (d *Distant) Begin(columns []int, from int64, rows int) error {
-	d.began, d.next, d.plan = true, from, nil
+	d.began, d.next, d.plan, d.rows = true, from, nil, pieceSize(rows)
+	d.dicts = make([]*Dictionary, len(columns))
 	for _, k := range columns {
 		d.plan = append(d.plan, &d.File.Columns[k])
 	}
@@ -424,9 +429,9 @@ func (d *Distant) Next() (*Piece, error) {
 	case kind != framePiece:
 		return nil, fmt.Errorf("a frame %q instead of a piece", kind)
 	}
-	c := decoder{b: body, dicts: &d.texts}
+	c := decoder{b: body, dicts: d.dicts}
 	p := c.piece(d.plan)
-	if c.bad || len(c.b) > 0 || p.First != d.next || p.Rows < 1 || int64(p.Rows) > d.File.Rows-d.next {
+	if c.bad || len(c.b) > 0 || p.First != d.next || p.Rows < 1 || p.Rows > d.rows || int64(p.Rows) > d.File.Rows-d.next {
 		return nil, errors.New("a piece that makes no sense")
 	}
 	d.next += int64(p.Rows)
@@ -438,13 +443,11 @@ func (d *Distant) Next() (*Piece, error) {
 	return p, nil
 }
 
-// maxDicts is how many dictionaries have numbers at once.
-const maxDicts = 1024
-
-// dictionaries numbers those that were sent.
+// dictionaries remembers those that were sent. A column has one at a time: neither end
+// keeps those of row groups that are done with.
 type dictionaries struct {
-	numbers map[*Dictionary]uint32
-	b       []byte
+	last []*Dictionary // by column
+	b    []byte
 }
 
 func (e *dictionaries) u32(n int) { e.b = binary.LittleEndian.AppendUint32(e.b, uint32(n)) }
@@ -463,7 +466,7 @@ func (e *dictionaries) encode(p *Piece) []byte {
 	e.b = e.b[:0]
 	e.b = binary.LittleEndian.AppendUint64(e.b, uint64(p.First))
 	e.u32(p.Rows)
-	for _, segments := range p.Columns {
+	for column, segments := range p.Columns {
 		e.u32(len(segments))
 		for i := range segments {
 			s := &segments[i]
@@ -471,13 +474,14 @@ func (e *dictionaries) encode(p *Piece) []byte {
 			e.bools(s.Valid)
 			raw(e, s.Lens)
 			e.bools(s.Elems)
-			e.values(&s.Values)
+			e.values(&s.Values, &e.last[column])
 		}
 	}
 	return e.b
 }
 
-func (e *dictionaries) values(v *Values) {
+// values appends them; last is their column's dictionary, nil for the values of one.
+func (e *dictionaries) values(v *Values, last **Dictionary) {
 	e.u32(v.N)
 	switch {
 	case v.N == 0:
@@ -503,19 +507,12 @@ func (e *dictionaries) values(v *Values) {
 		raw(e, v.Data)
 	case v.Codes != nil:
 		e.b = append(e.b, 8)
-		n, known := e.numbers[v.Dict]
-		if known {
+		if v.Dict == *last {
 			e.b = append(e.b, 0)
-			e.u32(int(n))
 		} else {
-			if len(e.numbers) == maxDicts { // neither end keeps them for ever
-				clear(e.numbers)
-			}
-			n = uint32(len(e.numbers))
-			e.numbers[v.Dict] = n
+			*last = v.Dict
 			e.b = append(e.b, 1)
-			e.u32(int(n))
-			e.values(&v.Dict.Values)
+			e.values(&v.Dict.Values, nil)
 		}
 		raw(e, v.Codes)
 	default: // byte arrays: those of the values only, not the whole page
@@ -533,7 +530,7 @@ func (e *dictionaries) values(v *Values) {
 type decoder struct {
 	b     []byte
 	bad   bool
-	dicts *[]*Dictionary
+	dicts []*Dictionary // by column: the last one
 }
 
 func (c *decoder) take(n int) []byte {
@@ -588,7 +585,7 @@ func (c *decoder) piece(columns []*Column) *Piece {
 		p.First = int64(binary.LittleEndian.Uint64(b))
 	}
 	p.Rows = c.u32()
-	for _, column := range columns {
+	for i, column := range columns {
 		n := c.u32()
 		if c.bad || n > len(c.b) {
 			c.bad = true
@@ -597,7 +594,7 @@ func (c *decoder) piece(columns []*Column) *Piece {
 		var segments []Segment
 		rows := 0
 		for range n {
-			s := c.segment(column)
+			s := c.segment(column, &c.dicts[i])
 			if c.bad || s.Rows < 1 || s.Rows > p.Rows-rows {
 				c.bad = true
 				return p
@@ -613,12 +610,12 @@ func (c *decoder) piece(columns []*Column) *Piece {
 	return p
 }
 
-func (c *decoder) segment(column *Column) (s Segment) {
+func (c *decoder) segment(column *Column, last **Dictionary) (s Segment) {
 	s.Rows = c.u32()
 	s.Valid = c.flags()
 	lens := numbers[int32](c)
 	s.Elems = c.flags()
-	s.Values = c.values(&column.typ, false)
+	s.Values = c.values(&column.typ, last)
 	there := s.Rows
 	if column.shape == list {
 		s.Lens = lens
@@ -662,7 +659,8 @@ func count(flags []bool) int {
 	return n
 }
 
-func (c *decoder) values(t *leafType, dictionary bool) (v Values) {
+// values reads them; last is their column's dictionary, nil for the values of one.
+func (c *decoder) values(t *leafType, last **Dictionary) (v Values) {
 	v.N = c.u32()
 	kind := byte(0xff)
 	if b := c.take(1); b != nil {
@@ -719,33 +717,24 @@ func (c *decoder) values(t *leafType, dictionary bool) (v Values) {
 		n, fits = v.N, t.phys == physBytes
 	case 8:
 		isNew := c.take(1)
-		number := c.u32()
-		if c.bad || dictionary {
+		if c.bad || last == nil {
 			c.bad = true
 			return v
 		}
 		if isNew[0] == 1 {
-			if number == 0 {
-				*c.dicts = nil
-			}
-			if number != len(*c.dicts) || number >= maxDicts {
-				c.bad = true
-				return v
-			}
-			*c.dicts = append(*c.dicts, &Dictionary{Values: c.values(t, true)})
+			*last = &Dictionary{Values: c.values(t, nil)}
 		}
-		if number >= len(*c.dicts) {
+		if v.Dict = *last; c.bad || v.Dict == nil {
 			c.bad = true
 			return v
 		}
-		v.Dict = (*c.dicts)[number]
 		v.Codes = numbers[uint32](c)
 		for _, code := range v.Codes {
 			if int(code) >= v.Dict.N {
 				c.bad = true
 			}
 		}
-		n, fits = len(v.Codes), t.phys == physBytes
+		n, fits = len(v.Codes), t.phys == physBytes || t.phys == physFixed
 	}
 	if !fits || n != v.N {
 		c.bad = true

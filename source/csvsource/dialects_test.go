@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -536,4 +537,28 @@ func TestWith(t *testing.T) {
 	require.ErrorContains(t, err, "gzip")
 	_, err = DetectFile(path + ".none")
 	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// TestVeryManyColumns: a header line of a MiB is looked at once for each name, not for each two.
+func TestVeryManyColumns(t *testing.T) {
+	t.Parallel()
+	type fila struct {
+		ID    int
+		Otros map[string]string `leat:",extra"`
+	}
+	f, err := newForm(&Config[fila]{})
+	require.NoError(t, err)
+	names := make([]string, 150_000)
+	for i := range names {
+		names[i] = fmt.Sprintf("%06d", i)
+	}
+	names[0] = "id"
+	began := time.Now()
+	h, err := f.bind(names, "")
+	require.NoError(t, err)
+	require.Len(t, h.others, len(names)-1)
+	require.Less(t, time.Since(began), 3*time.Second)
+	names[7] = names[9]
+	_, err = f.bind(names, "")
+	require.ErrorContains(t, err, "more than once")
 }

@@ -144,6 +144,7 @@ func (f *form) bind(names []string, raw string) (*header, error) {
 		h.least = max(last+1+filled, 2)
 	}
 	extra := f.row.Extra()
+	seen := make(map[string]bool) // by others: a line may have very many names
 	for i, name := range names {
 		if c := f.row.Column(name); c != nil && !c.Extra {
 			continue
@@ -157,9 +158,10 @@ func (f *form) bind(names []string, raw string) (*header, error) {
 		if fault := f.spelling.Check(name); fault != "" {
 			unwanted = append(unwanted, strconv.Quote(name))
 		}
-		if slices.ContainsFunc(h.others, func(o other) bool { return o.name == name }) {
+		if seen[name] {
 			twice = append(twice, strconv.Quote(name))
 		}
+		seen[name] = true
 		h.extra, h.others = extra, append(h.others, other{i, name})
 	}
 	var faults []string

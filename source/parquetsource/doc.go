@@ -58,7 +58,8 @@
 // JSON object, with the values that the file has, before they became the fields', and
 // leat.Replay makes the row of that. Integers have all their digits; decimals and times
 // are strings. What JSON has no form for is an object: {"base64":"/w=="} for bytes and for
-// text that is no UTF-8, {"uuid":"…"}, {"float":"NaN"}, {"raw":…} for a time outside the
+// text that is no UTF-8, {"uuid":"…"}, {"float":"NaN"} (also for a FLOAT
+// that as a number would be read as another DOUBLE), {"raw":…} for a time outside the
 // years 1 to 9999. Columns that were not read are not in it.
 //
 // # Damage

@@ -105,6 +105,9 @@ func (m *format[T]) Open(ctx context.Context, f filesource.File) (filesource.Rec
 	return &records[T]{format: m, ctx: ctx, file: f, opened: o, plan: plan, stop: -1}, nil
 }
 
+// repeatedBytes is about how many bytes of texts that repeat the rows of a piece may have.
+const repeatedBytes = 64 << 20
+
 // records is filesource.Records: the rows of a file, by their numbers from 0.
 type records[T any] struct {
 	format *format[T]
@@ -118,7 +121,7 @@ type records[T any] struct {
 	stop   int64  // the row that is not read any more; -1: none
 
 	// Piece at hand, of which the rows from next on are still to come: it was read up to
-	// Stop only.
+	// Stop only, or is too large for one batch.
 	rest *parquetread.Piece
 }
 
@@ -168,8 +171,8 @@ func (r *records[T]) Next() (filesource.Piece[T], error) {
 		}
 	}
 	r.rest = nil
-	if over := p.First + int64(p.Rows) - end; over > 0 {
-		p, r.rest = p.Split(p.Rows - int(over))
+	if n := int(min(int64(p.Fit(repeatedBytes)), end-p.First)); n < p.Rows {
+		p, r.rest = p.Split(n)
 	}
 	r.next = p.First + int64(p.Rows)
 	return &piece[T]{

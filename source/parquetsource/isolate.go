@@ -185,7 +185,9 @@ func (c *child) watch(ctx context.Context) (stop func()) {
 }
 
 // blame says why the process did not answer. Damage is what comes again at each reading.
-func (c *child) blame(ctx context.Context, err error) error {
+// began tells whether it has asked for any byte of the file: before that it knows nothing
+// of it, and what goes wrong is the program's or the system's.
+func (c *child) blame(ctx context.Context, err error, began bool) error {
 	_ = c.to.Close()
 	if isEnd(err) { // it is about to say why
 		select {
@@ -206,6 +208,8 @@ func (c *child) blame(ctx context.Context, err error) error {
 		return ctx.Err()
 	case c.hung.Load():
 		return fmt.Errorf("the process that decodes it gave no answer for %v, and was killed", c.timeout())
+	case !began:
+		return fmt.Errorf("the process that decodes files does not come to it (%v: %q): before main this program may need its environment, print something, or need more memory than Isolate.Memory (%w)", c.err, line, err)
 	case outOfMemory(said):
 		return filesource.Damaged(fmt.Errorf("decoding it needs more memory than the %d bytes of Isolate.Memory: the process that did it has ended, this one has not", c.isolate.Memory))
 	case errors.As(c.err, &exit) && exit.Exited():
@@ -243,10 +247,12 @@ func isEnd(err error) bool {
 // readerAt remembers the errors of the file, which are not the process's.
 type readerAt struct {
 	io.ReaderAt
-	err error
+	err   error
+	asked bool // by the process at hand
 }
 
 func (r *readerAt) ReadAt(p []byte, at int64) (int, error) {
+	r.asked = true
 	n, err := r.ReaderAt.ReadAt(p, at)
 	if err != nil && err != io.EOF {
 		r.err = err
@@ -276,6 +282,7 @@ func isolated(ctx context.Context, i *Isolate, r io.ReaderAt, size int64, limits
 }
 
 func (a *apart) open(ctx context.Context) error {
+	a.file.asked = false
 	c, from, to, err := start(a.isolate, a.reads)
 	if err != nil {
 		return err
@@ -300,7 +307,7 @@ func (a *apart) fault(ctx context.Context, c *child, err error) error {
 	case parquetread.IsDamage(err):
 		return err
 	}
-	return c.blame(ctx, err)
+	return c.blame(ctx, err, a.file.asked)
 }
 
 func (a *apart) meta() *parquetread.File { return a.distant.File }

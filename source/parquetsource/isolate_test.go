@@ -3,6 +3,7 @@
 package parquetsource
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -18,6 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/filesource"
+	"github.com/leatgo/leat/internal/parquetread"
 	"github.com/leatgo/leat/internal/parquetread/craft"
 )
 
@@ -175,6 +178,16 @@ func TestIsolatedKilledEarly(t *testing.T) {
 	require.Equal(t, good(1000, 10), w.ids(), "it could not be looked at, and has no place in the log yet")
 	w.must(isolatedConfig(w))
 	require.ElementsMatch(t, append(good(0, 30), good(1000, 10)...), w.ids())
+}
+
+// TestIsolatedNeverBegins: what ends a child before it knows a byte of the file is no fault
+// of the file, which may be read another time.
+func TestIsolatedNeverBegins(t *testing.T) {
+	t.Parallel()
+	b := pq(t, 0, 3, 3, &parquet.Zstd)
+	_, err := isolated(t.Context(), &Isolate{Memory: 1}, bytes.NewReader(b), int64(len(b)), parquetread.Limits{}, true)
+	require.ErrorContains(t, err, "does not come to it")
+	require.False(t, parquetread.IsDamage(err) || filesource.IsDamaged(err))
 }
 
 // TestIsolatedChildIsAlone: it has neither the environment nor the files of this process.

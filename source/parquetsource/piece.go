@@ -108,10 +108,11 @@ func fieldError(column string, err error) error {
 // Locate implements filesource.Piece. Raw is the row as JSON.
 func (p *piece[T]) Locate(records []int) []leat.Origin {
 	out := make([]leat.Origin, len(records))
+	letters := p.plan.Letters(p.Piece)
 	for k, i := range records {
 		out[k] = leat.Origin{
 			Offset: p.base + p.First + int64(i), File: p.file, Line: p.First + int64(i) + 1, Time: p.arrived,
-			Raw: p.plan.AppendJSON(nil, p.Piece, i),
+			Raw: letters.AppendJSON(nil, i),
 		}
 	}
 	return out

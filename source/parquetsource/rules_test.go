@@ -1,6 +1,7 @@
 package parquetsource
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -10,10 +11,12 @@ import (
 	"time"
 
 	"github.com/parquet-go/parquet-go"
+	thriftformat "github.com/parquet-go/parquet-go/format"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/parquetread/craft"
 	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/source/csvsource"
 	"github.com/leatgo/leat/source/drift"
@@ -347,4 +350,28 @@ func TestValidate(t *testing.T) {
 	assert.Equal(t, "parquet", New(Config[rec]{Files: []string{"a.parquet"}}).Name())
 	assert.ErrorContains(t, New(Config[int]{Dir: "x"}).Validate(), "not a struct")
 	assert.False(t, errors.Is(err, os.ErrNotExist))
+}
+
+// TestLargeValuesThatRepeat: a batch has no more rows than there is place for what they
+// repeat, and the rows are the same ones, also over a crash in the middle (rule D4).
+func TestLargeValuesThatRepeat(t *testing.T) {
+	t.Parallel()
+	const rows, size = 300, 1 << 20
+	var ids []byte
+	var want []int64
+	for i := range rows {
+		ids = binary.LittleEndian.AppendUint64(ids, uint64(i))
+		want = append(want, int64(i))
+	}
+	value := append(binary.LittleEndian.AppendUint32(nil, size), make([]byte, size)...)
+	codes := append(binary.AppendUvarint([]byte{1}, rows<<1), 0)
+	b := craft.File(rows, nil,
+		craft.Chunk{Name: "id", Type: thriftformat.Int64, Values: rows, Pages: []craft.Page{craft.Data(rows, thriftformat.Plain, ids)}},
+		craft.Chunk{Name: "text", Type: thriftformat.ByteArray, Codec: thriftformat.Zstd, Values: rows, Pages: []craft.Page{craft.Dictionary(1, value).Zstd(), craft.Data(rows, thriftformat.RLEDictionary, codes).Zstd()}})
+	w := newWorld(t)
+	w.put("a.parquet", b)
+	require.ErrorIs(t, w.live(w.config(), life{stopAfter: 3, commit: 2, hear: true}), errKilled)
+	w.must(w.config())
+	require.Equal(t, want, w.ids())
+	require.Equal(t, []string{"a.parquet ok"}, w.statuses())
 }
