@@ -36,17 +36,7 @@ func TestD4RandomCrashes(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 9))
 		w := newWorld(t)
 		for i := range 1 + r.IntN(4) {
-			name, text := fmt.Sprintf("f%d.csv", i), randomCSV(r, i, r.IntN(30))
-			switch r.IntN(5) {
-			case 0:
-				name, text = name+".gz", filetest.Gzip(text)
-			case 1:
-				name, text = name+".zst", filetest.Zstd(text)
-			case 2:
-				name, text = name+".gz", filetest.Gzip(text)
-				text = text[:len(text)*3/4]
-			}
-			w.Put(name, text)
+			w.PutRandomly(r, fmt.Sprintf("f%d.csv", i), randomCSV(r, i, r.IntN(30)))
 		}
 		want, history := expected(t, w)
 
@@ -57,12 +47,7 @@ func TestD4RandomCrashes(t *testing.T) {
 		lives := 0
 		for ; lives < 300; lives++ {
 			c.ChunkBytes = 1 + r.IntN(200)
-			l := life{StopAfter: 1 + r.IntN(4), Hear: r.IntN(2) == 0}
-			l.Commit = r.IntN(l.StopAfter + 1)
-			if r.IntN(3) == 0 {
-				l.Early = 1 + r.IntN(2)
-				l.Commit = max(l.Commit, l.Early)
-			}
+			l := filetest.RandomLife(r)
 			if err := w.live(c, l); err == nil && l.Commit >= l.StopAfter {
 				break
 			} else if err != nil {
@@ -146,28 +131,11 @@ func TestRestartAtEveryChunk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			text := randomCSV(rand.New(rand.NewPCG(3, 3)), 1, 40)
-			all := newWorld(t)
-			all.Put(name, pack(text))
-			c := all.config()
-			c.ChunkBytes = 1
-			all.must(c)
-			require.NotEmpty(t, all.Rows)
-			for k := 1; ; k++ {
-				w := newWorld(t)
-				w.Put(name, pack(text))
-				c := w.config()
-				c.ChunkBytes = 1
-				err := w.live(c, life{StopAfter: k, Commit: k, Hear: k%2 == 0})
-				if err == nil {
-					break
-				}
-				if k%3 == 0 {
-					w.Held.Resume = "not ours" // the offset decides
-				}
-				c.ChunkBytes = 64
-				w.must(c)
-				require.Equal(t, all.Rows, w.Rows, "after %d chunks", k)
-			}
+			filetest.RestartAtEveryChunk(t, describe, func(w *filetest.World[rec], chunkBytes int) filetest.Source[rec] {
+				c := (&world{w}).config()
+				c.ChunkBytes = chunkBytes
+				return New(c)
+			}, name, pack(text))
 		})
 	}
 }
