@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/filesource/filetest"
 	"github.com/leatgo/leat/source/files"
 )
 
@@ -33,12 +34,12 @@ func TestReprocess(t *testing.T) {
 		},
 		"put back into the folder": {
 			file: "a.csv", text: ab, config: func(c *Config[rec]) { c.After = files.Move },
-			between: func(w *world) { require.NoError(w.t, os.Rename(w.beside("processed/a.csv"), w.path("a.csv"))) },
+			between: func(w *world) { require.NoError(w.T, os.Rename(w.Beside("processed/a.csv"), w.Path("a.csv"))) },
 			ids:     []int64{1, 2, 1, 2}, statuses: []string{"a.csv ok processed/a.csv", "a.csv ok processed/a.csv"},
 		},
 		"gone": {
 			file: "a.csv", text: ab, config: func(c *Config[rec]) { c.After = files.Move },
-			between: func(w *world) { require.NoError(w.t, os.Remove(w.beside("processed/a.csv"))) },
+			between: func(w *world) { require.NoError(w.T, os.Remove(w.Beside("processed/a.csv"))) },
 			ids:     []int64{1, 2}, statuses: []string{"a.csv ok", "a.csv failed"},
 		},
 		"failed, with the fault still there": {
@@ -46,85 +47,85 @@ func TestReprocess(t *testing.T) {
 			ids: []int64{}, statuses: []string{"a.csv failed failed/a.csv", "a.csv failed failed/a.csv"},
 		},
 		"in a subfolder, compressed": {
-			file: "x/a.csv.gz", text: gz(ab), config: func(c *Config[rec]) { c.After, c.Recursive = files.Move, true },
+			file: "x/a.csv.gz", text: filetest.Gzip(ab), config: func(c *Config[rec]) { c.After, c.Recursive = files.Move, true },
 			ids: []int64{1, 2, 1, 2}, statuses: []string{"x/a.csv.gz ok processed/x/a.csv.gz", "x/a.csv.gz ok processed/x/a.csv.gz"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.put(tc.file, tc.text)
+			w.Put(tc.file, tc.text)
 			c := w.config()
 			if tc.config != nil {
 				tc.config(&c)
 			}
 			w.must(c)
 			w.must(c)
-			require.NoError(t, files.Reprocess(w.state, "src", tc.file))
-			require.ErrorContains(t, files.Reprocess(w.state, "src", tc.file), "is pending: the next run reads it anyway")
+			require.NoError(t, files.Reprocess(w.State, "src", tc.file))
+			require.ErrorContains(t, files.Reprocess(w.State, "src", tc.file), "is pending: the next run reads it anyway")
 			if tc.between != nil {
 				tc.between(w)
 			}
 			w.must(c)
 			w.must(c)
-			require.Equal(t, tc.ids, w.ids())
-			require.Equal(t, tc.statuses, w.statuses())
-			h := w.ledger()
+			require.Equal(t, tc.ids, w.IDs())
+			require.Equal(t, tc.statuses, w.Statuses())
+			h := w.Ledger()
 			require.Equal(t, []int{0, 1}, []int{h[0].Again, h[1].Again})
 			require.Equal(t, h[0].Hash, h[1].Hash)
 			require.Greater(t, h[1].Offset, h[0].Offset)
 			require.Greater(t, h[1].Attempt, h[0].Attempt-1)
-			if n := len(w.rows); n == 4 {
-				require.Equal(t, w.rows[0].Offset+h[1].Offset, w.rows[2].Offset, "new offsets")
-				require.Equal(t, tc.file, w.rows[2].File)
+			if n := len(w.Rows); n == 4 {
+				require.Equal(t, w.Rows[0].Offset+h[1].Offset, w.Rows[2].Offset, "new offsets")
+				require.Equal(t, tc.file, w.Rows[2].File)
 			}
 			for _, dir := range []string{"processed", "failed"} {
-				require.LessOrEqual(t, len(w.inDir(w.beside(dir))), 1)
+				require.LessOrEqual(t, len(w.inDir(w.Beside(dir))), 1)
 			}
 		})
 	}
 	t.Run("failed, and the program is mended: it moves to processed/, and both entries know", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		w.put("a.csv", "id,text\n1,bad\n")
+		w.Put("a.csv", "id,text\n1,bad\n")
 		c := w.config()
 		c.After = files.Move
-		require.NoError(t, w.live(c, life{commit: -1, hear: true, rejectFile: true}))
-		require.Equal(t, []string{"a.csv failed failed/a.csv"}, w.statuses())
-		require.NoError(t, files.Reprocess(w.state, "src", "a.csv"))
+		require.NoError(t, w.live(c, life{Commit: -1, Hear: true, RejectFile: true}))
+		require.Equal(t, []string{"a.csv failed failed/a.csv"}, w.Statuses())
+		require.NoError(t, files.Reprocess(w.State, "src", "a.csv"))
 		w.must(c)
-		require.Equal(t, []string{"a.csv failed processed/a.csv", "a.csv ok processed/a.csv"}, w.statuses())
-		require.Empty(t, w.inDir(w.beside("failed")))
-		require.NoError(t, files.Reprocess(w.state, "src", "a.csv"))
+		require.Equal(t, []string{"a.csv failed processed/a.csv", "a.csv ok processed/a.csv"}, w.Statuses())
+		require.Empty(t, w.inDir(w.Beside("failed")))
+		require.NoError(t, files.Reprocess(w.State, "src", "a.csv"))
 		w.must(c)
-		require.Equal(t, 2, w.ledger()[2].Again)
-		first := w.ids()
-		w.held, w.rows = leat.Position{}, nil
+		require.Equal(t, 2, w.Ledger()[2].Again)
+		first := w.IDs()
+		w.Held, w.Rows = leat.Position{}, nil
 		w.must(c)
-		require.Equal(t, first, w.ids(), "an empty sink gets all of it again")
+		require.Equal(t, first, w.IDs(), "an empty sink gets all of it again")
 	})
 	t.Run("of the latest version", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		w.put("a.csv", ab)
+		w.Put("a.csv", ab)
 		w.must(w.config())
-		w.put("a.csv", row1(7))
+		w.Put("a.csv", row1(7))
 		w.must(w.config())
-		require.NoError(t, files.Reprocess(w.state, "src", "a.csv"))
+		require.NoError(t, files.Reprocess(w.State, "src", "a.csv"))
 		w.must(w.config())
-		require.Equal(t, []int64{1, 2, 7, 7}, w.ids())
+		require.Equal(t, []int64{1, 2, 7, 7}, w.IDs())
 	})
 	t.Run("refused", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		require.ErrorIs(t, files.Reprocess(w.state, "src", "a.csv"), os.ErrNotExist, "a source that never ran")
-		require.NoError(t, os.Symlink("nowhere", w.path("link.csv")))
+		require.ErrorIs(t, files.Reprocess(w.State, "src", "a.csv"), os.ErrNotExist, "a source that never ran")
+		require.NoError(t, os.Symlink("nowhere", w.Path("link.csv")))
 		w.must(w.config())
-		require.ErrorContains(t, files.Reprocess(w.state, "src", "a.csv"), "a.csv was never entered into")
-		require.ErrorContains(t, files.Reprocess(w.state, "src", "link.csv"), "was refused, never read: link.csv is refused")
+		require.ErrorContains(t, files.Reprocess(w.State, "src", "a.csv"), "a.csv was never entered into")
+		require.ErrorContains(t, files.Reprocess(w.State, "src", "link.csv"), "was refused, never read: link.csv is refused")
 		src := New(w.config())
-		require.NoError(t, src.Drive(t.Context(), &plainIntake[rec]{env: (&fake{w: w}).Env()}))
-		require.ErrorContains(t, files.Reprocess(w.state, "src", "a.csv"), "in use by a running pipeline")
+		require.NoError(t, src.Drive(t.Context(), &plainIntake[rec]{env: w.Env()}))
+		require.ErrorContains(t, files.Reprocess(w.State, "src", "a.csv"), "in use by a running pipeline")
 		require.NoError(t, src.Close())
 	})
 }
@@ -142,50 +143,50 @@ func TestB2RejectFile(t *testing.T) {
 	}{
 		"kept":       {map[string]string{"a.csv": bad, "b.csv": row1(7)}, files.Keep, []string{"a.csv failed", "b.csv ok"}, "rejected whole: 2 bad rows, the first: line 3: a bad word", []int64{7}},
 		"moved":      {map[string]string{"a.csv": bad, "b.csv": row1(7)}, files.Move, []string{"a.csv failed failed/a.csv", "b.csv ok processed/b.csv"}, "rejected whole: 2 bad rows", []int64{7}},
-		"compressed": {map[string]string{"a.csv.gz": gz(bad), "b.csv": row1(7)}, files.Keep, []string{"a.csv.gz failed", "b.csv ok"}, "rejected whole: 2 bad rows, the first: line 3: a bad word", []int64{7}},
-		"damaged":    {map[string]string{"a.csv.gz": gz("id,text\n1,x\n" + strings.Repeat("2,y\n", 10_000))[:60], "b.csv": row1(7)}, files.Keep, []string{"a.csv.gz failed", "b.csv ok"}, "rejected whole: the gzip file is truncated", []int64{7}},
+		"compressed": {map[string]string{"a.csv.gz": filetest.Gzip(bad), "b.csv": row1(7)}, files.Keep, []string{"a.csv.gz failed", "b.csv ok"}, "rejected whole: 2 bad rows, the first: line 3: a bad word", []int64{7}},
+		"damaged":    {map[string]string{"a.csv.gz": filetest.Gzip("id,text\n1,x\n" + strings.Repeat("2,y\n", 10_000))[:60], "b.csv": row1(7)}, files.Keep, []string{"a.csv.gz failed", "b.csv ok"}, "rejected whole: the gzip file is truncated", []int64{7}},
 		"good":       {map[string]string{"a.csv": ab, "b.csv": row1(7)}, files.Keep, []string{"a.csv ok", "b.csv ok"}, "", []int64{1, 2, 7}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			for n, text := range tc.files {
-				w.put(n, text)
+				w.Put(n, text)
 			}
 			c := w.config()
 			c.After, c.ChunkBytes = tc.after, 4
-			l := life{commit: -1, hear: true, rejectFile: true}
+			l := life{Commit: -1, Hear: true, RejectFile: true}
 			require.NoError(t, w.live(c, l))
-			require.Equal(t, tc.ids, w.ids())
-			require.Equal(t, tc.statuses, w.statuses())
-			require.Contains(t, w.ledger()[0].Error, tc.error)
-			require.NotContains(t, w.log.String(), "bad word", "logs hold no text of files")
-			told := len(w.told())
+			require.Equal(t, tc.ids, w.IDs())
+			require.Equal(t, tc.statuses, w.Statuses())
+			require.Contains(t, w.Ledger()[0].Error, tc.error)
+			require.NotContains(t, w.Log.String(), "bad word", "logs hold no text of files")
+			told := len(w.Told())
 			require.NoError(t, w.live(c, l))
-			require.Equal(t, tc.ids, w.ids())
-			require.Len(t, w.ledger(), len(tc.files), "the verdict stands")
-			require.Len(t, w.told(), told)
+			require.Equal(t, tc.ids, w.IDs())
+			require.Len(t, w.Ledger(), len(tc.files), "the verdict stands")
+			require.Len(t, w.Told(), told)
 		})
 	}
 	t.Run("mended", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		w.put("a.csv", bad)
-		l := life{commit: -1, hear: true, rejectFile: true}
+		w.Put("a.csv", bad)
+		l := life{Commit: -1, Hear: true, RejectFile: true}
 		require.NoError(t, w.live(w.config(), l))
-		w.put("a.csv", strings.ReplaceAll(bad, "bad", "good"))
+		w.Put("a.csv", strings.ReplaceAll(bad, "bad", "good"))
 		require.NoError(t, w.live(w.config(), l))
-		require.Equal(t, []int64{1, 2, 3, 4}, w.ids())
+		require.Equal(t, []int64{1, 2, 3, 4}, w.IDs())
 	})
 	t.Run("no pass once a sink holds a row", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		w.put("a.csv", bad)
+		w.Put("a.csv", bad)
 		c := w.config()
 		c.ChunkBytes = 4
-		require.ErrorIs(t, w.live(c, life{stopAfter: 2, commit: 1, hear: true}), errKilled)
-		require.NoError(t, w.live(c, life{commit: -1, hear: true, rejectFile: true}))
-		require.Equal(t, []int64{1, 2, 3, 4}, w.ids(), "the policy came too late for this file")
+		require.ErrorIs(t, w.live(c, life{StopAfter: 2, Commit: 1, Hear: true}), filetest.ErrKilled)
+		require.NoError(t, w.live(c, life{Commit: -1, Hear: true, RejectFile: true}))
+		require.Equal(t, []int64{1, 2, 3, 4}, w.IDs(), "the policy came too late for this file")
 	})
 	t.Run("put there once more after the verdict", func(t *testing.T) {
 		t.Parallel()
@@ -193,12 +194,12 @@ func TestB2RejectFile(t *testing.T) {
 		c := w.config()
 		c.After = files.Move
 		for range 2 {
-			w.put("a.csv", bad)
-			require.NoError(t, w.live(c, life{commit: -1, hear: true, rejectFile: true}))
+			w.Put("a.csv", bad)
+			require.NoError(t, w.live(c, life{Commit: -1, Hear: true, RejectFile: true}))
 		}
-		w.put("a.csv", bad)
+		w.Put("a.csv", bad)
 		w.must(c)
-		require.Equal(t, []string{"a.csv failed failed/a.csv", "a.csv failed failed/a.2.csv", "a.csv ok processed/a.csv"}, w.statuses())
+		require.Equal(t, []string{"a.csv failed failed/a.csv", "a.csv failed failed/a.2.csv", "a.csv ok processed/a.csv"}, w.Statuses())
 	})
 }
 
@@ -264,9 +265,9 @@ func TestDecodeLetterOfEachRecord(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	text := "id,text\n1,x\nbad,y\n2,\"a\nb\"\n3\n4,q\"q\n5,\"open\n6,z\n"
-	w.put("a.csv", text)
+	w.Put("a.csv", text)
 	src := New(w.config())
-	ch, err := decodeOf(src, w.path("a.csv"))
+	ch, err := decodeOf(src, w.Path("a.csv"))
 	require.NoError(t, err)
 	rejected := map[int]string{}
 	all := new(leat.Batch[rec])
@@ -294,8 +295,8 @@ func TestDecodeLetterOfEachRecord(t *testing.T) {
 func TestOnFilePanics(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.put("a.csv", ab)
-	w.put("b.csv", row1(3))
+	w.Put("a.csv", ab)
+	w.Put("b.csv", row1(3))
 	c := w.config()
 	n := 0
 	c.OnFile = func(files.Event) {
@@ -304,7 +305,7 @@ func TestOnFilePanics(t *testing.T) {
 	}
 	w.must(c)
 	require.Equal(t, 2, n)
-	require.Equal(t, []string{"a.csv ok", "b.csv ok"}, w.statuses())
+	require.Equal(t, []string{"a.csv ok", "b.csv ok"}, w.Statuses())
 	require.Equal(t, 2, w.says("OnFile panicked; the file's status stands"))
 }
 
@@ -312,23 +313,23 @@ func TestOnFilePanics(t *testing.T) {
 func TestOnFile(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.put("a.csv", "id,text\n1,x\nbad,y\n")
-	w.put("b.csv", "id,text\n1,x\nbad,y\n")
-	w.put("c.csv", "nothing\n")
-	w.put("d.csv.gz", gz("id,text\n" + strings.Repeat("4,abcdefgh\n5,x\n", 4000))[:120])
+	w.Put("a.csv", "id,text\n1,x\nbad,y\n")
+	w.Put("b.csv", "id,text\n1,x\nbad,y\n")
+	w.Put("c.csv", "nothing\n")
+	w.Put("d.csv.gz", filetest.Gzip("id,text\n" + strings.Repeat("4,abcdefgh\n5,x\n", 4000))[:120])
 	w.must(w.config())
 	w.must(w.config())
-	require.Equal(t, []string{"b.csv skipped", "c.csv failed", "a.csv ok", "d.csv.gz failed"}, w.told())
-	a := w.events[2]
+	require.Equal(t, []string{"b.csv skipped", "c.csv failed", "a.csv ok", "d.csv.gz failed"}, w.Told())
+	a := w.Events[2]
 	require.Equal(t, []int64{2, 1}, []int64{a.Rows, a.Rejected})
 	require.Positive(t, a.Duration)
-	require.Equal(t, "same content as a.csv (file 1)", w.events[0].Error)
-	require.Zero(t, w.events[0].Duration)
-	require.Contains(t, w.events[3].Error, "the gzip file is truncated")
-	require.Contains(t, w.events[3].Reason, "the gzip file is truncated")
-	require.Contains(t, w.events[1].Error, `"nothing"`)
-	require.NotContains(t, w.events[1].Reason, "nothing", "what a message may say does not quote the file")
-	require.Contains(t, w.events[1].Reason, `it misses the columns "id", "text"`)
+	require.Equal(t, "same content as a.csv (file 1)", w.Events[0].Error)
+	require.Zero(t, w.Events[0].Duration)
+	require.Contains(t, w.Events[3].Error, "the gzip file is truncated")
+	require.Contains(t, w.Events[3].Reason, "the gzip file is truncated")
+	require.Contains(t, w.Events[1].Error, `"nothing"`)
+	require.NotContains(t, w.Events[1].Reason, "nothing", "what a message may say does not quote the file")
+	require.Contains(t, w.Events[1].Reason, `it misses the columns "id", "text"`)
 }
 
 // Where a replayed row came from is where its letter's record did.

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/filesource/filetest"
 	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/source/files"
 )
@@ -32,7 +33,7 @@ func TestConformance(t *testing.T) {
 		endless bool
 	}{
 		"files":      {files: map[string]string{"a.csv": lines(0, 20), "b.csv": lines(20, 25), "c.csv": "id,text\n"}},
-		"compressed": {files: map[string]string{"a.csv.gz": gz(lines(0, 20)), "b.csv": lines(20, 30)}},
+		"compressed": {files: map[string]string{"a.csv.gz": filetest.Gzip(lines(0, 20)), "b.csv": lines(20, 30)}},
 		"bad rows":   {files: map[string]string{"a.csv": lines(0, 9) + "x,y\n1\n" + strings.TrimPrefix(lines(9, 20), "id,text\n")}},
 		"watched": {files: map[string]string{"a.csv": lines(0, 20)}, endless: true, config: func(c *Config[rec]) {
 			c.Watch, c.PollOnly = time.Second, true

@@ -16,6 +16,7 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/csvtext"
+	"github.com/leatgo/leat/internal/filesource/filetest"
 	"github.com/leatgo/leat/internal/transcode"
 	"github.com/leatgo/leat/source/drift"
 )
@@ -262,15 +263,15 @@ func TestDrift(t *testing.T) {
 func TestDriftInTheLedger(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.put("a.csv", "id,text\n1,x\n")
-	w.put("b.csv", "id,text,more\n2,x,y\n")
-	w.put("c.csv", "text,id,more\n,3,\n")
+	w.Put("a.csv", "id,text\n1,x\n")
+	w.Put("b.csv", "id,text,more\n2,x,y\n")
+	w.Put("c.csv", "text,id,more\n,3,\n")
 	c := w.config()
 	c.Trim = true
 	w.must(c)
-	require.Equal(t, []int64{1, 2, 3}, w.ids())
+	require.Equal(t, []int64{1, 2, 3}, w.IDs())
 	drift := []string{}
-	for _, e := range w.ledger() {
+	for _, e := range w.Ledger() {
 		drift = append(drift, e.Drift)
 	}
 	require.Equal(t, "", drift[0])
@@ -297,37 +298,37 @@ func TestD4EncodedCrashes(t *testing.T) {
 			head, body, _ := strings.Cut(text, "\n")
 			text = head + "\n" + accents.Replace(body)
 			name := fmt.Sprintf("f%d.csv", i)
-			plain.put(name, text)
+			plain.Put(name, text)
 			coded := string(e.code().Encode(nil, []byte(text)))
 			if r.IntN(3) == 0 {
-				name, coded = name+".gz", gz(coded)
+				name, coded = name+".gz", filetest.Gzip(coded)
 			}
-			w.put(name, coded)
+			w.Put(name, coded)
 		}
 		plain.must(plain.config())
 		c := w.config()
 		c.Encoding = e
 		for lives := 0; lives < 300; lives++ {
 			c.ChunkBytes = 1 + r.IntN(200)
-			l := life{stopAfter: 1 + r.IntN(4), hear: r.IntN(2) == 0}
-			l.commit = r.IntN(l.stopAfter + 1)
-			if err := w.live(c, l); err == nil && l.commit >= l.stopAfter {
+			l := life{StopAfter: 1 + r.IntN(4), Hear: r.IntN(2) == 0}
+			l.Commit = r.IntN(l.StopAfter + 1)
+			if err := w.live(c, l); err == nil && l.Commit >= l.StopAfter {
 				break
 			} else if err != nil {
-				require.ErrorIs(t, err, errKilled, "seed %d", seed)
+				require.ErrorIs(t, err, filetest.ErrKilled, "seed %d", seed)
 			}
 		}
 		w.must(c)
-		require.Equal(t, len(plain.rows), len(w.rows), "seed %d", seed)
+		require.Equal(t, len(plain.Rows), len(w.Rows), "seed %d", seed)
 		bases, plainBases := map[string]int64{}, map[string]int64{}
-		for _, en := range w.ledger() {
+		for _, en := range w.Ledger() {
 			bases[en.Name] = en.Offset
 		}
-		for _, en := range plain.ledger() {
+		for _, en := range plain.Ledger() {
 			plainBases[en.Name] = en.Offset
 		}
-		for i, want := range plain.rows {
-			got := w.rows[i]
+		for i, want := range plain.Rows {
+			got := w.Rows[i]
 			want.Offset -= plainBases[want.File]
 			got.Offset -= bases[got.File]
 			got.File = strings.TrimSuffix(got.File, ".gz")
@@ -528,7 +529,7 @@ func TestWith(t *testing.T) {
 	require.Equal(t, 3, own.SkipLines)
 
 	path := filepath.Join(t.TempDir(), "f.csv.gz")
-	require.NoError(t, os.WriteFile(path, []byte(gz(string(file))), 0o600))
+	require.NoError(t, os.WriteFile(path, []byte(filetest.Gzip(string(file))), 0o600))
 	again, err := DetectFile(path)
 	require.NoError(t, err)
 	require.Equal(t, d, again)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/leatgo/leat/internal/filesource/filetest"
 	"github.com/leatgo/leat/source/files"
 )
 
@@ -17,14 +18,14 @@ func TestD2DuplicateOfAFileThatFails(t *testing.T) {
 	t.Parallel()
 	// 0.csv, a.csv and b.csv are entered together; a.csv goes away before its turn.
 	goes := func(w *world) life {
-		w.put("0.csv", row1(100))
-		w.put("a.csv", ab)
-		w.put("b.csv", ab)
-		w.put("c.csv", ab)
-		l := whole()
-		l.beforeChunk = func(i int) {
+		w.Put("0.csv", row1(100))
+		w.Put("a.csv", ab)
+		w.Put("b.csv", ab)
+		w.Put("c.csv", ab)
+		l := filetest.Whole()
+		l.BeforeChunk = func(i int) {
 			if i == 0 {
-				require.NoError(w.t, os.Remove(w.path("a.csv")))
+				require.NoError(w.T, os.Remove(w.Path("a.csv")))
 			}
 		}
 		return l
@@ -47,13 +48,13 @@ func TestD2DuplicateOfAFileThatFails(t *testing.T) {
 			c := w.config()
 			c.After = after
 			require.NoError(t, w.live(c, goes(w)))
-			require.Equal(t, []int64{100, 1, 2}, w.ids())
+			require.Equal(t, []int64{100, 1, 2}, w.IDs())
 			w.must(c)
-			require.Equal(t, []int64{100, 1, 2}, w.ids(), "once")
-			require.Equal(t, want, w.statuses())
+			require.Equal(t, []int64{100, 1, 2}, w.IDs(), "once")
+			require.Equal(t, want, w.Statuses())
 			require.Zero(t, w.says("is gone file=b.csv"))
 			if after == files.Move {
-				require.Empty(t, w.inDir(w.dir))
+				require.Empty(t, w.inDir(w.Dir))
 			}
 		})
 		t.Run(name+", watching", func(t *testing.T) {
@@ -68,7 +69,7 @@ func TestD2DuplicateOfAFileThatFails(t *testing.T) {
 				require.ErrorIs(t, r.end(true), context.Canceled)
 				c.Watch, c.PollOnly = 0, false
 				w.must(c)
-				require.Equal(t, want, w.statuses())
+				require.Equal(t, want, w.Statuses())
 			})
 		})
 		t.Run(name+", and the process dies before the original's turn", func(t *testing.T) {
@@ -77,12 +78,12 @@ func TestD2DuplicateOfAFileThatFails(t *testing.T) {
 			c := w.config()
 			c.After = after
 			goes(w)
-			require.ErrorIs(t, w.live(c, life{stopAfter: 1, commit: 1, hear: true}), errKilled)
-			require.NoError(t, os.Remove(w.path("a.csv")))
+			require.ErrorIs(t, w.live(c, life{StopAfter: 1, Commit: 1, Hear: true}), filetest.ErrKilled)
+			require.NoError(t, os.Remove(w.Path("a.csv")))
 			w.must(c)
-			require.Equal(t, []int64{100, 1, 2}, w.ids())
+			require.Equal(t, []int64{100, 1, 2}, w.IDs())
 			w.must(c)
-			require.Equal(t, want, w.statuses())
+			require.Equal(t, want, w.Statuses())
 		})
 		t.Run(name+", and the original is read at last", func(t *testing.T) {
 			t.Parallel()
@@ -90,13 +91,13 @@ func TestD2DuplicateOfAFileThatFails(t *testing.T) {
 			c := w.config()
 			c.After = after
 			goes(w)
-			require.ErrorIs(t, w.live(c, life{stopAfter: 1, commit: 1, hear: true}), errKilled)
+			require.ErrorIs(t, w.live(c, life{StopAfter: 1, Commit: 1, Hear: true}), filetest.ErrKilled)
 			w.must(c)
-			require.Equal(t, []int64{100, 1, 2}, w.ids())
+			require.Equal(t, []int64{100, 1, 2}, w.IDs())
 			require.Equal(t, []string{
 				where("0.csv ok", "processed/0.csv"), where("a.csv ok", "processed/a.csv"),
 				where("b.csv skipped", "processed/b.csv"), where("c.csv skipped", "processed/c.csv"),
-			}, w.statuses())
+			}, w.Statuses())
 		})
 	}
 	// A file that was entered and not read gets another name while no process runs. The
@@ -107,14 +108,14 @@ func TestD2DuplicateOfAFileThatFails(t *testing.T) {
 			w := newWorld(t)
 			c := w.config()
 			c.After = files.Move
-			w.put("0.csv", row1(100))
-			w.put("a.csv", ab)
-			require.ErrorIs(t, w.live(c, life{stopAfter: 1, commit: 1, hear: true}), errKilled)
-			require.NoError(t, os.Rename(w.path("a.csv"), w.path("b.csv")))
+			w.Put("0.csv", row1(100))
+			w.Put("a.csv", ab)
+			require.ErrorIs(t, w.live(c, life{StopAfter: 1, Commit: 1, Hear: true}), filetest.ErrKilled)
+			require.NoError(t, os.Rename(w.Path("a.csv"), w.Path("b.csv")))
 			c.OnFile = nil
 			w.must(c)
-			require.Equal(t, []int64{100, 1, 2}, w.ids())
-			require.ElementsMatch(t, []string{"0.csv", "b.csv"}, w.inDir(w.beside("processed")))
+			require.Equal(t, []int64{100, 1, 2}, w.IDs())
+			require.ElementsMatch(t, []string{"0.csv", "b.csv"}, w.inDir(w.Beside("processed")))
 		})
 	})
 	// rule B2: its content is as bad as the original's, and it is said of it too.
@@ -123,12 +124,12 @@ func TestD2DuplicateOfAFileThatFails(t *testing.T) {
 		w := newWorld(t)
 		c := w.config()
 		c.After = files.Move
-		w.put("a.csv", "id,text\n1,bad\n")
-		w.put("b.csv", "id,text\n1,bad\n")
-		l := whole()
-		l.rejectFile = true
+		w.Put("a.csv", "id,text\n1,bad\n")
+		w.Put("b.csv", "id,text\n1,bad\n")
+		l := filetest.Whole()
+		l.RejectFile = true
 		require.NoError(t, w.live(c, l))
-		require.Empty(t, w.ids())
-		require.ElementsMatch(t, []string{"a.csv", "b.csv"}, w.inDir(w.beside("failed")))
+		require.Empty(t, w.IDs())
+		require.ElementsMatch(t, []string{"a.csv", "b.csv"}, w.inDir(w.Beside("failed")))
 	})
 }

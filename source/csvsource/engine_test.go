@@ -1,10 +1,8 @@
 package csvsource_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/filesource/filetest"
 	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/source/csvsource"
 	"github.com/leatgo/leat/source/files"
@@ -63,46 +62,15 @@ func fill(t *testing.T, root string, files, rows int) {
 
 func checkSales(t *testing.T, root string, rows []sale, count, each int) {
 	t.Helper()
-	var want []int64
-	for id := range int64(count * each) {
-		if id%10 != 9 {
-			want = append(want, id)
-		}
-	}
 	var got []int64
 	for _, r := range rows {
 		got = append(got, r.ID)
 	}
-	require.Equal(t, want, got, "rule D4")
-	history, err := files.Ledger(filepath.Join(root, "state"), "src")
-	require.NoError(t, err)
-	require.Len(t, history, count)
-	for _, e := range history {
-		require.Equal(t, "ok", e.Status, e.Name)
-		require.Equal(t, int64(each), e.Rows, e.Name)
-		require.Equal(t, int64(each/10), e.Rejected, e.Name)
-	}
-
-	// rules B3, B4: each bad record once, with its bytes and its place.
-	f, err := os.Open(filepath.Join(root, "state", "dead-letters.jsonl"))
-	require.NoError(t, err)
-	defer f.Close()
-	letters := 0
-	for s := bufio.NewScanner(f); s.Scan(); letters++ {
-		var l struct {
-			Class, Error, File, Header string
-			Line, Offset               int64
-			Raw                        []byte
-		}
-		require.NoError(t, json.Unmarshal(s.Bytes(), &l))
-		require.Equal(t, "Decode", l.Class)
+	filetest.CheckLoad(t, root, got, count, each, func(l filetest.Letter) {
 		require.Equal(t, "text,id", l.Header)
 		require.Regexp(t, `^"bad\n""one""",x\d+9$|^"bad\n""one""",x9$`, string(l.Raw))
 		require.Contains(t, l.Error, "is not a whole number")
-		require.Positive(t, l.Line)
-		require.NotEmpty(t, l.File)
-	}
-	require.Equal(t, count*each/10, letters)
+	})
 }
 
 func TestEngine(t *testing.T) {

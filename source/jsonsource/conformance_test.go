@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/filesource/filetest"
 	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/source/files"
 )
@@ -31,7 +32,7 @@ func TestConformance(t *testing.T) {
 		endless bool
 	}{
 		"files":      {files: map[string]string{"a.jsonl": lines(0, 20), "b.ndjson": lines(20, 25), "c.jsonl": ""}},
-		"compressed": {files: map[string]string{"a.jsonl.gz": gz(lines(0, 20)), "b.jsonl.zst": zst(lines(20, 30))}},
+		"compressed": {files: map[string]string{"a.jsonl.gz": filetest.Gzip(lines(0, 20)), "b.jsonl.zst": filetest.Zstd(lines(20, 30))}},
 		"bad rows":   {files: map[string]string{"a.jsonl": lines(0, 9) + "\n{\"id\":\"x\"}\r\n[1]\n\xff\n" + lines(9, 20)}},
 		"watched": {files: map[string]string{"a.jsonl": lines(0, 20)}, endless: true, config: func(c *Config[rec]) {
 			c.Watch, c.PollOnly = time.Second, true

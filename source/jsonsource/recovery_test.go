@@ -11,19 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/filesource/filetest"
 	"github.com/leatgo/leat/source/files"
 )
-
-func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
-
-// brief is what must be the same after any crashes.
-func brief(entries []files.Entry) []string {
-	var out []string
-	for _, e := range entries {
-		out = append(out, fmt.Sprintf("%s %s rows=%d rejected=%d at=%d %s", e.Name, e.Status, e.Rows, e.Rejected, e.Offset, e.Error))
-	}
-	return out
-}
 
 // rule D4: a crash in the middle of a file neither loses nor doubles a row, and
 // the ledger's counts are right too.
@@ -33,22 +23,12 @@ func TestD4RandomCrashes(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 9))
 		w := newWorld(t)
 		for i := range 1 + r.IntN(4) {
-			name, text := fmt.Sprintf("f%d.jsonl", i), randomJSON(r, i, r.IntN(30))
-			switch r.IntN(5) {
-			case 0:
-				name, text = name+".gz", gz(text)
-			case 1:
-				name, text = name+".zst", zst(text)
-			case 2:
-				name, text = name+".gz", gz(text)
-				text = text[:len(text)*3/4]
-			}
-			w.put(name, text)
+			w.PutRandomly(r, fmt.Sprintf("f%d.jsonl", i), randomJSON(r, i, r.IntN(30)))
 		}
 		other := newWorld(t)
-		other.dir = w.dir
+		other.Dir = w.Dir
 		other.must(other.config())
-		want, history := other.rows, other.ledger()
+		want, history := other.Rows, other.Ledger()
 
 		c := w.config()
 		if seed%2 == 0 {
@@ -56,21 +36,16 @@ func TestD4RandomCrashes(t *testing.T) {
 		}
 		for lives := 0; lives < 300; lives++ {
 			c.ChunkBytes = 1 + r.IntN(200)
-			l := life{stopAfter: 1 + r.IntN(4), hear: r.IntN(2) == 0}
-			l.commit = r.IntN(l.stopAfter + 1)
-			if r.IntN(3) == 0 {
-				l.early = 1 + r.IntN(2)
-				l.commit = max(l.commit, l.early)
-			}
-			if err := w.live(c, l); err == nil && l.commit >= l.stopAfter {
+			l := filetest.RandomLife(r)
+			if err := w.live(c, l); err == nil && l.Commit >= l.StopAfter {
 				break
 			} else if err != nil {
-				require.ErrorIs(t, err, errKilled, "seed %d", seed)
+				require.ErrorIs(t, err, filetest.ErrKilled, "seed %d", seed)
 			}
 		}
 		w.must(c)
-		require.Equal(t, want, w.rows, "rule D4, seed %d", seed)
-		require.Equal(t, brief(history), brief(w.ledger()), "rule D3, seed %d", seed)
+		require.Equal(t, want, w.Rows, "rule D4, seed %d", seed)
+		require.Equal(t, filetest.Brief(history), filetest.Brief(w.Ledger()), "rule D3, seed %d", seed)
 	}
 }
 
@@ -78,32 +53,15 @@ func TestD4RandomCrashes(t *testing.T) {
 // with chunks of another size, the rest is the same.
 func TestRestartAtEveryChunk(t *testing.T) {
 	t.Parallel()
-	for name, pack := range map[string]func(string) string{"a.jsonl": func(s string) string { return s }, "a.ndjson.gz": gz, "a.jsonl.zst": zst} {
+	for name, pack := range map[string]func(string) string{"a.jsonl": func(s string) string { return s }, "a.ndjson.gz": filetest.Gzip, "a.jsonl.zst": filetest.Zstd} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			text := randomJSON(rand.New(rand.NewPCG(3, 3)), 1, 40)
-			all := newWorld(t)
-			all.put(name, pack(text))
-			c := all.config()
-			c.ChunkBytes = 1
-			all.must(c)
-			require.NotEmpty(t, all.rows)
-			for k := 1; ; k++ {
-				w := newWorld(t)
-				w.put(name, pack(text))
-				c := w.config()
-				c.ChunkBytes = 1
-				err := w.live(c, life{stopAfter: k, commit: k, hear: k%2 == 0})
-				if err == nil {
-					break
-				}
-				if k%3 == 0 {
-					w.held.Resume = "not ours" // the offset decides
-				}
-				c.ChunkBytes = 64
-				w.must(c)
-				require.Equal(t, all.rows, w.rows, "after %d chunks", k)
-			}
+			filetest.RestartAtEveryChunk(t, describe, func(w *filetest.World[rec], chunkBytes int) filetest.Source[rec] {
+				c := (&world{w}).config()
+				c.ChunkBytes = chunkBytes
+				return New(c)
+			}, name, pack(text))
 		})
 	}
 }
@@ -126,32 +84,32 @@ func TestDamagedCompression(t *testing.T) {
 		file, data, want string
 		some, all        bool
 	}{
-		"truncated gzip":      {"a.jsonl.gz", gz(text)[:100_000], "the gzip file is truncated", true, false},
-		"gzip with a bad sum": {"a.jsonl.gz", flip(gz(text)), "the gzip file is damaged", true, true},
+		"truncated gzip":      {"a.jsonl.gz", filetest.Gzip(text)[:100_000], "the gzip file is truncated", true, false},
+		"gzip with a bad sum": {"a.jsonl.gz", flip(filetest.Gzip(text)), "the gzip file is damaged", true, true},
 		"no gzip at all":      {"a.jsonl.gz", text, "the gzip file is damaged", false, false},
 		"empty gzip file":     {"a.jsonl.gz", "", "the gzip file is truncated", false, false},
-		"damaged at once":     {"a.jsonl.gz", gz(text)[:20], "the gzip file is truncated", false, false},
-		"truncated zstd":      {"a.jsonl.zst", zst(text)[:200_000], "the zstd file is truncated", true, false},
+		"damaged at once":     {"a.jsonl.gz", filetest.Gzip(text)[:20], "the gzip file is truncated", false, false},
+		"truncated zstd":      {"a.jsonl.zst", filetest.Zstd(text)[:200_000], "the zstd file is truncated", true, false},
 		"no zstd at all":      {"a.jsonl.zst", text, "the zstd file is damaged", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.put(tc.file, tc.data)
-			w.put("b.jsonl", `{"id":1,"text":"a"}`)
+			w.Put(tc.file, tc.data)
+			w.Put("b.jsonl", `{"id":1,"text":"a"}`)
 			c := w.config()
 			c.ChunkBytes = 10_000
 			w.must(c)
-			h := w.ledger()
+			h := w.Ledger()
 			require.Equal(t, "failed", h[0].Status)
 			require.Contains(t, h[0].Error, tc.want)
 			require.Equal(t, "ok", h[1].Status)
-			require.Equal(t, int64(len(w.rows)-1), h[0].Rows)
+			require.Equal(t, int64(len(w.Rows)-1), h[0].Rows)
 			require.Equal(t, tc.some, h[0].Rows > 0)
 			if tc.all {
 				require.Equal(t, int64(20_000), h[0].Rows)
 			}
-			for i, row := range w.rows[:h[0].Rows] { // and no half of a row
+			for i, row := range w.Rows[:h[0].Rows] { // and no half of a row
 				require.Equal(t, int64(i), row.ID)
 				require.Contains(t, text, fmt.Sprintf(`{"id":%d,"text":"%s"}`+"\n", row.ID, row.Text))
 			}
@@ -182,11 +140,11 @@ func TestFilesThatAreNoLines(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for ending, pack := range map[string]func(string) string{".jsonl": func(s string) string { return s }, ".jsonl.gz": gz} {
+			for ending, pack := range map[string]func(string) string{".jsonl": func(s string) string { return s }, ".jsonl.gz": filetest.Gzip} {
 				w := newWorld(t)
-				w.put("a"+ending, pack(tc.text))
+				w.Put("a"+ending, pack(tc.text))
 				w.must(w.config())
-				e := w.ledger()[0]
+				e := w.Ledger()[0]
 				got := e.Status
 				if e.Status == "ok" {
 					got = fmt.Sprintf("ok rejected %d", e.Rejected)
@@ -205,34 +163,34 @@ func TestDefaultGlob(t *testing.T) {
 		text := fmt.Sprintf(`{"id":%d,"text":""}`, i)
 		switch filepath.Ext(name) {
 		case ".gz":
-			text = gz(text)
+			text = filetest.Gzip(text)
 		case ".zst":
-			text = zst(text)
+			text = filetest.Zstd(text)
 		}
-		w.put(name, text)
+		w.Put(name, text)
 	}
 	w.must(w.config())
-	require.Equal(t, []int64{0, 1, 2, 3}, w.ids())
+	require.Equal(t, []int64{0, 1, 2, 3}, w.IDs())
 	c := w.config()
 	c.Glob = "*.json"
 	w.must(c)
-	require.Equal(t, []int64{0, 1, 2, 3, 4}, w.ids())
+	require.Equal(t, []int64{0, 1, 2, 3, 4}, w.IDs())
 	c.Glob, c.Recursive = "", true
 	w.must(c)
-	require.Equal(t, []int64{0, 1, 2, 3, 4, 7}, w.ids())
+	require.Equal(t, []int64{0, 1, 2, 3, 4, 7}, w.IDs())
 }
 
 // rule B2: a file with a row that its columns can't hold is tried before it is read.
 func TestB2RejectFile(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.put("a.jsonl", `{"id":1,"text":"good"}`+"\n"+`{"id":2,"text":"bad"}`)
-	w.put("b.jsonl", `{"id":3,"text":"good"}`)
-	l := whole()
-	l.rejectFile = true
+	w.Put("a.jsonl", `{"id":1,"text":"good"}`+"\n"+`{"id":2,"text":"bad"}`)
+	w.Put("b.jsonl", `{"id":3,"text":"good"}`)
+	l := filetest.Whole()
+	l.RejectFile = true
 	require.NoError(t, w.live(w.config(), l))
-	require.Equal(t, []int64{3}, w.ids())
-	require.Equal(t, "rejected whole: 1 bad row, the first: line 2: a bad word", w.ledger()[0].Error)
+	require.Equal(t, []int64{3}, w.IDs())
+	require.Equal(t, "rejected whole: 1 bad row, the first: line 2: a bad word", w.Ledger()[0].Error)
 }
 
 // rule B4: a dead letter's record is decoded once more.
@@ -296,10 +254,10 @@ func TestManyFiles(t *testing.T) {
 	const n = 1000
 	w := newWorld(t)
 	for i := range n {
-		require.NoError(t, os.WriteFile(w.path(fmt.Sprintf("%05d.jsonl", i)), fmt.Appendf(nil, `{"id":%d,"text":"x"}`, i), 0o644))
+		require.NoError(t, os.WriteFile(w.Path(fmt.Sprintf("%05d.jsonl", i)), fmt.Appendf(nil, `{"id":%d,"text":"x"}`, i), 0o644))
 	}
 	w.must(w.config())
-	require.Len(t, w.rows, n)
+	require.Len(t, w.Rows, n)
 	w.must(w.config())
-	require.Len(t, w.rows, n)
+	require.Len(t, w.Rows, n)
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/filesource"
+	"github.com/leatgo/leat/internal/filesource/filetest"
 	"github.com/leatgo/leat/internal/parquetread"
 	"github.com/leatgo/leat/internal/parquetread/craft"
 )
@@ -60,14 +61,14 @@ func TestIsolated(t *testing.T) {
 		c := isolatedConfig(w)
 		c.ChunkRows = 50
 		if stop > 0 {
-			require.ErrorIs(t, w.live(c, life{stopAfter: stop, commit: stop - 1, hear: true}), errKilled)
+			require.ErrorIs(t, w.live(c, life{StopAfter: stop, Commit: stop - 1, Hear: true}), filetest.ErrKilled)
 			c.ChunkRows = 77
 		}
 		w.must(c)
-		require.Equal(t, append(good(0, 300), good(1000, 90)...), w.ids())
-		require.Equal(t, []string{"a.parquet ok", "b.parquet ok", "c.parquet failed"}, w.statuses())
-		require.Contains(t, w.ledger()[2].Error, "no Parquet file")
-		require.EqualValues(t, 300, w.ledger()[0].Rows)
+		require.Equal(t, append(good(0, 300), good(1000, 90)...), w.IDs())
+		require.Equal(t, []string{"a.parquet ok", "b.parquet ok", "c.parquet failed"}, w.Statuses())
+		require.Contains(t, w.Ledger()[2].Error, "no Parquet file")
+		require.EqualValues(t, 300, w.Ledger()[0].Rows)
 	}
 }
 
@@ -90,8 +91,8 @@ func TestIsolatedOutOfMemory(t *testing.T) {
 
 	c := isolatedConfig(w)
 	w.must(c)
-	require.Equal(t, good(1000, 10), w.ids())
-	require.Contains(t, w.ledger()[0].Error, "is the limit", "the default limits refuse it without any process dying")
+	require.Equal(t, good(1000, 10), w.IDs())
+	require.Contains(t, w.Ledger()[0].Error, "is the limit", "the default limits refuse it without any process dying")
 
 	w = newWorld(t)
 	w.put("a.parquet", b)
@@ -100,9 +101,9 @@ func TestIsolatedOutOfMemory(t *testing.T) {
 	c.Isolate.Memory = 256 << 20
 	c.Limits = Limits{Page: 1 << 30, Unfold: -1}
 	w.must(c)
-	require.Equal(t, good(1000, 10), w.ids())
-	require.Equal(t, []string{"a.parquet failed", "b.parquet ok"}, w.statuses())
-	require.Contains(t, w.ledger()[0].Error, "needs more memory than the 268435456 bytes of Isolate.Memory")
+	require.Equal(t, good(1000, 10), w.IDs())
+	require.Equal(t, []string{"a.parquet failed", "b.parquet ok"}, w.Statuses())
+	require.Contains(t, w.Ledger()[0].Error, "needs more memory than the 268435456 bytes of Isolate.Memory")
 }
 
 // TestIsolatedKilled: kill -9 of the child in the middle. With attempts left, the run ends
@@ -121,8 +122,8 @@ func TestIsolatedKilled(t *testing.T) {
 		})
 		c := isolatedConfig(w)
 		c.ChunkRows, c.Attempts = 300, attempts
-		l := whole()
-		l.beforeChunk = func(i int) {
+		l := filetest.Whole()
+		l.BeforeChunk = func(i int) {
 			if i == 5 {
 				require.NoError(t, victim.Kill())
 			}
@@ -130,18 +131,18 @@ func TestIsolatedKilled(t *testing.T) {
 		err := w.live(c, l)
 		if attempts == 1 {
 			require.NoError(t, err)
-			require.Equal(t, []string{"a.parquet failed", "b.parquet ok"}, w.statuses())
-			require.Contains(t, w.ledger()[0].Error, "was killed (signal: killed)")
-			read := int(w.ledger()[0].Rows)
+			require.Equal(t, []string{"a.parquet failed", "b.parquet ok"}, w.Statuses())
+			require.Contains(t, w.Ledger()[0].Error, "was killed (signal: killed)")
+			read := int(w.Ledger()[0].Rows)
 			require.Less(t, read, 20_000)
-			require.Equal(t, append(good(0, read), good(100_000, 100)...), w.ids(), "D4: nothing twice, nothing missing before the kill")
+			require.Equal(t, append(good(0, read), good(100_000, 100)...), w.IDs(), "D4: nothing twice, nothing missing before the kill")
 			continue
 		}
 		require.ErrorContains(t, err, "attempt 1 of 3")
 		require.True(t, leat.IsTransient(err), "the pipeline rewinds")
 		w.must(c)
-		require.Equal(t, []string{"a.parquet ok", "b.parquet ok"}, w.statuses())
-		require.Equal(t, append(good(0, 20_000), good(100_000, 100)...), w.ids(), "D4: nothing lost, nothing twice")
+		require.Equal(t, []string{"a.parquet ok", "b.parquet ok"}, w.Statuses())
+		require.Equal(t, append(good(0, 20_000), good(100_000, 100)...), w.IDs(), "D4: nothing lost, nothing twice")
 	}
 }
 
@@ -158,8 +159,8 @@ func TestIsolatedHangs(t *testing.T) {
 	c := isolatedConfig(w)
 	c.Isolate.Timeout = 300 * time.Millisecond
 	w.must(c)
-	require.Equal(t, good(1000, 10), w.ids())
-	require.Contains(t, w.ledger()[0].Error, "gave no answer for 300ms, and was killed")
+	require.Equal(t, good(1000, 10), w.IDs())
+	require.Contains(t, w.Ledger()[0].Error, "gave no answer for 300ms, and was killed")
 }
 
 // TestIsolatedKilledEarly: the child that looks at the footer is killed; the next run reads
@@ -173,11 +174,11 @@ func TestIsolatedKilledEarly(t *testing.T) {
 			require.NoError(t, p.Kill())
 		}
 	})
-	err := w.live(isolatedConfig(w), whole())
+	err := w.live(isolatedConfig(w), filetest.Whole())
 	require.NoError(t, err)
-	require.Equal(t, good(1000, 10), w.ids(), "it could not be looked at, and has no place in the log yet")
+	require.Equal(t, good(1000, 10), w.IDs(), "it could not be looked at, and has no place in the log yet")
 	w.must(isolatedConfig(w))
-	require.ElementsMatch(t, append(good(0, 30), good(1000, 10)...), w.ids())
+	require.ElementsMatch(t, append(good(0, 30), good(1000, 10)...), w.IDs())
 }
 
 // TestIsolatedNeverBegins: what ends a child before it knows a byte of the file is no fault
@@ -207,7 +208,7 @@ func TestIsolatedChildIsAlone(t *testing.T) {
 		}
 	})
 	w.must(isolatedConfig(w))
-	require.Equal(t, good(0, 3000), w.ids())
+	require.Equal(t, good(0, 3000), w.IDs())
 	require.NotContains(t, env, "PATH")
 	require.NotContains(t, open, ".parquet")
 }

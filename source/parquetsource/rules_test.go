@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/filesource/filetest"
 	"github.com/leatgo/leat/internal/parquetread/craft"
 	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/source/csvsource"
@@ -32,8 +33,8 @@ func TestFolder(t *testing.T) {
 	w.put("empty.parquet", pq(t, 0, 0, 10, &parquet.Uncompressed))
 	w.put("c.csv", []byte("id,text\n1,a\n"))
 	w.must(w.config())
-	require.Equal(t, append(good(0, 70), good(1000, 120)...), w.ids())
-	for _, r := range w.rows {
+	require.Equal(t, append(good(0, 70), good(1000, 120)...), w.IDs())
+	for _, r := range w.Rows {
 		first := int64(0)
 		if r.File == "b.parquet" {
 			first = 71 // the rows of a.parquet, and one
@@ -43,8 +44,8 @@ func TestFolder(t *testing.T) {
 		}
 		require.Equal(t, first+r.Line-1, r.Offset, "D6: the file's base, and the number of the row")
 	}
-	require.Equal(t, []string{"a.parquet ok", "b.parquet ok", "empty.parquet ok"}, w.statuses())
-	e := w.ledger()
+	require.Equal(t, []string{"a.parquet ok", "b.parquet ok", "empty.parquet ok"}, w.Statuses())
+	e := w.Ledger()
 	require.Equal(t, []int64{0, 71, 71 + 121}, []int64{e[0].Offset, e[1].Offset, e[2].Offset}, "D6")
 	require.EqualValues(t, 70, e[0].Rows)
 	require.EqualValues(t, 7+1, e[0].Rejected, "IDs of 7 rows are too large, one more has no text")
@@ -65,15 +66,15 @@ func TestResume(t *testing.T) {
 				c := w.config()
 				c.ChunkRows = first
 				// All that was sent, or half of it, is durable, and the source may have heard of it.
-				l := life{stopAfter: stop, commit: stop, hear: stop%2 == 0}
+				l := life{StopAfter: stop, Commit: stop, Hear: stop%2 == 0}
 				if stop%3 == 0 {
-					l.commit = stop / 2
+					l.Commit = stop / 2
 				}
-				require.ErrorIs(t, w.live(c, l), errKilled)
+				require.ErrorIs(t, w.live(c, l), filetest.ErrKilled)
 				c.ChunkRows = second
 				w.must(c)
-				require.Equal(t, want, w.ids(), "D4: chunks of %d, %d of them sent, then of %d", first, stop, second)
-				for _, e := range w.ledger() {
+				require.Equal(t, want, w.IDs(), "D4: chunks of %d, %d of them sent, then of %d", first, stop, second)
+				for _, e := range w.Ledger() {
 					require.Equal(t, "ok", e.Status)
 					require.EqualValues(t, map[string]int64{"a.parquet": 100, "b.parquet": 90}[e.Name], e.Rows, "D3: counted once over the crash")
 				}
@@ -115,12 +116,12 @@ func TestDamaged(t *testing.T) {
 				cfg := w.config()
 				cfg.ChunkRows = chunk
 				w.must(cfg)
-				require.Equal(t, append(good(0, c.rows), good(1000, 10)...), w.ids(), "chunks of %d", chunk)
-				require.Equal(t, []string{"a.parquet failed", "b.parquet ok"}, w.statuses())
-				require.Contains(t, w.ledger()[0].Error, c.want)
-				require.EqualValues(t, c.rows, w.ledger()[0].Rows)
+				require.Equal(t, append(good(0, c.rows), good(1000, 10)...), w.IDs(), "chunks of %d", chunk)
+				require.Equal(t, []string{"a.parquet failed", "b.parquet ok"}, w.Statuses())
+				require.Contains(t, w.Ledger()[0].Error, c.want)
+				require.EqualValues(t, c.rows, w.Ledger()[0].Rows)
 				w.must(cfg)
-				require.Equal(t, append(good(0, c.rows), good(1000, 10)...), w.ids(), "a failed file is not read again")
+				require.Equal(t, append(good(0, c.rows), good(1000, 10)...), w.IDs(), "a failed file is not read again")
 			}
 		})
 	}
@@ -132,11 +133,11 @@ func TestChangedWhileRead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.put("a.parquet", pq(t, 0, 300, 100, &parquet.Snappy))
-	path := filepath.Join(w.dir, "a.parquet")
+	path := filepath.Join(w.Dir, "a.parquet")
 	c := w.config()
 	c.ChunkRows = 30
-	l := whole()
-	l.beforeChunk = func(i int) {
+	l := filetest.Whole()
+	l.BeforeChunk = func(i int) {
 		if i == 2 {
 			b := pq(t, 5000, 40, 40, &parquet.Snappy)
 			require.NoError(t, os.WriteFile(path, b, 0o644))
@@ -144,12 +145,12 @@ func TestChangedWhileRead(t *testing.T) {
 		}
 	}
 	require.NoError(t, w.live(c, l))
-	n := len(w.rows)
+	n := len(w.Rows)
 	require.Less(t, n, len(good(0, 300)))
-	require.Equal(t, good(0, 300)[:n], w.ids())
-	require.Contains(t, w.ledger()[0].Error, "no longer the one that was entered")
+	require.Equal(t, good(0, 300)[:n], w.IDs())
+	require.Contains(t, w.Ledger()[0].Error, "no longer the one that was entered")
 	w.must(c)
-	require.Equal(t, good(5000, 40), w.ids()[n:], "D2: a new version")
+	require.Equal(t, good(5000, 40), w.IDs()[n:], "D2: a new version")
 }
 
 // TestRejectFile: rule B2. A file with one bad row is refused before anything of it is
@@ -159,18 +160,18 @@ func TestRejectFile(t *testing.T) {
 	w := newWorld(t)
 	bad := "bad"
 	write := func(name string, rows ...stored) {
-		path := filepath.Join(w.dir, name)
+		path := filepath.Join(w.Dir, name)
 		require.NoError(t, parquet.WriteFile(path, rows))
 	}
 	text := "ok"
 	write("a.parquet", stored{Text: &text, ID: 1}, stored{Text: &bad, ID: 2}, stored{Text: &text, ID: 3})
 	write("b.parquet", stored{Text: &text, ID: 4})
-	l := whole()
-	l.rejectFile = true
+	l := filetest.Whole()
+	l.RejectFile = true
 	require.NoError(t, w.live(w.config(), l))
-	require.Equal(t, []int64{4}, w.ids())
-	require.Equal(t, []string{"a.parquet failed", "b.parquet ok"}, w.statuses())
-	require.Contains(t, w.ledger()[0].Error, "rejected whole: 1 bad row, the first: line 2: a bad word")
+	require.Equal(t, []int64{4}, w.IDs())
+	require.Equal(t, []string{"a.parquet failed", "b.parquet ok"}, w.Statuses())
+	require.Contains(t, w.Ledger()[0].Error, "rejected whole: 1 bad row, the first: line 2: a bad word")
 }
 
 // TestMove moves what was read, and what failed.
@@ -182,8 +183,8 @@ func TestMove(t *testing.T) {
 	c := w.config()
 	c.After = files.Move
 	w.must(c)
-	require.Equal(t, []string{"a.parquet ok processed/a.parquet", "b.parquet failed failed/b.parquet"}, w.statuses())
-	require.FileExists(t, w.beside("processed/a.parquet"))
+	require.Equal(t, []string{"a.parquet ok processed/a.parquet", "b.parquet failed failed/b.parquet"}, w.Statuses())
+	require.FileExists(t, w.Beside("processed/a.parquet"))
 }
 
 // TestDrift: columns that are missing or more, by policy.
@@ -240,7 +241,7 @@ func TestDrift(t *testing.T) {
 
 	w := newWorld(t)
 	sink := leattest.Collect[simple]()
-	p := leat.New("p", leat.Config{StateDir: w.state})
+	p := leat.New("p", leat.Config{StateDir: w.State})
 	leat.To(leat.From(p, New(Config[simple]{Dir: dir, Missing: drift.ZeroMissing})), sink)
 	require.NoError(t, p.Run(t.Context()))
 	assert.Equal(t, []simple{{ID: 1}, {ID: 2}}, sink.Committed(), "IgnoreExtra: not even read")
@@ -314,10 +315,10 @@ func TestWithCSV(t *testing.T) {
 	w.put("b.csv", []byte(csv.String()))
 	sink := leattest.Collect[row]()
 	for range 2 { // the second time there is nothing to do
-		p := leat.New("p", leat.Config{StateDir: w.state})
+		p := leat.New("p", leat.Config{StateDir: w.State})
 		leat.To(leat.Merge(
-			leat.From(p, csvsource.New(csvsource.Config[row]{Name: "csv", Dir: w.dir})),
-			leat.From(p, New(Config[row]{Name: "parquet", Dir: w.dir})),
+			leat.From(p, csvsource.New(csvsource.Config[row]{Name: "csv", Dir: w.Dir})),
+			leat.From(p, New(Config[row]{Name: "parquet", Dir: w.Dir})),
 		), sink)
 		require.NoError(t, p.Run(t.Context()))
 		seen := map[int32]int{}
@@ -370,8 +371,8 @@ func TestLargeValuesThatRepeat(t *testing.T) {
 		craft.Chunk{Name: "text", Type: thriftformat.ByteArray, Codec: thriftformat.Zstd, Values: rows, Pages: []craft.Page{craft.Dictionary(1, value).Zstd(), craft.Data(rows, thriftformat.RLEDictionary, codes).Zstd()}})
 	w := newWorld(t)
 	w.put("a.parquet", b)
-	require.ErrorIs(t, w.live(w.config(), life{stopAfter: 3, commit: 2, hear: true}), errKilled)
+	require.ErrorIs(t, w.live(w.config(), life{StopAfter: 3, Commit: 2, Hear: true}), filetest.ErrKilled)
 	w.must(w.config())
-	require.Equal(t, want, w.ids())
-	require.Equal(t, []string{"a.parquet ok"}, w.statuses())
+	require.Equal(t, want, w.IDs())
+	require.Equal(t, []string{"a.parquet ok"}, w.Statuses())
 }
