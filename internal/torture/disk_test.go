@@ -230,9 +230,12 @@ func TestDiskFull(t *testing.T) {
 						set.RetryFirst = 4 * time.Millisecond
 						w := fill(t, filepath.Join(t.TempDir(), "w"), set, 4, 100, 500)
 						dir := filepath.Join(w.base, folder)
-						mount(t, "-t", "tmpfs", "-o", "size=1m", "leat", dir)
+						// With the filler gone there must be room for all that the role writes: a log of
+						// SQLite takes three pages of 16 KiB for each commit, and a slow role commits often.
+						const mib = 16
+						mount(t, "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", mib), "leat", dir)
 						filler := filepath.Join(dir, ".filler")
-						require.NoError(t, os.WriteFile(filler, make([]byte, (1<<10-kb)<<10), 0o600))
+						require.NoError(t, os.WriteFile(filler, make([]byte, mib<<20-kb<<10), 0o600))
 						waits := 0
 						l := w.life()
 						l.Line = func(line string, _ func()) {
