@@ -162,6 +162,7 @@ func (n *Notifier) pick(now time.Time) (g *group, wait time.Duration) {
 	}
 	g = n.waiting[at]
 	n.waiting = slices.Delete(n.waiting, at, at+1)
+	n.sent(g.kind, now) // what comes while it is on its way must wait for the next one
 	return g, 0
 }
 
