@@ -32,10 +32,6 @@ type File struct {
 	Size    int64  // bytes, as stored
 	Base    int64  // offset of its first byte, or row
 	Arrived time.Time
-
-	// Hold keeps the file open for ReadAt until release is called, for pieces that are
-	// read when they are decoded.
-	Hold func() (release func())
 }
 
 // Records are the records of one file, in order. Places in a file are offsets without the

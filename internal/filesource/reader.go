@@ -88,7 +88,7 @@ func (r *reader[T]) open(ctx context.Context, f *folder.Reading) (Records[T], er
 	}
 	e := f.Entry
 	return r.format.Open(ctx, File{
-		Reader: f.Reader(), Name: e.Name, Size: e.Size, Base: e.Base, Arrived: e.ModTime(), Hold: f.Hold,
+		Reader: f.Reader(), Name: e.Name, Size: e.Size, Base: e.Base, Arrived: e.ModTime(),
 	})
 }
 

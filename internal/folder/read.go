@@ -150,7 +150,7 @@ func (f *Folder) Begin(ctx context.Context, e *Entry) (*Reading, error) {
 	defer f.mu.Unlock()
 	switch {
 	case err == nil:
-		r.file = newCheckedFile(ctx, file)
+		r.file = &checkedFile{ctx: ctx, f: file.File, info: file.info}
 	case !lasting(err) && f.tryAgain(e):
 		return nil, f.readError(e, err)
 	case r.OnlyCount:
@@ -170,10 +170,10 @@ func (f *Folder) Begin(ctx context.Context, e *Entry) (*Reading, error) {
 	}
 	if !r.replay && !r.OnlyCount {
 		if err := f.led.append(event{Event: "status", Seq: e.Seq, Status: Processing}); err != nil {
-			return nil, errors.Join(err, r.file.release())
+			return nil, errors.Join(err, r.file.f.Close())
 		}
 		if err := failpoint.Hit("folder/begun"); err != nil {
-			return nil, errors.Join(err, r.file.release())
+			return nil, errors.Join(err, r.file.f.Close())
 		}
 	}
 	f.readings = append(f.readings, r)
@@ -227,7 +227,7 @@ func (r *Reading) Refuse(why error, judged bool) error {
 	defer f.announce()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := r.file.release(); err != nil {
+	if err := r.file.f.Close(); err != nil {
 		f.log.Debug("close a file", "file", r.Entry.Name, "error", err)
 	}
 	f.log.Error("a file is refused whole; the ledger has the details", "file", r.Entry.Name, "error", forLog(why), "rule", "B2")
@@ -259,12 +259,6 @@ type Reader interface {
 	io.ReaderAt
 }
 
-// Hold keeps the file open for ReadAt, beyond End, until release is called.
-func (r *Reading) Hold() (release func()) {
-	r.file.users.Add(1)
-	return func() { _ = r.file.release() }
-}
-
 // Counted adds records between CountFrom and From, which a crash made the ledger
 // lose count of.
 func (r *Reading) Counted(rows, rejected int64) {
@@ -293,7 +287,7 @@ func (r *Reading) Sent(next, line int64, count *Count) error {
 // sink holds rows of it since an earlier life, which ends the run with a HeldError. The
 // status is written when a checkpoint covers what was sent.
 func (r *Reading) End(err error) error {
-	cerr := r.file.release()
+	cerr := r.file.f.Close()
 	f := r.folder
 	defer f.announce()
 	f.mu.Lock()
@@ -317,7 +311,7 @@ func (r *Reading) Broken(err error) error {
 	defer f.announce()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if cerr := r.file.release(); cerr != nil {
+	if cerr := r.file.f.Close(); cerr != nil {
 		f.log.Debug("close a file", "file", r.Entry.Name, "error", cerr)
 	}
 	if f.tryAgain(r.Entry) {
@@ -369,7 +363,7 @@ func (r *Reading) endLocked(err error, lost, judged bool) error {
 }
 
 // Leave closes the file without a word about it: the run ends.
-func (r *Reading) Leave() { _ = r.file.release() }
+func (r *Reading) Leave() { _ = r.file.f.Close() }
 
 // opened is a file and what it looked like.
 type opened struct {
@@ -438,25 +432,10 @@ func openPlain(path string) (*os.File, fs.FileInfo, error) {
 // read returns was there before the check, so a change never slips through with
 // the bytes it changed, but for one that keeps size and time.
 type checkedFile struct {
-	ctx   context.Context
-	f     *os.File
-	info  fs.FileInfo
-	pos   int64
-	users atomic.Int32 // the reading, and those who hold it
-}
-
-func newCheckedFile(ctx context.Context, o *opened) *checkedFile {
-	c := &checkedFile{ctx: ctx, f: o.File, info: o.info}
-	c.users.Store(1)
-	return c
-}
-
-// release closes the file when nobody uses it any more.
-func (c *checkedFile) release() error {
-	if c.users.Add(-1) > 0 {
-		return nil
-	}
-	return c.f.Close()
+	ctx  context.Context
+	f    *os.File
+	info fs.FileInfo
+	pos  int64
 }
 
 func (c *checkedFile) Read(p []byte) (int, error) {
