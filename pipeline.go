@@ -34,6 +34,11 @@ type Config struct {
 	// after a crash. Defaults to 1 s.
 	CheckpointEvery time.Duration
 
+	// ForceCheckpoints lets no sink answer "not yet" to a checkpoint: with a source that
+	// can have little uncommitted input (see Limited), behind which a sink of files would
+	// otherwise wait for rows that can't come. It costs a file per checkpoint.
+	ForceCheckpoints bool
+
 	// BudgetBytes and BudgetBatches bound what is in flight between sources and
 	// sinks; throughput and memory are limited by them. Default to 32 MiB of
 	// estimated raw and decoded bytes, and 1,024 batches.

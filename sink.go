@@ -1,6 +1,9 @@
 package leat
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Sink stores rows. All methods of one sink are called from one goroutine at a
 // time.
@@ -79,4 +82,31 @@ func (g Guarantee) String() string {
 // assumed.
 type Guaranteed interface {
 	Guarantee() Guarantee
+}
+
+// Joined is a small optional interface of sinks, and of a DeadLetterLog, that commit
+// together: all outputs of one Kafka transaction. Those that give the same value, which
+// must be comparable and not nil, are driven by one goroutine: between two barriers
+// come the writes of all of them, and at a barrier Commit is called for each in turn, in the order of
+// building, with the same checkpoint but each its own positions. The last call
+// makes all of it visible. When one of them fails, none is committed.
+//
+// A DeadLetterLog that is joined gets the letters of sources, stages and joined sinks
+// in the same order as the rows (so they belong to the same commit), and is not synced
+// for them; letters of any other sink it is to make durable by itself (Append with
+// those alone, then Sync).
+type Joined interface {
+	JoinedWith() any
+}
+
+// Deferring is a small optional interface of sinks: whether Commit may answer "not yet".
+type Deferring interface {
+	MayDefer() bool
+}
+
+// Prompt is a small optional interface of sinks that can't stay open for long, because
+// what they write to gives up: checkpoints come at least this often, whatever
+// Config.CheckpointEvery says.
+type Prompt interface {
+	CommitWithin() time.Duration
 }

@@ -69,6 +69,12 @@ type Chunk[T any] struct {
 type Partition struct {
 	Name string // "" is fine for a source of one partition
 	Log  string // id of the offset space; see Position
+
+	// Kept is where the source itself knows the partition to stand, durably, from what
+	// Commit told it: a consumer group's committed offset. Where partitions move between
+	// processes it stands in for the state folder, which knows only what its own process
+	// did: the later of the two counts (rule E7-1). Zero: the source keeps nothing.
+	Kept Position
 }
 
 // Intake is the engine as a source sees it. All methods are safe for concurrent
@@ -92,7 +98,7 @@ func (in Intake[T]) Env() Env { return Env(in.in.Env()) }
 func (in Intake[T]) Assign(partitions ...Partition) (map[string]Position, error) {
 	ps := make([]engine.Partition, len(partitions))
 	for i, p := range partitions {
-		ps[i] = engine.Partition(p)
+		ps[i] = engine.Partition{Name: p.Name, Log: p.Log, Kept: engine.Position(p.Kept)}
 	}
 	at, err := in.in.Assign(ps)
 	if err != nil {
@@ -104,6 +110,26 @@ func (in Intake[T]) Assign(partitions ...Partition) (map[string]Position, error)
 	}
 	return out, nil
 }
+
+// Revoke gives partitions up in good order (rule H3): the source has stopped sending
+// of them, what it sent is delivered, and a checkpoint is forced. After nil it is
+// complete, Commit has heard of it, and the partitions are the engine's no more. After
+// an error, or when ctx ends first, the pipeline rewinds without them, and Revoke has
+// returned only when its sinks are closed, so that nothing of theirs becomes visible
+// later. Bound ctx well under the time after which somebody else gets them.
+func (in Intake[T]) Revoke(ctx context.Context, partitions ...string) error {
+	return in.in.Revoke(ctx, partitions)
+}
+
+// Lost says that partitions are somebody else's already (rule H3): the pipeline rewinds
+// without them, and nothing of theirs that is not committed becomes visible. It does
+// not wait.
+func (in Intake[T]) Lost(partitions ...string) { in.in.Lost(partitions) }
+
+// LocalState names a stage behind the source whose state only this process can see; ""
+// when there is none. A source whose partitions move between processes then runs only
+// while this process has all of them (rule H1).
+func (in Intake[T]) LocalState() string { return in.in.LocalState() }
 
 // Send hands a chunk in and blocks while the pipeline's budget is used up
 // (rule A5). After an error the source must stop: the context has ended or the
@@ -209,6 +235,22 @@ const (
 // to Intake.Try, so that Config.OnReject may say RejectFile (rule B2).
 type FileRejecter interface {
 	CanRejectFiles() bool
+}
+
+// Limited is a small optional interface of sources that can have only so many records
+// sent and not committed: a broker that waits for an acknowledgement before it hands
+// out the next message. Such a source calls CaughtUp when it has that many. Behind it,
+// sinks that may answer "not yet" are refused by Check unless Config.ForceCheckpoints
+// is set (rule E9).
+type Limited interface {
+	MaxUncommitted() int
+}
+
+// Lagger is a small optional interface of sources: how many records of each partition
+// (without the source's name) there are that it has not sent, as far as it knows. Called at any
+// time, concurrently with Run, also before it; it must not do I/O.
+type Lagger interface {
+	Lag() map[string]int64
 }
 
 // Replayer is a small optional interface of sources; without it ReplayNone is

@@ -49,3 +49,11 @@ type Stateful interface {
 type Blocking interface {
 	Blocking() bool
 }
+
+// Fingerprinted is a small optional interface of stages with state: what of their
+// configuration the saved state depends on. It is saved with the state, and a stage
+// with another fingerprint is refused (rule E7-4), unless the pipeline was stopped
+// cleanly and Config.Reconfigure names the stage.
+type Fingerprinted interface {
+	Fingerprint() string
+}

@@ -362,6 +362,17 @@ func (g *generation) release(p *passage) {
 	g.mu.Unlock()
 }
 
+// Revoke is documented in package leat.
+func (in *Intake) Revoke(ctx context.Context, partitions []string) error {
+	return errors.New("not built yet")
+}
+
+// Lost is documented in package leat.
+func (in *Intake) Lost(partitions []string) {}
+
+// LocalState is documented in package leat.
+func (in *Intake) LocalState() string { return "" }
+
 // Held tells whether a partition should pause (rule A5-1).
 func (in *Intake) Held(partition string) bool {
 	g := in.g

@@ -359,4 +359,7 @@ func (t *Trace) Origins(records []int) []Origin {
 }
 
 // Partition is a partition that a source wants to read.
-type Partition struct{ Name, Log string }
+type Partition struct {
+	Name, Log string
+	Kept      Position // by the source itself; see leat.Partition
+}
