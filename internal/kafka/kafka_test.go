@@ -17,15 +17,3 @@ func TestParsePartition(t *testing.T) {
 		assert.Error(t, err, bad)
 	}
 }
-
-func TestMetadata(t *testing.T) {
-	t.Parallel()
-	for _, more := range []string{"", "x=1 y"} {
-		log, rest := Log(Metadata("q+/=", more))
-		assert.Equal(t, "q+/=", log)
-		assert.Equal(t, more, rest)
-	}
-	log, more := Log("somebody else's")
-	assert.Equal(t, "", log)
-	assert.Equal(t, "somebody else's", more)
-}
