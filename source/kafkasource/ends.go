@@ -74,7 +74,7 @@ func (r *reading[T]) drained(ctx context.Context) (bool, error) {
 // nothing of records that it leaves out (aborted ones, without their marker) nor of what
 // compaction has left at the end, so if there seems to be something, the broker is asked.
 func (r *reading[T]) reached(ctx context.Context, p *part, end int64) (bool, error) {
-	next, epoch := p.next, int32(-1)
+	next := p.next
 	for next < end {
 		at, any, err := r.s.probe(ctx, r.cl, p.topicPartition, next)
 		switch {
@@ -86,7 +86,6 @@ func (r *reading[T]) reached(ctx context.Context, p *part, end int64) (bool, err
 		}
 		next = at
 	}
-	_ = epoch
 	return true, nil
 }
 

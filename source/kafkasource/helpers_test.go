@@ -93,5 +93,5 @@ func (w *world) fill(topic string, partitions int32, from, to int) {
 
 // config is one for tests: it does not wait long.
 func (w *world) config(topics ...string) Config[rec] {
-	return Config[rec]{Brokers: w.brokers, Topics: topics, Idle: 50 * time.Millisecond}
+	return Config[rec]{Brokers: w.brokers, Topics: topics, Idle: 50 * time.Millisecond, Opts: []kgo.Opt{kgo.FetchMaxWait(20 * time.Millisecond)}}
 }
