@@ -109,6 +109,15 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 		}
 		p.sent = p.next
 		s.recount(tp, p.next)
+		// Where reading begins becomes known like what was read, when it is neither the
+		// beginning nor what is known: else a process that begins before the next record
+		// has come would decide anew, and pass records over.
+		switch {
+		case pos.Known() && p.next > pos.Next:
+			p.jump(pos.Next)
+		case !pos.Known() && !s.atStart():
+			p.jump(p.next - 1)
+		}
 		r.parts[tp] = p
 		if offsets[tp.Topic] == nil {
 			offsets[tp.Topic] = map[int32]kgo.Offset{}
@@ -119,13 +128,6 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 		}
 	}
 	r.sortParts()
-	for _, p := range r.order { // before anything is fetched
-		if _, ok := fresh[p.topicPartition]; ok && !at[p.name].Known() {
-			if err := r.mark(p); err != nil {
-				return err
-			}
-		}
-	}
 	r.cl.AddConsumePartitions(offsets)
 	r.arrived, r.told = time.Now(), false
 	r.tellLag()
@@ -291,19 +293,17 @@ func (s *Source[T]) fresh(ctx context.Context, tp topicPartition, first, end int
 	return first, nil
 }
 
-// mark makes known where reading begins, when that is not the beginning: else records
-// that come before the first checkpoint are passed over by a process that begins later.
-func (r *reading[T]) mark(p *part) error {
-	if r.s.config.Start == Earliest && r.s.config.StartAt.IsZero() {
-		return nil
+// atStart tells whether partitions are read from their beginning.
+func (s *Source[T]) atStart() bool {
+	return s.config.Start == Earliest && s.config.StartAt.IsZero()
+}
+
+// jump moves the position of a partition past offsets of which no record is read.
+func (p *part) jump(from int64) {
+	if len(p.pending) == 0 {
+		p.sent = from
 	}
-	step := r.s.own.beginOne(p.topicPartition, p.token)
-	if step == nil {
-		return nil
-	}
-	defer r.s.own.end(step)
-	none := &chunk[T]{format: r.format}
-	return r.in.Send(leat.Chunk[T]{Partition: p.name, First: p.next - 1, Next: p.next, Bytes: 1, Decode: none.decode, Locate: none.locate})
+	p.pending = append(p.pending, segment{next: p.next, epoch: -1})
 }
 
 // missing is about records that were deleted while their partition was read.
@@ -332,6 +332,7 @@ func (r *reading[T]) missing(ctx context.Context, p *part) error {
 		return err
 	}
 	p.next = to
+	p.jump(p.sent)
 	where := map[string][]int32{p.Topic: {p.Partition}}
 	r.cl.RemoveConsumePartitions(where)
 	r.cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{p.Topic: {p.Partition: kgo.NewOffset().At(to)}})

@@ -20,12 +20,14 @@ import (
 )
 
 // How long brokers and topics are waited for. The client by itself would wait for ever,
-// and silently.
-const (
-	brokerWait  = 10 * time.Second
-	topicWait   = 10 * time.Second
-	metadataAge = 30 * time.Second // within it, new partitions and topics are noticed
+// and silently. Variables for the tests.
+var (
+	brokerWait = 10 * time.Second
+	topicWait  = 10 * time.Second
 )
+
+// metadataAge is within what time new partitions and topics are noticed.
+const metadataAge = 30 * time.Second
 
 // Fetches are bounded by these, before decompression: each broker has one that is being read and one that is asked for.
 const (

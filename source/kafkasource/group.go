@@ -65,7 +65,6 @@ func (s *Source[T]) groupOpts() []kgo.Opt {
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.DisableAutoCommit(), // rule J1
 		kgo.SessionTimeout(c.SessionTimeout),
-		kgo.RequireStableFetchOffsets(),
 		kgo.OnPartitionsAssigned(s.onAssigned),
 		kgo.OnPartitionsRevoked(s.onRevoked),
 		kgo.OnPartitionsLost(s.onLost),
