@@ -17,6 +17,7 @@ type cut struct {
 	force  bool
 	caught bool // the sources have nothing more for now
 	lanes  []laneCut
+	at     time.Time
 	count  counters // of sources and stages; sinks add theirs when they pass it
 	deltas []store.Delta
 }
@@ -198,7 +199,7 @@ func (g *generation) take(force, caughtUp bool) (*cut, error) {
 		return nil, g.dead
 	}
 	e.seq++
-	c := &cut{seq: e.seq, force: force, caught: caughtUp, count: g.count.clone()}
+	c := &cut{seq: e.seq, at: time.Now(), force: force, caught: caughtUp, count: g.count.clone()}
 	for _, l := range g.order {
 		c.lanes = append(c.lanes, laneCut{l, l.pos})
 	}
@@ -309,6 +310,7 @@ func (g *generation) completeCuts() error {
 	}
 	whole := g.cuts[:n]
 	g.cuts = g.cuts[n:]
+	g.saving = true
 	last := whole[n-1]
 	count := last.count
 	for _, w := range g.workers {
@@ -327,7 +329,6 @@ func (g *generation) completeCuts() error {
 	}
 	g.mu.Unlock()
 
-	start := time.Now()
 	if err := e.letters.sync(g.ctx); err != nil { // rule B3-1
 		return g.whyFailed(err)
 	}
@@ -376,8 +377,9 @@ func (g *generation) completeCuts() error {
 	for _, l := range last.lanes {
 		g.complete[l.lane.name] = l.pos
 	}
+	g.savedLocked(last)
 	g.mu.Unlock()
-	e.observe(Event{Kind: EventCheckpoint, Seq: last.seq, Duration: time.Since(start)})
+	e.observe(Event{Kind: EventCheckpoint, Seq: last.seq, Duration: time.Since(last.at)})
 	return nil
 }
 
