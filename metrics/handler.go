@@ -3,6 +3,7 @@ package metrics
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -171,14 +172,14 @@ func (m *Metrics) pipelineJSON(v *view, now time.Time) pipelineJSON {
 		Pipeline: v.name, Up: v.up, Started: v.started.UTC(),
 		Stops: map[string]int64{"ok": v.ok, "failed": v.failed}, Rewinds: v.rewinds,
 		Checkpoint:  checkpointJSON{Number: v.committed, Completed: v.checkpointed.UTC()},
-		Uncommitted: since(v.uncommitted, now),
+		Uncommitted: micros(since(v.uncommitted, now)),
 		Nodes:       []nodeJSON{}, Rejected: []reasonJSON{}, DeadLetters: v.letters,
 		Retries: map[string]int64{}, Lag: v.lag, State: map[string]stateSizeJSON{},
 	}
 	p.Health, p.Well = v.health(now, m.c.Patience)
 	p.InFlight.Bytes, p.InFlight.Batches = v.inFlight, v.batches
 	if v.up > 0 {
-		age := v.age(now)
+		age := micros(v.age(now))
 		p.Checkpoint.Age = &age
 	}
 	for _, at := range v.names {
@@ -195,6 +196,9 @@ func (m *Metrics) pipelineJSON(v *view, now time.Time) pipelineJSON {
 	m.addEvents(&p)
 	return p
 }
+
+// micros rounds seconds to what people can read.
+func micros(seconds float64) float64 { return math.Round(seconds*1e6) / 1e6 }
 
 // addEvents adds what Observe has counted.
 func (m *Metrics) addEvents(p *pipelineJSON) {
@@ -213,7 +217,7 @@ func (m *Metrics) addEvents(p *pipelineJSON) {
 			_ = s.histogram.Write(&got)
 		}
 		count := int64(got.GetCounter().GetValue())
-		took := &timeJSON{got.GetHistogram().GetSampleCount(), got.GetHistogram().GetSampleSum()}
+		took := &timeJSON{got.GetHistogram().GetSampleCount(), micros(got.GetHistogram().GetSampleSum())}
 		switch key.kind {
 		case leat.EventRetry:
 			p.Retries[label(key.node)] = count

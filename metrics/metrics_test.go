@@ -200,6 +200,7 @@ func TestJSON(t *testing.T) {
 		sink := leattest.Collect[int]().Slow(20*time.Millisecond).FailWrite(2, leat.Transient(errors.New("busy")))
 		c := config(t, m)
 		c.Retry = leat.Retry{First: time.Nanosecond} // no jitter to speak of
+		c.CheckpointEvery = 930 * time.Millisecond   // never at the instant of a row
 		p := orders("orders", c, lagging{leattest.Rows(ints(0, 100)...).Batches(10).Slow(time.Second).Endless()}, sink)
 		m.Watch(p)
 		m.Watch(leat.New("not started", leat.Config{}))
