@@ -2,6 +2,7 @@ package leat_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,7 +34,8 @@ func (m measured) StateSize() (keys, bytes int64) { return 3, 300 }
 func TestStatsTellsATroubledPipelineFromAnIdleOne(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
-		more, open := make(chan struct{}), false
+		more := make(chan struct{})
+		var open atomic.Bool
 		src := source(func(ctx context.Context, in leat.Intake[int]) error {
 			if _, err := in.Assign(leat.Partition{Log: "log"}); err != nil {
 				return err
@@ -49,7 +51,7 @@ func TestStatsTellsATroubledPipelineFromAnIdleOne(t *testing.T) {
 				}
 			}
 		})
-		sink := leattest.Collect[int]().FailOpen(1, leat.Transient(errDisk)).NotYet(func(leat.Checkpoint) bool { return !open })
+		sink := leattest.Collect[int]().FailOpen(1, leat.Transient(errDisk)).NotYet(func(leat.Checkpoint) bool { return !open.Load() })
 		p := pipeTo(config(t), src, sink)
 		begin := time.Now()
 		end := start(ctx, p)
@@ -69,7 +71,7 @@ func TestStatsTellsATroubledPipelineFromAnIdleOne(t *testing.T) {
 		more <- struct{}{}
 		s = at(2 * time.Minute)
 		assert.Equal(t, begin.Add(time.Minute), s.Uncommitted, "the sink says: not yet")
-		open = true
+		open.Store(true)
 		s = at(3 * time.Minute)
 		assert.Zero(t, s.Uncommitted)
 		assert.Less(t, s.Checkpointed, begin.Add(2*time.Minute+3*time.Second))

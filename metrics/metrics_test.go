@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -308,9 +309,10 @@ func TestHealth(t *testing.T) {
 		assert.Equal(t, http.StatusServiceUnavailable, code)
 		assert.Equal(t, "no pipeline is watched\n", body)
 
-		down := true
+		var down atomic.Bool
+		down.Store(true)
 		sink := leattest.Collect[int]().OnCall(func(call string) error {
-			if call == "Write" && down {
+			if call == "Write" && down.Load() {
 				return leat.Transient(errors.New("secret row"))
 			}
 			return nil
@@ -333,7 +335,7 @@ func TestHealth(t *testing.T) {
 		assert.Equal(t, http.StatusServiceUnavailable, code)
 		assert.Equal(t, "orders: stuck: nothing could be committed for 1m1s; the log has the reason\n", body)
 
-		down = false
+		down.Store(false)
 		time.Sleep(time.Hour) // all is committed, and nothing comes any more
 		code, body = get(t, h, "/healthz")
 		assert.Equal(t, http.StatusOK, code, body)
