@@ -5,7 +5,7 @@ SEEDS ?= 20000
 .PHONY: help test race vet lint model fuzz bench parts example kill killcalls torture soak corpus tidy servers servers-stop ci
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
 
 test: ## the unit tests
 	go test ./...
