@@ -47,7 +47,7 @@ type Engine struct {
 	base    counters    // what the counters were when this process started
 	past    counters    // what this process had counted, beyond base, whenever counters began anew
 	rewinds int
-	fenced  map[string]bool // partitions that another owner has taken
+	fenced  map[string]uint64 // partitions that another owner has taken: what Partition.Given was
 	times   times
 }
 
@@ -58,7 +58,7 @@ func New(ctx context.Context, plan *Plan) *Engine {
 		plan: plan, cfg: &plan.Config, log: plan.Config.Logger,
 		out: make(chan *message.Message), done: make(chan struct{}),
 		slots:  make(chan struct{}, runtime.GOMAXPROCS(0)),
-		fenced: map[string]bool{},
+		fenced: map[string]uint64{},
 		base:   newCounters(len(plan.Nodes)),
 		past:   newCounters(len(plan.Nodes)),
 	}
