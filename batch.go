@@ -99,8 +99,13 @@ func (b *Batch[T]) Offsets() []Offset {
 		records[i] = b.trace.Record(i)
 	}
 	out := make([]Offset, len(records))
-	if len(records) > 0 {
+	switch {
+	case b.trace.Chunk != nil && len(records) > 0:
 		b.trace.Offsets(records, out)
+	case b.trace.Chunk == nil: // outside a pipeline, as in Origins
+		for i, record := range records {
+			out[i] = Offset(record)
+		}
 	}
 	return out
 }
@@ -121,6 +126,12 @@ func (b *Batch[T]) Origins(rows []int) []Origin {
 		records[k] = b.trace.Record(i)
 	}
 	out := make([]Origin, len(rows))
+	if b.trace.Chunk == nil { // outside a pipeline: rows are named by their own numbers
+		for k, record := range records {
+			out[k].Offset = Offset(record)
+		}
+		return out
+	}
 	for k, o := range b.trace.Origins(records) {
 		out[k] = Origin(o)
 	}

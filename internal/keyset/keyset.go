@@ -26,13 +26,13 @@ type Set struct {
 	len    int // entries, those that have expired and were not swept included
 	slots  int // of all shards
 	swept  int // the shard that Sweep comes to next
-	shards [numShards]shard
+	shards [Shards]shard
 }
 
-const (
-	shardBits = 8
-	numShards = 1 << shardBits
-)
+const shardBits = 8
+
+// Shards is the number of shards.
+const Shards = 1 << shardBits
 
 type shard struct {
 	slots []uint64 // an empty one has a key of zeros
@@ -194,17 +194,16 @@ func (s *Set) resize(sh *shard, n int) {
 	sh.slots = make([]uint64, n*s.words)
 }
 
-// Sweep forgets entries that have expired, in the next shards in turn: at least one, and
-// more until it has looked at so many slots. It gives the number of shards: after 256
-// all have been seen.
-func (s *Set) Sweep(limit int64, slots int) (shards int) {
-	for shards < numShards && (shards == 0 || slots > 0) {
-		slots -= int(s.shards[s.swept].n) + 1
+// Sweep forgets entries that have expired, in the next shards in turn, Shards of which are
+// all: at least one, and more until it has looked at so many slots.
+func (s *Set) Sweep(limit int64, slots int) (shards, looked int) {
+	for shards < Shards && (shards == 0 || looked < slots) {
+		looked += int(s.shards[s.swept].n) + 1
 		s.sweep(s.swept, limit)
-		s.swept = (s.swept + 1) % numShards
+		s.swept = (s.swept + 1) % Shards
 		shards++
 	}
-	return shards
+	return shards, looked
 }
 
 // sweep makes a shard smaller when a quarter of it or more has expired: less is not
@@ -287,10 +286,10 @@ func (s *Set) Load(entries []byte) error {
 // reserve makes an empty set large enough for n entries, so that loading them need not
 // copy them several times.
 func (s *Set) reserve(n int) {
-	if s.slots > 0 || n < 16*numShards {
+	if s.slots > 0 || n < 16*Shards {
 		return
 	}
 	for i := range s.shards {
-		s.resize(&s.shards[i], s.room(i, n/numShards))
+		s.resize(&s.shards[i], s.room(i, n/Shards))
 	}
 }
