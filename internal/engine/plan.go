@@ -377,4 +377,5 @@ func (t *Trace) Offsets(records []int, out []int64) {
 type Partition struct {
 	Name, Log string
 	Kept      Position // by the source itself; see leat.Partition
+	Given     uint64
 }
