@@ -148,7 +148,7 @@ func (r *Registry) whole(ctx context.Context, id int, s sr.Schema, params []sr.P
 				continue
 			}
 			if seen[v] = true; len(seen) > maxImports {
-				return leat.Transient(fmt.Errorf("schema registry: schema %d refers to more than %d others", id, maxImports))
+				return fmt.Errorf("the schema %d refers to more than %d others", id, maxImports)
 			}
 			got, err := r.cl.SchemaByVersion(ctx, ref.Subject, ref.Version)
 			if err != nil {
