@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"unicode"
 
 	"github.com/twmb/franz-go/pkg/sr"
 
@@ -61,7 +62,7 @@ const maxMessage = 300
 // the credentials of URLs.
 func redact(s string) string {
 	s = userinfo.ReplaceAllString(s, "//")
-	s = strings.Join(strings.Fields(s), " ")
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
 	if len(s) > maxMessage {
 		s = strings.ToValidUTF8(s[:maxMessage], "") + "…"
 	}

@@ -465,6 +465,23 @@ func TestValidate(t *testing.T) {
 	require.Error(t, err)
 }
 
+// A schema may hold itself, as long as the row does not follow it.
+func TestSchemasThatHoldThemselves(t *testing.T) {
+	const schema = `{"type":"record","name":"N","fields":[{"name":"v","type":"long"},{"name":"next","type":["null","N"]}]}`
+	type One struct{ V int64 }
+	got, err := decodeOne[One](t, schema, "0e 02 10 00")
+	require.NoError(t, err)
+	require.Equal(t, One{7}, got)
+	type Two struct {
+		V    int64
+		Next *One
+	}
+	_, err = decodeOne[Two](t, schema, "0e 02 10 00")
+	require.ErrorContains(t, err, "in a way that is not followed")
+	_, err = decodeOne[One](t, schema, "0e"+strings.Repeat("020e", 2000)+"00")
+	require.Error(t, err, "too deep")
+}
+
 // Values that lie about their lengths give errors, and cost no more than their own size.
 func TestHostileValues(t *testing.T) {
 	type Row struct {

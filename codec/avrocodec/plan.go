@@ -155,6 +155,9 @@ func bare(n *avro.SchemaNode) *avro.SchemaNode {
 // between says whether column and field need a cell, and whether it is one of text.
 func between(col *row.Column, n *avro.SchemaNode) (need, text bool, err error) {
 	b := bare(n)
+	if !known(b.Type) {
+		return false, false, unfollowed(b, "column "+col.Name)
+	}
 	decimal := b.LogicalType == "decimal" || b.LogicalType == "big-decimal"
 	switch col.Kind {
 	case row.Text:
@@ -171,6 +174,20 @@ func between(col *row.Column, n *avro.SchemaNode) (need, text bool, err error) {
 	return need, text, err
 }
 
+// known tells Avro's own types from names. A name is left where the library does not follow it:
+// in a type that holds itself, one with attributes of its own, or a schema that would be huge.
+func known(t string) bool {
+	switch t {
+	case "null", "boolean", "int", "long", "float", "double", "bytes", "string", "record", "error", "enum", "array", "map", "fixed", "union":
+		return true
+	}
+	return false
+}
+
+func unfollowed(n *avro.SchemaNode, path string) error {
+	return fmt.Errorf("%s: the schema names the type %s in a way that is not followed here: it holds itself, or the name has attributes of its own", path, n.Type)
+}
+
 // errNested is of what cells would do for a column, but nothing does inside a record that is
 // itself a column's value.
 var errNested = errors.New("inside a record")
@@ -182,6 +199,9 @@ func nested(n *avro.SchemaNode, t reflect.Type, path string) error {
 		t, null = t.Elem(), false
 	}
 	b := bare(n)
+	if !known(b.Type) && t.Kind() != reflect.Interface {
+		return unfollowed(b, path)
+	}
 	if null && t.Kind() != reflect.Interface && t.Kind() != reflect.Slice && t.Kind() != reflect.Map {
 		return fmt.Errorf("%s: null is possible, but the Go value can't be null: make it a pointer (%w)", path, errNested)
 	}
