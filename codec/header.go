@@ -14,6 +14,10 @@ func AppendHeader(dst []byte, id int) []byte {
 	return binary.BigEndian.AppendUint32(append(dst, 0), uint32(id))
 }
 
+// ErrTombstone is what codecs give for a record without a value (nil): it says that its key is
+// deleted, and is no row.
+var ErrTombstone = errors.New("the record has no value: it is a tombstone, which says that its key is deleted")
+
 var errShort = errors.New("the value is shorter than the 5 bytes of the schema registry's header: was it written without a registry?")
 
 // CutHeader takes the header off.

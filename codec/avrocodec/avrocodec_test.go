@@ -423,6 +423,10 @@ func TestEncodeSubjects(t *testing.T) {
 	})
 }
 
+func TestTombstones(t *testing.T) {
+	require.ErrorIs(t, New(Config[Base]{Schema: `{"type":"record","name":"R","fields":[{"name":"id","type":"long"}]}`}).Decode(t.Context(), "", nil, new(Base)), codec.ErrTombstone)
+}
+
 func TestSingleObjects(t *testing.T) {
 	const schema = `{"type":"record","name":"R","fields":[{"name":"id","type":"long"}]}`
 	k := New(Config[Base]{Schema: schema, Single: true})
@@ -447,9 +451,9 @@ func TestValidate(t *testing.T) {
 	for want, err := range map[string]error{
 		"set Registry":                        New(Config[Base]{}).Validate(),
 		"not understood":                      New(Config[Base]{Schema: "{"}).Validate(),
-		"Register and Latest need":            New(Config[Base]{Schema: `{"type":"record","name":"R","fields":[{"name":"id","type":"long"}]}`, Register: true}).Validate(),
-		"exclude each other":                  New(Config[Base]{Registry: reg, Register: true, Latest: true}).Validate(),
-		"Single is for":                       New(Config[Base]{Registry: reg, Single: true}).Validate(),
+		"Register and Latest need one":        New(Config[Base]{Schema: `{"type":"record","name":"R","fields":[{"name":"id","type":"long"}]}`, Register: true}).Validate(),
+		"not both":                            New(Config[Base]{Registry: reg, Register: true, Latest: true}).Validate(),
+		"leave out Single":                    New(Config[Base]{Registry: reg, Single: true}).Validate(),
 		"is not a struct":                     New(Config[int]{Registry: reg}).Validate(),
 		"holds itself":                        New(Config[nodo]{Registry: reg}).Validate(),
 		"column id: the record R has no such": New(Config[Base]{Schema: `{"type":"record","name":"R","fields":[]}`}).Validate(),
@@ -460,7 +464,7 @@ func TestValidate(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 	require.NoError(t, New(Config[struct{ A any }]{Registry: reg}).Validate(), "it can be read")
-	require.Error(t, New(Config[Base]{}).Decode(t.Context(), "", nil, new(Base)))
+	require.ErrorContains(t, New(Config[Base]{}).Decode(t.Context(), "", []byte{}, new(Base)), "set Registry")
 	_, err := New(Config[Base]{}).Encode(t.Context(), "", nil, new(Base))
 	require.Error(t, err)
 }

@@ -19,6 +19,9 @@ import (
 // keeps no part of value. A plain error is of the value, which is to be rejected; a
 // transient one of the registry.
 func (k *Codec[T]) Decode(ctx context.Context, _ string, value []byte, into *T) error {
+	if value == nil { // Kafka's mark that a key is deleted; no bytes at all may be a value
+		return codec.ErrTombstone
+	}
 	r, rest, err := k.reader(ctx, value)
 	if err != nil {
 		return err

@@ -100,18 +100,18 @@ func (k *Codec[T]) Validate() error {
 		case c.Schema == "":
 			errs = append(errs, errors.New("set Registry, or the Schema of values without a registry"))
 		case c.Register || c.Latest:
-			errs = append(errs, errors.New("Register and Latest need a Registry"))
+			errs = append(errs, errors.New("give a Registry: Register and Latest need one"))
 		}
 	} else {
 		errs = append(errs, c.Registry.Validate())
 		if c.Single {
-			errs = append(errs, errors.New("Single is for values without a Registry: the registry's header takes its place"))
+			errs = append(errs, errors.New("leave out Single: with a Registry the registry's header takes its place"))
 		}
 		if c.Register && c.Latest {
-			errs = append(errs, errors.New("Register and Latest exclude each other: the one writes with Schema, the other with what the subject has"))
+			errs = append(errs, errors.New("set Register or Latest, not both: the one writes with Schema, the other with what the subject has"))
 		}
 		if c.Latest && c.Schema != "" {
-			errs = append(errs, errors.New("Latest writes with the subject's schema, so Schema has no use"))
+			errs = append(errs, errors.New("leave out Schema: Latest writes with the subject's"))
 		}
 	}
 	return wrap(errors.Join(errs...))

@@ -105,12 +105,12 @@ func (k *Codec[T]) Validate() error {
 	case c.Registry != nil:
 		errs = append(errs, c.Registry.Validate())
 	case c.Register || c.Latest:
-		errs = append(errs, errors.New("Register and Latest need a Registry"))
+		errs = append(errs, errors.New("give a Registry: Register and Latest need one"))
 	case len(c.Also) > 0:
-		errs = append(errs, errors.New("Also needs a Registry: without one a value does not say what it is"))
+		errs = append(errs, errors.New("give a Registry, or leave out Also: without one a value does not say what it is"))
 	}
 	if c.Register && c.Latest {
-		errs = append(errs, errors.New("Register and Latest exclude each other: the one writes with the message's own file, the other with what the subject has"))
+		errs = append(errs, errors.New("set Register or Latest, not both: the one writes with the message's own file, the other with what the subject has"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("protocodec: %w", err)
@@ -130,6 +130,9 @@ var (
 // Decode reads a value into the row, which keeps no part of it. A plain error is of the
 // value, which is to be rejected; a transient one of the registry.
 func (k *Codec[T]) Decode(ctx context.Context, _ string, value []byte, into *T) error {
+	if value == nil { // Kafka's mark that a key is deleted; no bytes at all may be a value
+		return codec.ErrTombstone
+	}
 	if k.c.Registry != nil {
 		id, rest, err := codec.CutHeader(value)
 		if err != nil {

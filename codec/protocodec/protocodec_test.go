@@ -256,6 +256,12 @@ func lengthed(tag byte, b []byte) []byte {
 	}
 }
 
+func TestTombstones(t *testing.T) {
+	k := New[timestamppb.Timestamp](Config{})
+	require.ErrorIs(t, k.Decode(t.Context(), "", nil, new(timestamppb.Timestamp)), codec.ErrTombstone)
+	require.NoError(t, k.Decode(t.Context(), "", []byte{}, new(timestamppb.Timestamp)), "an empty message is one")
+}
+
 func TestFaults(t *testing.T) {
 	fake, reg, asked := registry(t)
 	k := New[timestamppb.Timestamp](Config{Registry: reg})
@@ -271,9 +277,9 @@ func TestFaults(t *testing.T) {
 	fake.Intercept(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true })
 	require.True(t, leat.IsTransient(k.Decode(t.Context(), "t", value(t, "00 00000003 00"), &got)))
 
-	require.ErrorContains(t, New[timestamppb.Timestamp](Config{Latest: true}).Validate(), "need a Registry")
-	require.ErrorContains(t, New[timestamppb.Timestamp](Config{Also: []string{"x"}}).Validate(), "Also needs")
-	require.ErrorContains(t, New[timestamppb.Timestamp](Config{Registry: reg, Latest: true, Register: true}).Validate(), "exclude")
+	require.ErrorContains(t, New[timestamppb.Timestamp](Config{Latest: true}).Validate(), "need one")
+	require.ErrorContains(t, New[timestamppb.Timestamp](Config{Also: []string{"x"}}).Validate(), "leave out Also")
+	require.ErrorContains(t, New[timestamppb.Timestamp](Config{Registry: reg, Latest: true, Register: true}).Validate(), "not both")
 }
 
 func (c chained) FindFileByPath(p string) (protoreflect.FileDescriptor, error) {
