@@ -91,6 +91,11 @@ func (b *Batch[T]) Origin(i int) Origin { return b.Origins([]int{i})[0] }
 // Offset is the offset of the record that row i came from; see Origin for its cost.
 func (b *Batch[T]) Offset(i int) Offset { return b.Origin(i).Offset }
 
+// Ordinal tells how many rows before row i were made from the same record. Together with
+// partition and offset it names the row for ever: it stays the same when the batch is
+// halved or a neighbour is rejected (rule B3-2).
+func (b *Batch[T]) Ordinal(i int) int { return b.trace.Ordinal(i) }
+
 // Origins finds where the given rows (ascending) came from in one walk.
 func (b *Batch[T]) Origins(rows []int) []Origin {
 	records := make([]int, len(rows))
