@@ -19,6 +19,7 @@ type broker struct {
 	nacks      int
 	subscribed int
 	fail       []error // of the next calls of Subscribe
+	bounded    bool    // subscriptions end when everything is acknowledged
 	closing    chan struct{}
 	running    sync.WaitGroup
 	wake       chan struct{} // closed when something was published
@@ -74,6 +75,9 @@ func (b *broker) first(p int) (*message.Message, chan struct{}) {
 func (b *broker) serve(ctx context.Context, p int, out chan<- *message.Message) {
 	for {
 		m, wake := b.first(p)
+		if m == nil && b.bounded {
+			return
+		}
 		if m == nil {
 			select {
 			case <-wake:
@@ -107,7 +111,9 @@ func (b *broker) deliver(ctx context.Context, p int, m *message.Message, out cha
 	select {
 	case <-m.Acked():
 		b.mu.Lock()
-		b.partitions[p] = b.partitions[p][1:]
+		if q := b.partitions[p]; len(q) > 0 && q[0].UUID == m.UUID { // else another subscriber had it too
+			b.partitions[p] = q[1:]
+		}
 		b.mu.Unlock()
 	case <-m.Nacked():
 		b.mu.Lock()
