@@ -30,7 +30,8 @@ func (c *chunk[T]) chunk() leat.Chunk[T] {
 		held += 2*size(e.msg) + int64(unsafe.Sizeof(zero))
 	}
 	return leat.Chunk[T]{
-		First: c.entries[0].offset, Next: c.entries[len(c.entries)-1].offset + 1,
+		Partition: c.config.Member,
+		First:     c.entries[0].offset, Next: c.entries[len(c.entries)-1].offset + 1,
 		Bytes:  held,
 		Decode: c.decode,
 		Locate: c.locate,

@@ -30,6 +30,13 @@ type Config[T any] struct {
 	// Topic is what the source subscribes to, once in the life of a pipeline. Required.
 	Topic string
 
+	// Member names this process, or this one of leat.Replicas, where several run the same
+	// pipeline on one Pub/Sub that shares the messages out among them (a consumer group).
+	// Each must have another one, and keep it over restarts: it is the partition's name, and a sink with
+	// positions takes two owners of one partition for a mistake (rule E3). Defaults to "",
+	// for one process.
+	Member string
+
 	// Decode makes the row of a message; an error rejects that message alone, with class
 	// leat.Decode. It is called from several goroutines, and more than once for a message,
 	// which it must not change. Defaults to reading Payload as one JSON object into the

@@ -67,7 +67,7 @@ func (s *Source[T]) Run(ctx context.Context, in leat.Intake[T]) error {
 	if err != nil {
 		return err
 	}
-	at, err := in.Assign(leat.Partition{Log: logName})
+	at, err := in.Assign(leat.Partition{Name: s.config.Member, Log: logName})
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (s *Source[T]) Run(ctx context.Context, in leat.Intake[T]) error {
 	if err != nil {
 		return err
 	}
-	again := s.held.start(at[""].Next, in.Ahead(""))
+	again := s.held.start(at[s.config.Member].Next, in.Ahead(s.config.Member))
 	for len(again) > 0 { // rule E8: what an earlier Run sent and nobody has committed
 		n := 0
 		for bytes := int64(0); n < len(again) && n < chunkMessages && (n == 0 || bytes < chunkBytes); n++ {
@@ -197,7 +197,7 @@ func (s *Source[T]) send(in leat.Intake[T], f *form, batch []entry) error {
 
 // Commit acknowledges the messages of a checkpoint that is complete (rule A3).
 func (s *Source[T]) Commit(_ context.Context, cp leat.Checkpoint) error {
-	s.held.ack(cp.Positions[""].Next)
+	s.held.ack(cp.Positions[s.config.Member].Next)
 	return nil
 }
 
