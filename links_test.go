@@ -43,6 +43,7 @@ func TestWhatAdaptersLink(t *testing.T) {
 		"zombiezen.com/go/sqlite", "modernc.org/sqlite", "github.com/go-playground/validator/v10", "github.com/klauspost/compress",
 		"github.com/parquet-go/parquet-go", "github.com/xitongsys/parquet-go", "github.com/apache/thrift", "google.golang.org/genproto",
 		"github.com/fsnotify/fsnotify", "github.com/nicholas-fedor/shoutrrr", "github.com/go-co-op/gocron/v2",
+		"github.com/ThreeDotsLabs/watermill-kafka/v3", "github.com/IBM/sarama", "github.com/twmb/franz-go",
 		"github.com/stretchr/testify", "go.uber.org/goleak",
 	}
 	for pkg, own := range map[string][]string{
@@ -58,6 +59,8 @@ func TestWhatAdaptersLink(t *testing.T) {
 		"sink/jsonsink":                    {"github.com/klauspost/compress"},
 		"stage":                            {"github.com/go-playground/validator/v10"},
 		"notify":                           {"github.com/nicholas-fedor/shoutrrr"},
+		"source/watermillsource":           {},
+		"sink/watermillsink":               {},
 		"schedule":                         {"github.com/go-co-op/gocron/v2"},
 		"operate":                          {"github.com/klauspost/compress", "github.com/fsnotify/fsnotify"},
 	} {

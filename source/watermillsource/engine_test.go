@@ -15,9 +15,12 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/pubsub/gochannel"
 	"github.com/stretchr/testify/require"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/leattest"
+	"github.com/leatgo/leat/sink/sqlitesink"
 	"github.com/leatgo/leat/source/watermillsource"
 )
 
@@ -431,4 +434,57 @@ func TestCheck(t *testing.T) {
 	p = leat.New("p", quiet(t))
 	leat.To(leat.From(p, watermillsource.New(watermillsource.Config[struct{ C chan int }]{Subscriber: newBroker(1), Topic: "filas"})), leattest.Collect[struct{ C chan int }]())
 	require.Error(t, p.Check())
+}
+
+// collecting is a sink that may answer "not yet".
+type collecting struct{ *leattest.Collector[fila] }
+
+func (collecting) MayDefer() bool { return true }
+
+// E9: a sink that waits for many rows, behind a Pub/Sub that waits for acknowledgements, is
+// refused, or made to commit.
+func TestCollectingSink(t *testing.T) {
+	c := quiet(t)
+	source := watermillsource.Config[fila]{Subscriber: newBroker(1, payloads(20)...), Topic: "filas"}
+	p := leat.New("p", c)
+	leat.To(leat.From(p, watermillsource.New(source)), collecting{leattest.Collect[fila]()})
+	require.ErrorContains(t, p.Check(), "rule E9")
+
+	c.ForceCheckpoints = true
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(1, payloads(20)...)
+		b.bounded = true
+		sink := collecting{leattest.Collect[fila]().NotYet(func(leat.Checkpoint) bool { return true })}
+		start := time.Now()
+		require.NoError(t, read(t, c, watermillsource.Config[fila]{Subscriber: b}, sink))
+		require.Less(t, time.Since(start), time.Second)
+		require.Equal(t, upTo(20), ids(sink.Committed()))
+	})
+}
+
+// E3: members of one group have a partition each, so sinks with positions take none of them
+// for a second owner.
+func TestMembers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	dir := t.TempDir()
+	brokers := []*broker{newBroker(2, payloads(200)[:100]...), newBroker(2, payloads(200)[100:]...)} // what a group would give to each
+	members := leat.Replicas(2, func(i int) *leat.Pipeline {
+		c := quiet(t)
+		c.StateDir = filepath.Join(dir, fmt.Sprint(i))
+		brokers[i].bounded = true
+		p := leat.New("p", c)
+		leat.To(leat.From(p, watermillsource.New(watermillsource.Config[fila]{Subscriber: brokers[i], Topic: "filas", Member: fmt.Sprint("m", i)})),
+			sqlitesink.New(sqlitesink.Config[fila]{Path: path, Table: "filas", BusyTimeout: time.Minute}))
+		return p
+	})
+	require.NoError(t, leat.Run(t.Context(), members...))
+	conn, err := sqlite.OpenConn(path, sqlite.OpenReadOnly)
+	require.NoError(t, err)
+	defer conn.Close()
+	n := 0
+	require.NoError(t, sqlitex.ExecuteTransient(conn, "SELECT count(DISTINCT id) FROM filas", &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
+		n = s.ColumnInt(0)
+		return nil
+	}}))
+	require.Equal(t, 200, n)
 }
