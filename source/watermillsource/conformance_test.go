@@ -78,7 +78,9 @@ func TestConformance(t *testing.T) {
 		payloads, _ := pedidos(40)
 		leattest.TestSource(t, leattest.SourceHarness[pedido]{
 			New: func(t *testing.T, _ int) leat.Source[pedido] {
-				channel := gochannel.NewGoChannel(gochannel.Config{Persistent: true}, nil)
+				// With a buffer: it holds a mutex while it waits for who reads, and who waits for a
+				// mutex holds the bubble's clock.
+				channel := gochannel.NewGoChannel(gochannel.Config{Persistent: true, OutputChannelBuffer: 1000}, nil)
 				for i, p := range payloads {
 					m := message.NewMessage(fmt.Sprint(i), []byte(p))
 					m.Metadata.Set("trace", fmt.Sprint("t", i))

@@ -474,7 +474,7 @@ func TestMembers(t *testing.T) {
 		brokers[i].bounded = true
 		p := leat.New("p", c)
 		leat.To(leat.From(p, watermillsource.New(watermillsource.Config[fila]{Subscriber: brokers[i], Topic: "filas", Member: fmt.Sprint("m", i)})),
-			sqlitesink.New(sqlitesink.Config[fila]{Path: path, Table: "filas", BusyTimeout: time.Minute}))
+			sqlitesink.New(sqlitesink.Config[fila]{Name: "db", Path: path, Table: "filas", BusyTimeout: time.Minute}))
 		return p
 	})
 	require.NoError(t, leat.Run(t.Context(), members...))
