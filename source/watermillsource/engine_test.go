@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/ThreeDotsLabs/watermill/pubsub/gochannel"
 	"github.com/stretchr/testify/require"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -293,6 +292,36 @@ func TestSubscribeFails(t *testing.T) {
 	})
 }
 
+// slow takes as long as it is let to connect the first time.
+type slow struct {
+	*broker
+	tried bool
+}
+
+func (s *slow) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
+	if !s.tried {
+		s.tried = true
+		<-ctx.Done()
+	}
+	return s.broker.Subscribe(ctx, topic)
+}
+
+// E8: a rewind that comes while the source subscribes is not taken for the end of the input.
+func TestRewindWhileSubscribing(t *testing.T) {
+	c := quiet(t)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(1, payloads(3)...)
+		b.bounded = true
+		sink := leattest.Collect[fila]()
+		p := leat.New("p", c)
+		other := leattest.Rows(fila{3}, fila{4}).FailAt(1, leat.Transient(errBroker))
+		leat.To(leat.Merge(leat.From(p, other), leat.From(p, watermillsource.New(watermillsource.Config[fila]{Subscriber: &slow{broker: b}, Topic: "filas"}))), sink)
+		require.NoError(t, p.Run(t.Context()))
+		require.Equal(t, upTo(5), ids(sink.Committed()))
+		require.Equal(t, 1, p.Stats().Run.Rewinds)
+	})
+}
+
 // stubborn hands messages out, and ends neither them nor its channel.
 type stubborn chan *message.Message
 
@@ -399,21 +428,19 @@ func TestLetters(t *testing.T) {
 	})
 }
 
-// Several messages that are there go as one batch.
+// Messages that are there go as one batch.
 func TestBatches(t *testing.T) {
 	c := quiet(t)
 	synctest.Test(t, func(t *testing.T) {
-		channel := gochannel.NewGoChannel(gochannel.Config{OutputChannelBuffer: 1000}, nil)
+		messages := make(chan *message.Message, 500)
+		for _, text := range payloads(500) {
+			messages <- message.NewMessage("", []byte(text))
+		}
+		close(messages)
 		sink := leattest.Collect[fila]()
-		time.AfterFunc(time.Second, func() {
-			for i := range 500 {
-				_ = channel.Publish("filas", message.NewMessage("", []byte(payloads(500)[i])))
-			}
-			time.AfterFunc(time.Second, func() { _ = channel.Close() })
-		})
-		require.NoError(t, read(t, c, watermillsource.Config[fila]{Subscriber: channel}, sink))
+		require.NoError(t, read(t, c, watermillsource.Config[fila]{Subscriber: ready(messages)}, sink))
 		require.Equal(t, upTo(500), ids(sink.Committed()))
-		require.Less(t, sink.Calls("Write"), 250)
+		require.Equal(t, 1, sink.Calls("Write"))
 	})
 }
 

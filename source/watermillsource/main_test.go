@@ -15,5 +15,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	engine.Scrub = true // who reads rows after they were given back fails its test
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick")) // sarama's, for ever
+
+	// sarama's meters tick for ever.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }

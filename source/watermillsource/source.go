@@ -102,7 +102,10 @@ func (s *Source[T]) subscribe(run context.Context, logger *slog.Logger) (<-chan 
 	ctx, cancel := context.WithCancel(context.Background())
 	stop := context.AfterFunc(run, cancel) // while it connects, it can be stopped
 	messages, err := s.config.Subscriber.Subscribe(ctx, s.config.Topic)
-	stop()
+	stopped := !stop()
+	if err == nil && stopped {
+		return nil, errors.Join(run.Err(), s.end(messages)) // another Run may subscribe again
+	}
 	if err != nil {
 		cancel()
 		// Subscribers do not say which of their errors go away (rule B8); most do.
@@ -222,7 +225,12 @@ func (s *Source[T]) Close() error {
 	}
 	settle(acked)
 	cancel()
-	// What it had ready is given back too; a channel with a buffer would lose it.
+	return s.end(messages)
+}
+
+// end waits for the end of a subscription whose context has ended. What it had ready is
+// given back; a channel with a buffer would lose it.
+func (s *Source[T]) end(messages <-chan *message.Message) error {
 	late := time.NewTimer(closeTime)
 	defer late.Stop()
 	for {
