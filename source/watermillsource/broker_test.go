@@ -129,7 +129,9 @@ func (b *broker) deliver(ctx context.Context, p int, m *message.Message, out cha
 
 // Close ends all subscriptions, and forgets nothing.
 func (b *broker) Close() error {
+	b.mu.Lock()
 	close(b.closing)
+	b.mu.Unlock()
 	b.running.Wait()
 	return nil
 }
