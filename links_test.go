@@ -44,6 +44,7 @@ func TestWhatAdaptersLink(t *testing.T) {
 		"github.com/parquet-go/parquet-go", "github.com/xitongsys/parquet-go", "github.com/apache/thrift", "google.golang.org/genproto",
 		"github.com/fsnotify/fsnotify", "github.com/nicholas-fedor/shoutrrr", "github.com/go-co-op/gocron/v2",
 		"github.com/ThreeDotsLabs/watermill-kafka/v3", "github.com/IBM/sarama", "github.com/twmb/franz-go",
+		"github.com/prometheus/client_golang", "github.com/prometheus/client_model", "github.com/prometheus/common",
 		"github.com/stretchr/testify", "go.uber.org/goleak",
 	}
 	for pkg, own := range map[string][]string{
@@ -62,6 +63,7 @@ func TestWhatAdaptersLink(t *testing.T) {
 		"source/watermillsource":           {},
 		"sink/watermillsink":               {},
 		"schedule":                         {"github.com/go-co-op/gocron/v2"},
+		"metrics":                          {"github.com/prometheus/client_golang", "github.com/prometheus/client_model", "github.com/prometheus/common", "github.com/klauspost/compress"},
 		"operate":                          {"github.com/klauspost/compress", "github.com/fsnotify/fsnotify"},
 	} {
 		out, err := exec.Command("go", "list", "-deps", "github.com/leatgo/leat/"+pkg).Output()

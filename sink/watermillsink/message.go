@@ -25,13 +25,9 @@ type place struct {
 
 // places are those of all rows of a batch.
 func places[T any](b *leat.Batch[T]) []place {
-	all := make([]int, b.Len())
-	for i := range all {
-		all[i] = i
-	}
-	out := make([]place, len(all))
-	for i, o := range b.Origins(all) {
-		out[i] = place{b.Partition(), o.Offset, b.Ordinal(i)}
+	out := make([]place, b.Len())
+	for i, offset := range b.Offsets() {
+		out[i] = place{b.Partition(), offset, b.Ordinal(i)}
 	}
 	return out
 }

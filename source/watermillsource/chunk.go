@@ -32,9 +32,10 @@ func (c *chunk[T]) chunk() leat.Chunk[T] {
 	return leat.Chunk[T]{
 		Partition: c.config.Member,
 		First:     c.entries[0].offset, Next: c.entries[len(c.entries)-1].offset + 1,
-		Bytes:  held,
-		Decode: c.decode,
-		Locate: c.locate,
+		Bytes:   held,
+		Decode:  c.decode,
+		Locate:  c.locate,
+		Offsets: c.offsets,
 	}
 }
 
@@ -171,6 +172,12 @@ func headers(m *message.Message) map[string]string {
 		out[UUIDHeader] = m.UUID
 	}
 	return out
+}
+
+func (c *chunk[T]) offsets(records []int, out []leat.Offset) {
+	for k, i := range records {
+		out[k] = c.entries[i].offset
+	}
 }
 
 func (c *chunk[T]) locate(records []int) []leat.Origin {

@@ -31,8 +31,9 @@ type entry struct {
 //
 // Offsets are never given twice to different messages, not even after a crash that lost
 // the last ones: ids of dead letters, and of messages that watermillsink writes, hang on
-// them. So each Run begins at its nanosecond; no source is as fast as that. And they only
-// grow, so that what an earlier life left in sinks and store is behind them (rule A2-1).
+// them. So each Run begins at its nanosecond: no source is as fast as that, and a restart
+// takes longer than clocks are set back. And they only grow, so that what an earlier life
+// left in sinks and store is behind them (rule A2-1).
 //
 // Messages of an earlier Run keep theirs: so a row at fault is still known by its offset
 // (rule B5), and the id of its letter is the same (rule B3-2). A message whose context has
