@@ -69,26 +69,24 @@ func read(t *testing.T, c leat.Config, source watermillsource.Config[fila], sink
 // E9, A6: a Pub/Sub that hands out the next message only after an acknowledgement waits for
 // no timer: a checkpoint is made whenever nothing more can come.
 func TestOneInFlight(t *testing.T) {
-	for name, source := range map[string]watermillsource.Config[fila]{
-		"one partition":    {Subscriber: newBroker(1, payloads(300)...)},
-		"four partitions":  {Subscriber: newBroker(4, payloads(300)...)},
-		"a window of one":  {Subscriber: newBroker(4, payloads(300)...), MaxUncommitted: 1},
-		"a window of five": {Subscriber: newBroker(4, payloads(300)...), MaxUncommitted: 5},
+	for name, c := range map[string]struct{ partitions, window int }{
+		"one partition":    {1, 0},
+		"four partitions":  {4, 0},
+		"a window of one":  {4, 1},
+		"a window of five": {4, 5},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := quiet(t)
-			b := source.Subscriber.(*broker)
-			fresh := newBroker(len(b.partitions), payloads(300)...) // of this bubble
+			config := quiet(t)
 			synctest.Test(t, func(t *testing.T) {
-				fresh.closing, fresh.wake, fresh.bounded = make(chan struct{}), make(chan struct{}), true
-				source.Subscriber = fresh
+				b := newBroker(c.partitions, payloads(300)...)
+				b.bounded = true
 				sink := leattest.Collect[fila]()
 				start := time.Now()
-				require.NoError(t, read(t, c, source, sink))
+				require.NoError(t, read(t, config, watermillsource.Config[fila]{Subscriber: b, MaxUncommitted: c.window}, sink))
 				require.Less(t, time.Since(start), time.Second, "A6: no timer was waited for")
 				require.Equal(t, upTo(300), ids(sink.Committed()))
-				require.Empty(t, fresh.left(), "A3: everything is acknowledged")
-				all, again := fresh.deliveries()
+				require.Empty(t, b.left(), "A3: everything is acknowledged")
+				all, again := b.deliveries()
 				require.Equal(t, 300, all)
 				require.Zero(t, again)
 			})
