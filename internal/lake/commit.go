@@ -290,13 +290,12 @@ func (w *writer) overtaken(e *entry) (published bool, err error) {
 	case kindReplace:
 		published = now.isLive(e.Files[0].Path)
 	case kindCommit:
-		// Nobody else moves a partition in its epoch. If that has ended, the
-		// next look finds out that the member is fenced.
-		if len(e.Positions) == 0 { // of version 1, and nothing tells
-			return false, errNotCurrent
-		}
-		m := e.Positions[0]
-		published = now.of(w.owner).of(string(m.Partition)) == held{m.Epoch, true, m.To.leat()}
+		// Nobody else moves a partition in its epoch, so one that has come there tells. If
+		// all epochs have ended, the next look finds out that the member is fenced.
+		own := now.of(w.owner)
+		published = slices.ContainsFunc(e.Positions, func(m movement) bool {
+			return own.of(string(m.Partition)) == held{m.Epoch, true, m.To.leat()}
+		})
 	} // of a takeover it can't be told, and one more does no harm
 	keep, err := w.keeps()
 	if err != nil {
