@@ -72,6 +72,18 @@ func (w *writer) nextTmp() string {
 	return tmpName(w.owner, w.member, w.tmps)
 }
 
+// inPlace makes sure that the root is still the folder of its path, which is synced by it.
+func (l *lake) inPlace() error {
+	opened, err := l.root.Stat(".")
+	if err != nil {
+		return err
+	}
+	if there, err := os.Stat(l.dir); err != nil || !os.SameFile(opened, there) {
+		return errors.Join(fmt.Errorf("%s is not the folder any more that was opened", l.dir), err)
+	}
+	return nil
+}
+
 // ensureDir makes a folder under the root, with durable names. It never leaves
 // the root, symlinks included (rule F6).
 func (l *lake) ensureDir(dir string) error {
@@ -230,8 +242,12 @@ func (w *writer) publish(e *entry) error {
 		if err := failpoint.Hit("lake/before-entry"); err != nil {
 			return err
 		}
-		// Compare-and-set (rule E3): only one writer gets this number.
-		err = durable.RenameNoReplace(w.abs(name), w.abs(entryName(e.Seq)))
+		if err := w.inPlace(); err != nil {
+			return err
+		}
+		// Compare-and-set (rule E3): only one writer gets this number. It is a second name of
+		// the pending entry, which stays until it is known that this is the end of the chain.
+		err = w.link(name, entryName(e.Seq))
 		if errors.Is(err, fs.ErrExist) {
 			if len(e.Files) == 0 {
 				_ = w.root.Remove(name)
@@ -239,15 +255,14 @@ func (w *writer) publish(e *entry) error {
 			continue
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			if there, err2 := w.exists(name); err2 != nil || there { // under the open root, and not under its path
-				return errors.Join(fmt.Errorf("%s is not the folder any more that was opened: %w", w.dir, err), err2)
-			}
 			continue // one that took this member for dead has settled the pending entry
+		}
+		if err == nil {
+			err = durable.SyncDir(w.abs(leatDir))
 		}
 		if err != nil {
 			return err
 		}
-		pending = ""
 		if err := failpoint.Hit("lake/after-entry"); err != nil {
 			return err
 		}
@@ -256,6 +271,9 @@ func (w *writer) publish(e *entry) error {
 		ok, err := w.endsAt(e.Seq-1, before)
 		if err != nil {
 			return err
+		}
+		if len(e.Files) == 0 {
+			_ = w.root.Remove(name)
 		}
 		if ok {
 			w.st.apply(e, len(b))

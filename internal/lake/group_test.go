@@ -228,13 +228,13 @@ func TestKillGroup(t *testing.T) {
 func TestGroup(t *testing.T) {
 	dir := t.TempDir()
 	t.Cleanup(func() { failpoint.Set(nil) })
-	const partitions, members, most = 6, 4, 1500
+	const partitions, members, most = 4, 3, 200
 	var mu sync.Mutex
 	faults := rand.New(rand.NewPCG(3, 4))
 	failpoint.Set(func(string) error {
 		mu.Lock()
 		defer mu.Unlock()
-		if faults.IntN(150) == 0 {
+		if faults.IntN(100) == 0 {
 			return errInjected
 		}
 		return nil

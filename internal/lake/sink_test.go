@@ -258,7 +258,7 @@ func TestNames(t *testing.T) {
 			}
 			commit(t, s, 9)
 			require.NoError(t, s.Close())
-			require.Equal(t, 6, calls, "all of them again")
+			require.Equal(t, 7, calls, "all of them again, and the entry")
 			whole(t, dir, 9)
 			data, manifest := tree(t, dir)
 			assert.Equal(t, []string{"p=a/ventas-2-0.txt", "p=b/ventas-2-1.txt", "p=c/ventas-2-2.2.txt", "p=c/ventas-2-2.txt"}, data)
