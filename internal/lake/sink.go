@@ -655,7 +655,7 @@ func (s *Sink[T]) writeError(err error) error {
 func (s *Sink[T]) commitError(err error) error {
 	switch {
 	case errors.Is(err, leat.ErrFenced):
-		s.inDoubt = false // nothing of it has happened, and won't
+		s.inDoubt = false // nothing of it will happen any more
 		s.gone = s.aborted(err)
 		return s.errorf("commit", err)
 	case passing(err):
