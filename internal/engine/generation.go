@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/leatgo/leat/internal/store"
 )
 
 // generation is one life of the pipeline between two rewinds: it begins with
@@ -41,6 +43,8 @@ type generation struct {
 	cuts      []*cut              // taken and not complete, in order
 	committed uint64              // the newest complete cut
 	complete  map[string]Position // its positions
+
+	sizes map[stateOf]store.Size // of state, with what is not saved yet; the checkpoint loop's own
 }
 
 func newGeneration(e *Engine) *generation {
@@ -48,7 +52,7 @@ func newGeneration(e *Engine) *generation {
 		e: e, wake: make(chan struct{}, 1), lanes: map[string]*lane{},
 		count: e.loadCounters(e.saved.Counters), breaker: newBreaker(e.cfg),
 		live:      map[*passage]struct{}{},
-		committed: e.saved.Seq, complete: map[string]Position{},
+		committed: e.saved.Seq, complete: map[string]Position{}, sizes: map[stateOf]store.Size{},
 	}
 	for name, at := range e.saved.Positions {
 		if p := Position(at); p.Known() {

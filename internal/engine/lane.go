@@ -11,6 +11,7 @@ type lane struct {
 	start  Position
 	ahead  int64      // the largest offset that a sink stood at (rule E7)
 	held   []Position // by sink node: what the sink held at the start (rule E7)
+	clean  []string   // partitions that a clean stop leaves clean (rule E7-4)
 
 	issued uint64              // tickets given out
 	due    uint64              // the ticket to be delivered next

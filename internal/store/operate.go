@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"time"
 
-	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 )
 
@@ -105,7 +103,7 @@ func peek(path string) (Saved, error) {
 	if err != nil {
 		return Saved{}, err
 	}
-	return Saved{Seq: h.Seq, Positions: h.Positions, Counters: h.Counters}, nil
+	return h.saved(), nil
 }
 
 // Move durably puts a partition that the store knows to another position and removes its state, which belongs to the old
@@ -120,25 +118,10 @@ func (s *Store) Move(partition string, to Position) error {
 	if _, known := old.Positions[partition]; !known {
 		return fmt.Errorf("store: %s holds no position of partition %q", s.path, partition)
 	}
-	next := *old
-	next.Positions, next.State = maps.Clone(old.Positions), map[stateKey]extent{}
+	next := old.clone()
 	next.Positions[partition] = to
-	gone := map[stateKey]extent{}
-	for k, e := range old.State {
-		if k.partition == partition {
-			gone[k] = e
-		} else {
-			next.State[k] = e
-		}
-	}
-	return s.update(&next, func(state *bbolt.Bucket) error {
-		for k, e := range gone {
-			if err := removePieces(state, k, e); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	delete(next.Notes, partition) // it is about the state
+	return s.without(next, func(k stateKey) bool { return k.partition == partition })
 }
 
 // Stateful lists the stages that have state of a partition, by their names.
