@@ -51,8 +51,8 @@ type StateHeld struct {
 	Sizes    map[string]StateSize // by stage
 
 	// Pieces reads the state of a stage: the last whole piece, if there is one, and those
-	// after it, oldest first. Called between Take and the next Take or Close; errors as
-	// Commit's.
+	// after it, oldest first. Called between Take and the partition's first Commit; errors
+	// as Commit's.
 	Pieces func(ctx context.Context, stage string) ([][]byte, error)
 }
 
@@ -69,7 +69,8 @@ type StateCommit struct {
 	// does not name (when its Stages is not nil) is to be deleted.
 	Partitions map[string]StateChange
 
-	// Pieces of state to be added, in order; only of Partitions.
+	// Pieces of state to be added, in order; only of Partitions, and of stages that the
+	// Note names (when its Stages is not nil).
 	Pieces []StatePiece
 }
 

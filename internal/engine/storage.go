@@ -81,6 +81,8 @@ type TakenState struct {
 	Note     store.Note
 	Sizes    map[string]store.Size // by stage
 	Pieces   func(ctx context.Context, stage string) ([][]byte, error)
+
+	known bool // something is held
 }
 
 // StateCommit is one commit of a shared store.
@@ -102,7 +104,6 @@ type sharedStorage struct {
 
 	mu    sync.Mutex
 	taken map[string]*TakenState
-	moved map[string]bool // something of it was committed since it was taken
 }
 
 // SharedStorage is the storage in a place that several processes share.
@@ -131,7 +132,7 @@ func (s *sharedStorage) Take(ctx context.Context, partitions []string) (store.Sa
 	defer s.mu.Unlock()
 	for _, name := range partitions {
 		t, known := held[name]
-		if known {
+		if t.known = known; known {
 			out.Positions[name] = store.Position(t.Position)
 			out.Notes[name] = t.Note
 		}
@@ -173,7 +174,15 @@ func (s *sharedStorage) Size(stage, partition string) store.Size {
 }
 
 func (s *sharedStorage) Begin(ctx context.Context, positions map[string]store.Position, notes map[string]store.Note) error {
-	return s.commit(ctx, positions, notes, nil)
+	fresh := map[string]store.Position{}
+	s.mu.Lock()
+	for name, p := range positions {
+		if t := s.taken[name]; t == nil || !t.known {
+			fresh[name] = p
+		}
+	}
+	s.mu.Unlock()
+	return s.commit(ctx, fresh, notes, nil)
 }
 
 // Commit leaves out partitions of which nothing has changed: they would cost a row each.
@@ -239,7 +248,13 @@ func (s *sharedStorage) commit(ctx context.Context, positions map[string]store.P
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for p, change := range c.Partitions {
-		s.taken[p].Position, s.taken[p].Note = change.Position, change.Note
+		t := s.taken[p]
+		t.Position, t.Note, t.known = change.Position, change.Note, true
+		for stage := range t.Sizes {
+			if _, named := t.Note.Stages[stage]; !named && t.Note.Stages != nil {
+				delete(t.Sizes, stage)
+			}
+		}
 	}
 	for _, d := range deltas {
 		size := s.taken[d.Partition].Sizes[d.Stage]
