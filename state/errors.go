@@ -40,9 +40,8 @@ func (s *PostgresStore) explain(what string, err error) error {
 		for _, code := range transient {
 			again = again || strings.HasPrefix(pg.Code, code)
 		}
-		// Detail and Where quote rows; the message does not.
-		err = fmt.Errorf("%s (SQLSTATE %s)", pg.Message, pg.Code)
 	}
+	// PgError's text leaves out Detail and Where, which quote rows.
 	err = fmt.Errorf("state: PostgreSQL: %s: %w", what, err)
 	if again {
 		return leat.Transient(err)
