@@ -432,4 +432,3 @@ func TestStateIsWrittenFewTimes(t *testing.T) {
 		require.NoError(t, s.Close())
 	})
 }
-

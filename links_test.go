@@ -42,7 +42,7 @@ func TestWhatAdaptersLink(t *testing.T) {
 	drivers := []string{
 		"zombiezen.com/go/sqlite", "modernc.org/sqlite", "github.com/go-playground/validator/v10", "github.com/klauspost/compress",
 		"github.com/parquet-go/parquet-go", "github.com/xitongsys/parquet-go", "github.com/apache/thrift", "google.golang.org/genproto",
-		"github.com/fsnotify/fsnotify", "github.com/nicholas-fedor/shoutrrr", "github.com/go-co-op/gocron/v2",
+		"github.com/fsnotify/fsnotify", "github.com/nicholas-fedor/shoutrrr", "github.com/go-co-op/gocron/v2", "github.com/jackc/pgx/v5",
 		"github.com/stretchr/testify", "go.uber.org/goleak",
 	}
 	for pkg, own := range map[string][]string{
@@ -58,6 +58,7 @@ func TestWhatAdaptersLink(t *testing.T) {
 		"sink/jsonsink":                    {"github.com/klauspost/compress"},
 		"stage":                            {"github.com/go-playground/validator/v10"},
 		"notify":                           {"github.com/nicholas-fedor/shoutrrr"},
+		"state":                            {"github.com/jackc/pgx/v5"},
 		"schedule":                         {"github.com/go-co-op/gocron/v2"},
 		"operate":                          {"github.com/klauspost/compress", "github.com/fsnotify/fsnotify"},
 	} {

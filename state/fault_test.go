@@ -429,4 +429,3 @@ func TestManyOpenAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 }
-

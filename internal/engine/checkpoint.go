@@ -379,6 +379,9 @@ func (g *generation) completeCuts() error {
 		err = e.hit("engine/after-store")
 	}
 	if err != nil {
+		e.mu.Lock()
+		e.doubt = &cp
+		e.mu.Unlock()
 		if dead := g.cause(); dead != nil && e.store.Shared() {
 			return dead // that cut it off; what is saved is asked for again
 		}

@@ -44,6 +44,8 @@ type Engine struct {
 	base    counters    // what the counters were when this process started
 	rewinds int
 	fenced  map[string]bool // partitions that another owner has taken
+
+	doubt *store.Checkpoint // a commit to a shared storage that failed: it may have been done
 }
 
 // New prepares a run. The end of ctx asks for a drain.

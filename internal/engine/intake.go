@@ -84,7 +84,7 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 	}
 
 	// Behind the sinks: an older owner saves nothing that they do not hold.
-	if err := e.takeOver(in.ctx, names); err != nil {
+	if err := g.takeOver(in.ctx, names); err != nil {
 		return nil, err
 	}
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/leatgo/leat/internal/durable"
@@ -385,7 +386,8 @@ func (e *Engine) gaveUp(err error) error {
 }
 
 // takeOver asks a shared storage for partitions, before lanes of theirs are made.
-func (e *Engine) takeOver(ctx context.Context, names []string) error {
+func (g *generation) takeOver(ctx context.Context, names []string) error {
+	e := g.e
 	if !e.store.Shared() {
 		return nil
 	}
@@ -397,8 +399,22 @@ func (e *Engine) takeOver(ctx context.Context, names []string) error {
 	if err != nil {
 		return fmt.Errorf("the state store: taking partitions: %w", err)
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if d := e.doubt; d != nil && slices.ContainsFunc(names, func(name string) bool {
+		at, in := d.Positions[name]
+		return in && at != e.saved.Positions[name] && at == got.Positions[name]
+	}) {
+		// The commit that the last life has not heard about was done (rule E4), so its counters
+		// are the ones that belong to the positions (rule A8).
+		e.doubt = nil
+		e.saved.Seq, e.saved.Counters = d.Seq, d.Counters
+		if !g.delivered {
+			g.count = e.loadCounters(d.Counters)
+		}
+	}
 	for _, name := range names {
 		delete(e.saved.Positions, name)
 		delete(e.saved.Notes, name)
@@ -433,7 +449,7 @@ func (e *Engine) begin(ctx context.Context, fresh map[string]store.Position, not
 func (e *Engine) remember(cp store.Checkpoint) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.saved.Seq, e.saved.Counters = cp.Seq, cp.Counters
+	e.saved.Seq, e.saved.Counters, e.doubt = cp.Seq, cp.Counters, nil
 	notes := map[string]store.Note{}
 	for _, name := range cp.Clean {
 		notes[name] = store.Note{Clean: true, Stages: e.saved.Notes[name].Stages}
