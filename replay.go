@@ -119,7 +119,7 @@ func Replay(ctx context.Context, p *Pipeline, letters iter.Seq2[DeadLetter, erro
 		s := &replaySource{r: r, node: n}
 		r.sources[n.engine.Name] = s
 		n.engine.Source = &engine.Source{
-			Run: s.run, Close: n.engine.Source.Close, Replay: engine.ReplayExact,
+			Run: s.run, Close: n.engine.Source.Close, Replay: engine.ReplayExact, Homes: []string{},
 			Commit: func(context.Context, engine.Checkpoint) error { return nil }, // it is not about what the source reads
 		}
 	}

@@ -105,8 +105,6 @@ func (d folderPlace) WriteState(ctx context.Context, r *statefile.Reader) (err e
 			if p := next.Partition; p != nil {
 				saved.Positions[p.Name] = p.Position
 				saved.Notes[p.Name] = p.Note
-			} else if _, ok := saved.Positions[next.Piece.Partition]; !ok {
-				return saved, fmt.Errorf("the file has a piece of state of partition %q, but not its position", next.Piece.Partition)
 			} else if err := add(*next.Piece); err != nil {
 				return saved, err
 			}

@@ -111,10 +111,7 @@ func (a *Archive) WriteState(ctx context.Context, r *statefile.Reader) error {
 				continue
 			}
 			d := next.Piece
-			rec := records[d.Partition]
-			if rec == nil {
-				return ownError("the file has a piece of state of partition %q, but not its position", d.Partition)
-			}
+			rec := records[d.Partition] // the file gives it before its pieces
 			if err := name("stage", d.Stage); err != nil {
 				return err
 			}

@@ -377,12 +377,15 @@ func (e *Engine) gaveUp(err error) error {
 			lost = append(lost, name)
 		}
 	}
+	fewer := false
 	for _, name := range lost {
+		fewer = fewer || !e.fenced[name]
 		e.fenced[name] = true
 	}
 	e.mu.Unlock()
 	e.log.Warn("another owner has taken partitions over; giving them up", "partitions", lost)
-	return &rewind{cause: err, named: true}
+	// Without a partition fewer the next attempt is the same one: back off.
+	return &rewind{cause: err, named: fewer}
 }
 
 // takeOver asks a shared storage for partitions, before lanes of theirs are made.

@@ -189,12 +189,13 @@ type Reader struct {
 	head  Head
 	ended bool
 	given [2]int // partitions, pieces
+	parts map[string]bool
 	bytes int64
 }
 
 // NewReader reads the head of a file.
 func NewReader(r io.Reader) (*Reader, error) {
-	rd := &Reader{in: bufio.NewReaderSize(r, 64<<10), sum: sha256.New()}
+	rd := &Reader{in: bufio.NewReaderSize(r, 64<<10), sum: sha256.New(), parts: map[string]bool{}}
 	l, err := rd.line()
 	switch {
 	case err == nil && l.Format == 0, errors.Is(err, ErrCorrupt) && rd.lines <= 1:
@@ -289,6 +290,9 @@ func (r *Reader) Next() (Record, error) {
 			}
 			piece.Blob = append(piece.Blob, p.Data...)
 			if !p.More {
+				if !r.parts[piece.Partition] {
+					return bad("a piece of state comes without the position of its partition")
+				}
 				r.given[1]++
 				r.bytes += int64(len(piece.Blob))
 				return Record{Piece: piece}, nil
@@ -305,6 +309,10 @@ func (r *Reader) Next() (Record, error) {
 			for _, s := range l.Partition.Stages {
 				p.Note.Stages[string(s.Name)] = string(s.Fingerprint)
 			}
+			if r.parts[p.Name] {
+				return bad("a partition comes twice")
+			}
+			r.parts[p.Name] = true
 			r.given[0]++
 			return Record{Partition: &p}, nil
 		case l.End != nil:
