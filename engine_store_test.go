@@ -77,10 +77,10 @@ func (c *memClient) Take(_ context.Context, partitions []string) (map[string]lea
 		if !r.held {
 			continue
 		}
-		held := leat.StateHeld{Position: r.change.Position, Note: r.change.Note, Sizes: map[string]leat.StateSize{}}
+		held := leat.StateHeld{Position: r.change.Position, Note: r.change.Note, Sizes: map[string]leat.StateExtent{}}
 		pieces := map[string][][]byte{}
 		for stage, all := range r.pieces {
-			size := leat.StateSize{Pieces: len(all)}
+			size := leat.StateExtent{Pieces: len(all)}
 			for _, piece := range all {
 				pieces[stage] = append(pieces[stage], piece.Data)
 				if piece.Whole {

@@ -59,6 +59,11 @@ type Chunk[T any] struct {
 	// run concurrently with Decode, Locate and itself.
 	Locate func(records []int) []Origin
 
+	// Offsets, if set, fills in the offsets alone: those of Locate, of as many records
+	// as out is long. Stages with state ask for those of every row, which Locate would
+	// make slow. It may run as Locate may.
+	Offsets func(records []int, out []Offset)
+
 	// Release, if set, is called once when nothing will read the chunk again,
 	// so that its buffers can be reused. Strings of decoded rows must not
 	// point into memory that is reused: who has the row may keep them.
@@ -75,6 +80,11 @@ type Partition struct {
 	// processes it stands in for the state folder, which knows only what its own process
 	// did: the later of the two counts (rule E7-1). Zero: the source keeps nothing.
 	Kept Position
+
+	// Given is a number that changes whenever the partition is given to this process anew,
+	// by whoever hands partitions out: one that another owner has taken (rule E3) is left
+	// out by Assign until then. 0: partitions are not handed out.
+	Given uint64
 }
 
 // Intake is the engine as a source sees it. All methods are safe for concurrent
@@ -98,7 +108,7 @@ func (in Intake[T]) Env() Env { return Env(in.in.Env()) }
 func (in Intake[T]) Assign(partitions ...Partition) (map[string]Position, error) {
 	ps := make([]engine.Partition, len(partitions))
 	for i, p := range partitions {
-		ps[i] = engine.Partition{Name: p.Name, Log: p.Log, Kept: engine.Position(p.Kept)}
+		ps[i] = engine.Partition{Name: p.Name, Log: p.Log, Kept: engine.Position(p.Kept), Given: p.Given}
 	}
 	at, err := in.in.Assign(ps)
 	if err != nil {
@@ -147,7 +157,7 @@ func (in Intake[T]) Send(c Chunk[T]) error {
 func erase[T any](c Chunk[T], pool *rowPool[T]) *engine.Chunk {
 	ec := &engine.Chunk{
 		Partition: c.Partition, First: c.First, Next: c.Next, Resume: c.Resume,
-		Bytes: c.Bytes, Release: c.Release,
+		Bytes: c.Bytes, Offsets: c.Offsets, Release: c.Release,
 	}
 	ec.Locate = func(records []int) []engine.Origin {
 		found := c.Locate(records)

@@ -48,7 +48,7 @@ type StateNote struct {
 type StateHeld struct {
 	Position Position // the zero Position is one too: the source's own start
 	Note     StateNote
-	Sizes    map[string]StateSize // by stage
+	Sizes    map[string]StateExtent // by stage
 
 	// Pieces reads the state of a stage: the last whole piece, if there is one, and those
 	// after it, oldest first. Called between Take and the partition's first Commit; errors
@@ -56,8 +56,8 @@ type StateHeld struct {
 	Pieces func(ctx context.Context, stage string) ([][]byte, error)
 }
 
-// StateSize is how much state there is.
-type StateSize struct {
+// StateExtent is how much state there is.
+type StateExtent struct {
 	Pieces int
 	Whole  int64 // bytes of the last whole piece; 0 when there is none
 	Rest   int64 // bytes of the pieces since

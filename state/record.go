@@ -44,12 +44,12 @@ type record struct {
 type extent struct {
 	First int64 `json:"first"`
 	Next  int64 `json:"next"`
-	Whole int64 `json:"whole"` // bytes, as in leat.StateSize
+	Whole int64 `json:"whole"` // bytes, as in leat.StateExtent
 	Rest  int64 `json:"rest"`
 }
 
-func (e extent) size() leat.StateSize {
-	return leat.StateSize{Pieces: int(e.Next - e.First), Whole: e.Whole, Rest: e.Rest}
+func (e extent) size() leat.StateExtent {
+	return leat.StateExtent{Pieces: int(e.Next - e.First), Whole: e.Whole, Rest: e.Rest}
 }
 
 // add counts one more piece.

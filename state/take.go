@@ -80,7 +80,7 @@ func (s *PostgresStore) scan(r pgx.Row, partition string) (*owned, *record, erro
 }
 
 func (s *PostgresStore) held(partition string, epoch int64, rec *record) leat.StateHeld {
-	h := leat.StateHeld{Position: rec.at, Note: rec.note, Sizes: map[string]leat.StateSize{}}
+	h := leat.StateHeld{Position: rec.at, Note: rec.note, Sizes: map[string]leat.StateExtent{}}
 	extents := maps.Clone(rec.extents)
 	for stage, e := range extents {
 		h.Sizes[stage] = e.size()

@@ -18,6 +18,7 @@ type cut struct {
 	force  bool
 	caught bool // the sources have nothing more for now
 	lanes  []laneCut
+	at     time.Time
 	count  counters // of sources and stages; sinks add theirs when they pass it
 	deltas []store.Delta
 	clean  bool // everything read is delivered, and nothing comes any more (rule E7-4)
@@ -206,7 +207,7 @@ func (g *generation) take(force, caughtUp bool) (*cut, error) {
 		return nil, g.dead
 	}
 	e.seq++
-	c := &cut{seq: e.seq, force: force || e.cfg.ForceCheckpoints, caught: caughtUp, count: g.count.clone()}
+	c := &cut{seq: e.seq, at: time.Now(), force: force || e.cfg.ForceCheckpoints, caught: caughtUp, count: g.count.clone()}
 	for _, l := range g.order {
 		c.lanes = append(c.lanes, laneCut{l, l.pos})
 	}
@@ -330,6 +331,7 @@ func (g *generation) completeCuts() error {
 	}
 	whole := g.cuts[:n]
 	g.cuts = g.cuts[n:]
+	g.saving = true
 	last := whole[n-1]
 	// What was given up meanwhile is in the store, and perhaps another process's by now.
 	lanes := slices.DeleteFunc(slices.Clone(last.lanes), func(l laneCut) bool { return l.lane.gone })
@@ -350,7 +352,6 @@ func (g *generation) completeCuts() error {
 	}
 	g.mu.Unlock()
 
-	start := time.Now()
 	if err := e.letters.sync(g.ctx); err != nil { // rule B3-1
 		return g.whyFailed(err)
 	}
@@ -385,7 +386,7 @@ func (g *generation) completeCuts() error {
 		if dead := g.cause(); dead != nil && e.store.Shared() {
 			return dead // that cut it off; what is saved is asked for again
 		}
-		return e.storageFailed(err)
+		return g.storageFailed(err)
 	}
 	e.remember(cp)
 
@@ -412,9 +413,10 @@ func (g *generation) completeCuts() error {
 	for _, l := range lanes {
 		g.complete[l.lane.name] = l.pos
 	}
+	g.savedLocked(last)
 	g.revokedLocked()
 	g.mu.Unlock()
-	e.observe(Event{Kind: EventCheckpoint, Seq: last.seq, Duration: time.Since(start)})
+	e.observe(Event{Kind: EventCheckpoint, Seq: last.seq, Duration: time.Since(last.at)})
 	return nil
 }
 

@@ -30,6 +30,9 @@ func qualify(source, partition string) string {
 	return source + "/" + partition
 }
 
+// Partition is the qualified name of a partition of source n.
+func (n *Node) Partition(local string) string { return qualify(n.Name, local) }
+
 // Assign makes a lane for each partition and finds where it starts (rules E7,
 // E7-1).
 func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
@@ -39,7 +42,11 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 	for _, p := range partitions {
 		name := qualify(in.node.Name, p.Name)
 		e.mu.Lock()
-		fenced := e.fenced[name]
+		given, fenced := e.fenced[name]
+		if fenced && given != p.Given { // it has come back since
+			delete(e.fenced, name)
+			fenced = false
+		}
 		e.mu.Unlock()
 		if fenced {
 			continue
@@ -111,7 +118,7 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 		}
 		out[p.Name] = l.start
 	}
-	if err := e.begin(in.ctx, fresh, notes); err != nil {
+	if err := g.noteStart(in.ctx, fresh, notes); err != nil {
 		if isRewind(err) {
 			g.fail(err)
 		}
@@ -124,7 +131,7 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 // has to be in the store before the first row (rule E7-4).
 func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name string, held map[*Node]map[string]Position, notes map[string]store.Note, virgin bool) (_ *lane, storeKnows bool, _ error) {
 	e := g.e
-	l := &lane{source: src, name: name, local: p.Name, log: p.Log, ready: map[uint64]*passage{}, sizes: map[stateOf]store.Size{}}
+	l := &lane{source: src, name: name, local: p.Name, log: p.Log, given: p.Given, ready: map[uint64]*passage{}, sizes: map[stateOf]store.Size{}}
 	l.held = make([]Position, len(e.plan.Nodes))
 
 	var states []*Node
@@ -209,7 +216,7 @@ func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name s
 				return err
 			})
 			if errors.Is(err, ErrFenced) {
-				err = e.gaveUp(err)
+				err = g.gaveUp(err, l)
 			}
 			if err != nil {
 				return nil, false, err
@@ -232,9 +239,10 @@ func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name s
 	if virgin && storeKnows && start != Position(stored) && !e.store.Shared() {
 		// Counters belong to the store's positions; from elsewhere they would
 		// count some rows twice or not at all.
-		g.count = newCounters(len(e.plan.Nodes))
 		e.mu.Lock()
+		e.past = e.past.plus(g.count, e.base)
 		e.base = newCounters(len(e.plan.Nodes))
+		g.count = newCounters(len(e.plan.Nodes))
 		e.mu.Unlock()
 	}
 	g.lanes[name] = l
@@ -325,6 +333,7 @@ func (g *generation) admit(ctx context.Context, bytes int64) error {
 			g.mu.Unlock()
 			return ctx.Err()
 		case g.batches == 0 || (g.batches < g.e.cfg.BudgetBatches && g.bytes+bytes <= g.e.cfg.BudgetBytes):
+			g.sendsLocked()
 			g.batches++
 			g.bytes += bytes
 			g.mu.Unlock()

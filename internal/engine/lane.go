@@ -10,6 +10,7 @@ type lane struct {
 	name   string // qualified
 	local  string // as the source says it
 	log    string
+	given  uint64 // see leat.Partition
 	start  Position
 	ahead  int64      // the largest offset that a sink stood at (rule E7)
 	held   []Position // by sink node: what the sink held at the start (rule E7)
@@ -208,7 +209,7 @@ func (g *generation) stateful(p *passage, n *Node, in Batch) error {
 	var outs []Batch
 	for i := 0; i < in.Len(); i += step {
 		part := in.Slice(i, i+step)
-		p.atHome(part)
+		p.atHome(n, part)
 		var out Batch
 		err := guard(func() (err error) {
 			out, err = n.Stage.Process(g.ctx, part)

@@ -347,13 +347,14 @@ func (e *Engine) reopenStorage() error {
 // after an error it must be opened anew. On a full disk that is done, in a rewind;
 // anything else, such as an fsync that failed for whatever reason, is for people to
 // look at. Of a shared one: partitions that another owner has are given up (rule E3).
-func (e *Engine) storageFailed(err error) error {
+func (g *generation) storageFailed(err error) error {
+	e := g.e
 	if e.store.Shared() {
 		err = &Error{Offset: -1, Err: fmt.Errorf("the state store: %w", err)}
 		if !errors.Is(err, ErrFenced) {
 			return err
 		}
-		return e.gaveUp(err)
+		return g.gaveUp(err, nil)
 	}
 	err = &Error{Offset: -1, Err: fmt.Errorf("the state folder %s can't be written; the sinks keep what they committed, the rest is read again at the next start: %w", e.cfg.StateDir, err)}
 	if durable.NoRoom(err) {
@@ -364,28 +365,28 @@ func (e *Engine) storageFailed(err error) error {
 }
 
 // gaveUp takes note of the partitions that a shared storage has been taken away, and
-// rewinds without them.
-func (e *Engine) gaveUp(err error) error {
+// rewinds without them. assigning, if not nil, is one that is no lane yet.
+func (g *generation) gaveUp(err error, assigning *lane) error {
+	e := g.e
 	var named *FencedError
-	var lost []string
-	if errors.As(err, &named) {
-		lost = named.Partitions
+	given := map[string]uint64{}
+	g.mu.Lock()
+	lanes := g.order
+	if assigning != nil {
+		lanes = append(slices.Clone(lanes), assigning)
 	}
-	e.mu.Lock()
-	if lost == nil { // it did not say which: all
-		for name := range e.saved.Positions {
-			lost = append(lost, name)
+	for _, l := range lanes { // one that does not say which means all
+		if !errors.As(err, &named) || slices.Contains(named.Partitions, l.name) {
+			given[l.name] = l.given
 		}
 	}
-	fewer := false
-	for _, name := range lost {
-		fewer = fewer || !e.fenced[name]
-		e.fenced[name] = true
-	}
+	g.mu.Unlock()
+	e.mu.Lock()
+	maps.Copy(e.fenced, given)
 	e.mu.Unlock()
-	e.log.Warn("another owner has taken partitions over; giving them up", "partitions", lost)
+	e.log.Warn("another owner has taken partitions over; giving them up", "partitions", slices.Sorted(maps.Keys(given)))
 	// Without a partition fewer the next attempt is the same one: back off.
-	return &rewind{cause: err, named: fewer}
+	return &rewind{cause: err, named: len(given) > 0}
 }
 
 // takeOver asks a shared storage for partitions, before lanes of theirs are made.
@@ -426,11 +427,12 @@ func (g *generation) takeOver(ctx context.Context, names []string) error {
 	return nil
 }
 
-// begin notes in the store where partitions that are new to it start: if the first
+// noteStart notes in the store where partitions that are new to it start: if the first
 // cut is lost between a sink and the store, reading goes back to here, and the
 // counters still belong to it (rule A8). And that they are not at a clean stop any more,
 // and which stages see their rows (rule E7-4).
-func (e *Engine) begin(ctx context.Context, fresh map[string]store.Position, notes map[string]store.Note) error {
+func (g *generation) noteStart(ctx context.Context, fresh map[string]store.Position, notes map[string]store.Note) error {
+	e := g.e
 	if len(fresh) == 0 && len(notes) == 0 {
 		return nil
 	}
@@ -439,7 +441,7 @@ func (e *Engine) begin(ctx context.Context, fresh map[string]store.Position, not
 		err = e.retry(ctx, "state store", "", nil, func() error { return e.store.Begin(ctx, fresh, notes) })
 	}
 	if err != nil {
-		return e.storageFailed(err)
+		return g.storageFailed(err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
