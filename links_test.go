@@ -42,7 +42,7 @@ func TestWhatAdaptersLink(t *testing.T) {
 	drivers := []string{
 		"zombiezen.com/go/sqlite", "modernc.org/sqlite", "github.com/go-playground/validator/v10", "github.com/klauspost/compress",
 		"github.com/parquet-go/parquet-go", "github.com/xitongsys/parquet-go", "github.com/apache/thrift", "google.golang.org/genproto",
-		"github.com/fsnotify/fsnotify", "github.com/nicholas-fedor/shoutrrr", "github.com/go-co-op/gocron/v2",
+		"github.com/fsnotify/fsnotify", "github.com/nicholas-fedor/shoutrrr", "github.com/go-co-op/gocron/v2", "github.com/jackc/pgx/v5",
 		"github.com/ThreeDotsLabs/watermill-kafka/v3", "github.com/IBM/sarama",
 		"github.com/prometheus/client_golang", "github.com/prometheus/client_model", "github.com/prometheus/common",
 		"github.com/twmb/franz-go/pkg/kgo", "github.com/twmb/franz-go/pkg/sr", "github.com/twmb/avro", "google.golang.org/protobuf",
@@ -64,6 +64,7 @@ func TestWhatAdaptersLink(t *testing.T) {
 		"codec/protocodec":                 {"github.com/twmb/franz-go/pkg/sr", "google.golang.org/protobuf"},
 		"stage":                            {"github.com/go-playground/validator/v10"},
 		"notify":                           {"github.com/nicholas-fedor/shoutrrr"},
+		"state":                            {"github.com/jackc/pgx/v5"},
 		"source/watermillsource":           {},
 		"sink/watermillsink":               {},
 		"schedule":                         {"github.com/go-co-op/gocron/v2"},
