@@ -143,6 +143,9 @@ func To[T any](f Flow[T], sinks ...Sink[T]) {
 				return out, nil
 			}
 		}
+		if j, ok := s.(Joined); ok {
+			es.Joined = j.JoinedWith()
+		}
 		n.engine.Sink = es
 	}
 }

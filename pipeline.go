@@ -110,6 +110,7 @@ type Pipeline struct {
 	config Config
 	nodes  []*node
 	faults []error
+	member int // of Replicas
 
 	mu     sync.Mutex
 	engine *engine.Engine
@@ -233,6 +234,7 @@ func (p *Pipeline) Check() error {
 		}
 	}
 	faults = append(faults, p.checkPaths()...)
+	faults = append(faults, p.checkCommits()...)
 	if len(faults) == 0 {
 		return nil
 	}
@@ -286,6 +288,55 @@ func (p *Pipeline) checkPaths() (faults []error) {
 		}
 	}
 	return faults
+}
+
+// checkCommits finds sources and sinks that can't commit together.
+func (p *Pipeline) checkCommits() (faults []error) {
+	letters := joinedWith(p.config.DeadLetters)
+	together := letters == nil
+	for _, n := range p.nodes {
+		if n.engine.Kind != engine.KindSink {
+			continue
+		}
+		together = together || joinedWith(n.impl) == letters
+		bound, isBound := n.impl.(Bound)
+		deferring, ok := n.impl.(Deferring)
+		defers := ok && deferring.MayDefer() && !p.config.ForceCheckpoints
+		for _, src := range p.nodes {
+			if src.engine.Kind != engine.KindSource || !slices.Contains(upstream(n.engine, engine.KindSource), src.engine) {
+				continue
+			}
+			if isBound && bound.BoundTo() != nil && bound.BoundTo() != src.impl {
+				faults = append(faults, fmt.Errorf("rule J3: sink %s commits positions of another source than %s, which reaches it: "+
+					"give its transaction that source, or the sink none", n.engine.Name, src.engine.Name))
+			}
+			if limited, ok := src.impl.(Limited); ok && defers && limited.MaxUncommitted() > 0 {
+				faults = append(faults, fmt.Errorf("rule E9: source %s can have only %d records uncommitted, and sink %s behind it waits for many before it commits: "+
+					"set Config.ForceCheckpoints, which makes it commit (a file) at each checkpoint", src.engine.Name, limited.MaxUncommitted(), n.engine.Name))
+			}
+		}
+	}
+	if !together {
+		faults = append(faults, errors.New("Config.DeadLetters commits together with a sink that the pipeline has not got: add a sink of that transaction, or use a log of its own"))
+	}
+	return faults
+}
+
+// Replicas builds n members of one consumer group for one process: leat.Run(ctx, leat.Replicas(4, build)...).
+// build is called with 0 to n-1 and must make pipelines that are alike, each with a source, sinks and
+// stages of its own. They share positions and differ in their state folder: unless build sets Config.StateDir,
+// member i gets leat-state/<pipeline>/member-<i>.
+func Replicas(n int, build func(member int) *Pipeline) []*Pipeline {
+	out := make([]*Pipeline, n)
+	for i := range out {
+		p := build(i)
+		if p.config.StateDir == "" {
+			p.config.StateDir = filepath.Join("leat-state", p.name, fmt.Sprintf("member-%d", i))
+		}
+		p.member = i
+		out[i] = p
+	}
+	return out
 }
 
 // upstream lists the nodes of a kind from which n can be reached, once each.
@@ -411,7 +462,7 @@ func (p *Pipeline) usedUp() error {
 
 func (p *Pipeline) plan() *engine.Plan {
 	c := p.config
-	plan := &engine.Plan{Pipeline: p.name, Version: c.Version}
+	plan := &engine.Plan{Pipeline: p.name, Version: c.Version, Member: p.member}
 	for _, n := range p.nodes {
 		plan.Nodes = append(plan.Nodes, n.engine)
 	}
@@ -424,11 +475,12 @@ func (p *Pipeline) plan() *engine.Plan {
 		letters = DeadLetterFile(filepath.Join(p.StateDir(), "dead-letters.jsonl"))
 	}
 	plan.Config = engine.Config{
-		StateDir:        p.StateDir(),
-		CheckpointEvery: or(c.CheckpointEvery, time.Second),
-		BudgetBytes:     or(c.BudgetBytes, 32<<20),
-		BudgetBatches:   or(c.BudgetBatches, 1024),
-		DrainTimeout:    or(c.DrainTimeout, 30*time.Second),
+		StateDir:         p.StateDir(),
+		CheckpointEvery:  p.checkpointEvery(),
+		ForceCheckpoints: c.ForceCheckpoints,
+		BudgetBytes:      or(c.BudgetBytes, 32<<20),
+		BudgetBatches:    or(c.BudgetBatches, 1024),
+		DrainTimeout:     or(c.DrainTimeout, 30*time.Second),
 		Retry: engine.Retry{
 			First:    or(c.Retry.First, time.Second),
 			Max:      or(c.Retry.Max, 30*time.Second),
@@ -439,6 +491,7 @@ func (p *Pipeline) plan() *engine.Plan {
 		BreakerMin:    or(c.Breaker.Min, 100),
 		Policy:        func(class engine.Class) engine.Policy { return engine.Policy(c.OnReject[Class(class)]) },
 		Letters:       erasedLetters{letters},
+		LettersJoined: joinedWith(letters),
 		Middleware:    c.Middleware,
 		Logger:        logger.With("pipeline", p.name),
 	}
@@ -451,6 +504,25 @@ func (p *Pipeline) plan() *engine.Plan {
 		}
 	}
 	return plan
+}
+
+// checkpointEvery is Config.CheckpointEvery, or less when a sink can't wait that long.
+func (p *Pipeline) checkpointEvery() time.Duration {
+	every := or(p.config.CheckpointEvery, time.Second)
+	for _, n := range p.nodes {
+		if s, ok := n.impl.(Prompt); ok && s.CommitWithin() > 0 {
+			every = min(every, s.CommitWithin())
+		}
+	}
+	return every
+}
+
+// joinedWith is what a sink or a log commits together with; nil: with nothing.
+func joinedWith(v any) any {
+	if j, ok := v.(Joined); ok {
+		return j.JoinedWith()
+	}
+	return nil
 }
 
 // or is v, or the default when v is zero.

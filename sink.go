@@ -110,3 +110,9 @@ type Deferring interface {
 type Prompt interface {
 	CommitWithin() time.Duration
 }
+
+// Bound is a small optional interface of sinks that can serve one source only: one whose
+// positions they commit. Check refuses them behind any other.
+type Bound interface {
+	BoundTo() (source any)
+}

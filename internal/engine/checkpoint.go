@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,11 +28,11 @@ type laneCut struct {
 }
 
 // forSink gives the positions that the sink commits. Where it holds more since
-// an earlier life, its own position stays (rule E7).
+// an earlier life, its own position stays (rule E7). The caller holds the lock.
 func (c *cut) forSink(sink *Node) map[string]Position {
 	out := map[string]Position{}
 	for _, l := range c.lanes {
-		if !reaches(l.lane.source, sink) {
+		if l.lane.gone || !reaches(l.lane.source, sink) {
 			continue
 		}
 		p := l.pos
@@ -77,6 +78,9 @@ func (g *generation) checkpoints() error {
 		case <-g.wake:
 		}
 		if err := g.completeCuts(); err != nil {
+			return err
+		}
+		if err := g.revokeCuts(); err != nil {
 			return err
 		}
 		switch {
@@ -198,7 +202,7 @@ func (g *generation) take(force, caughtUp bool) (*cut, error) {
 		return nil, g.dead
 	}
 	e.seq++
-	c := &cut{seq: e.seq, force: force, caught: caughtUp, count: g.count.clone()}
+	c := &cut{seq: e.seq, force: force || e.cfg.ForceCheckpoints, caught: caughtUp, count: g.count.clone()}
 	for _, l := range g.order {
 		c.lanes = append(c.lanes, laneCut{l, l.pos})
 	}
@@ -208,8 +212,8 @@ func (g *generation) take(force, caughtUp bool) (*cut, error) {
 
 	err := g.deltas(c)
 	if err == nil { // a sink must not hold a cut whose state is lost
-		for _, w := range g.workers {
-			w.queue.push(item{cut: c})
+		for _, d := range g.drivers {
+			d.queue.push(item{cut: c})
 		}
 	}
 
@@ -310,6 +314,8 @@ func (g *generation) completeCuts() error {
 	whole := g.cuts[:n]
 	g.cuts = g.cuts[n:]
 	last := whole[n-1]
+	// What was given up meanwhile is in the store, and perhaps another process's by now.
+	lanes := slices.DeleteFunc(slices.Clone(last.lanes), func(l laneCut) bool { return l.lane.gone })
 	count := last.count
 	for _, w := range g.workers {
 		t := count.nodes[w.node.id]
@@ -332,7 +338,7 @@ func (g *generation) completeCuts() error {
 		return g.whyFailed(err)
 	}
 	cp := store.Checkpoint{Seq: last.seq, Positions: map[string]store.Position{}, Counters: e.storeCounters(count)}
-	for _, l := range last.lanes {
+	for _, l := range lanes {
 		if l.pos.Known() {
 			cp.Positions[l.lane.name] = store.Position(l.pos)
 		}
@@ -358,7 +364,7 @@ func (g *generation) completeCuts() error {
 			continue
 		}
 		own := Checkpoint{Seq: last.seq, Force: last.force, CaughtUp: last.caught, Positions: map[string]Position{}}
-		for _, l := range last.lanes {
+		for _, l := range lanes {
 			if l.lane.source == n && l.pos.Known() {
 				own.Positions[l.lane.local] = l.pos
 			}
@@ -373,9 +379,10 @@ func (g *generation) completeCuts() error {
 	g.mu.Lock()
 	g.committed = last.seq
 	g.complete = map[string]Position{}
-	for _, l := range last.lanes {
+	for _, l := range lanes {
 		g.complete[l.lane.name] = l.pos
 	}
+	g.revokedLocked()
 	g.mu.Unlock()
 	e.observe(Event{Kind: EventCheckpoint, Seq: last.seq, Duration: time.Since(start)})
 	return nil

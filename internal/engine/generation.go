@@ -17,7 +17,9 @@ type generation struct {
 	ctx    context.Context // of all work; ends when the generation dies, with the reason as cause
 	cancel context.CancelCauseFunc
 
-	workers []*worker // by sink, in plan order
+	workers []*worker     // by sink, in plan order
+	drivers []*driver     // who runs them
+	over    chan struct{} // closed when its sinks are closed
 	wake    chan struct{}
 	tasks   sync.WaitGroup // source runs, sink workers, handlers and drainers: who uses user code
 
@@ -35,6 +37,9 @@ type generation struct {
 	live      map[*passage]struct{} // sent and not released
 	breaker   *breaker
 	moved     bool                // something was delivered since the last cut
+	delivered bool                // or ever
+	revoking  []*revocation       // partitions that are being given up
+	gone      map[string]bool     // partitions that were given up
 	caughtUp  bool                // a source asked for a cut at goals
 	reading   int                 // sources that have not ended
 	srcErr    error               // first error of a source that ended for good
@@ -45,7 +50,7 @@ type generation struct {
 
 func newGeneration(e *Engine) *generation {
 	g := &generation{
-		e: e, wake: make(chan struct{}, 1), lanes: map[string]*lane{},
+		e: e, wake: make(chan struct{}, 1), over: make(chan struct{}), lanes: map[string]*lane{}, gone: map[string]bool{},
 		count: e.loadCounters(e.saved.Counters), breaker: newBreaker(e.cfg),
 		live:      map[*passage]struct{}{},
 		committed: e.saved.Seq, complete: map[string]Position{},
@@ -86,6 +91,7 @@ func (g *generation) poke() {
 // run lives the generation. It returns nil when everything is committed.
 func (g *generation) run() (err error) {
 	var opened []*worker
+	defer close(g.over)
 	defer func() { err = g.end(opened, err) }()
 
 	for _, n := range g.e.plan.Nodes {
@@ -106,9 +112,10 @@ func (g *generation) run() (err error) {
 		}
 		opened = append(opened, w)
 		g.workers = append(g.workers, w)
+		g.seat(w)
 	}
-	for _, w := range g.workers {
-		g.tasks.Go(w.run)
+	for _, d := range g.drivers {
+		g.tasks.Go(d.run)
 	}
 
 	readCtx, stopReading := context.WithCancel(g.ctx)
@@ -167,7 +174,7 @@ func (g *generation) sourceEnded(n *Node, err error, stopped bool, stopReading f
 // end closes the generation in order (rule A7): nothing of it runs user code
 // any more when the sinks are closed.
 func (g *generation) end(opened []*worker, err error) error {
-	g.fail(errors.New("the generation has ended")) // no-op when it died of something else
+	g.fail(errEnded) // no-op when it died of something else
 	over := make(chan struct{})
 	go func() {
 		g.tasks.Wait()

@@ -58,7 +58,7 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 		}
 		answer := make(chan error, 1)
 		var at map[string]Position
-		w.queue.push(item{call: func(ctx context.Context) {
+		w.driver.queue.push(item{call: func(ctx context.Context) {
 			answer <- e.retry(ctx, w.node.Name, "", nil, func() error {
 				return guard(func() (err error) {
 					at, err = w.node.Sink.Restore(ctx, names)
@@ -83,12 +83,15 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 
 	out := map[string]Position{}
 	fresh := map[string]store.Position{}
+	g.mu.Lock()
+	virgin := !g.delivered // else counters count what has been delivered, and stay
+	g.mu.Unlock()
 	for _, p := range partitions {
 		name := qualify(in.node.Name, p.Name)
 		if _, ok := logs[name]; !ok {
 			continue
 		}
-		l, known, err := g.newLane(in.node, p, name, held)
+		l, known, err := g.newLane(in.node, p, name, held, virgin)
 		if err != nil {
 			return nil, wrap(in.node, name, err)
 		}
@@ -125,7 +128,7 @@ func (e *Engine) begin(fresh map[string]store.Position) error {
 }
 
 // newLane decides where a partition starts and restores its state.
-func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node]map[string]Position) (_ *lane, storeKnows bool, _ error) {
+func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node]map[string]Position, virgin bool) (_ *lane, storeKnows bool, _ error) {
 	e := g.e
 	l := &lane{source: src, name: name, local: p.Name, log: p.Log, ready: map[uint64]*passage{}}
 	l.held = make([]Position, len(e.plan.Nodes))
@@ -178,8 +181,14 @@ func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node
 	// Rule E7-1. The store takes part whenever it knows the partition, so that
 	// counters stay exact; it must take part when a sink keeps no positions or a
 	// stage has state, even if it knows nothing.
+	base, whose := Position(stored), "the state folder"
+	if p.Kept.Next > base.Next && len(states) == 0 {
+		// Neither is ahead of a sink, so the later one counts: other processes may have had the
+		// partition since this one's folder heard of it.
+		base, whose = p.Kept, "the consumer group"
+	}
 	if storeKnows || !allKeep || len(states) > 0 {
-		if err := consider("the state folder", Position(stored)); err != nil {
+		if err := consider(whose, base); err != nil {
 			return nil, false, err
 		}
 	}
@@ -208,7 +217,7 @@ func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node
 	if _, twice := g.lanes[name]; twice {
 		return nil, false, errors.New("the source assigned this partition twice")
 	}
-	if storeKnows && start != Position(stored) {
+	if virgin && storeKnows && start != Position(stored) {
 		// Counters belong to the store's positions; from elsewhere they would
 		// count some rows twice or not at all.
 		g.count = newCounters(len(e.plan.Nodes))
@@ -217,6 +226,7 @@ func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node
 		e.mu.Unlock()
 	}
 	g.lanes[name] = l
+	delete(g.gone, name)
 	g.order = append(g.order, l)
 	return l, storeKnows, nil
 }
@@ -245,7 +255,11 @@ func (in *Intake) send(c *Chunk) (taken bool, _ error) {
 	name := qualify(in.node.Name, c.Partition)
 	g.mu.Lock()
 	l := g.lanes[name]
+	gone := l == nil && g.gone[name] || l != nil && l.closing
 	g.mu.Unlock()
+	if gone {
+		return false, nil // rule H4: it was given up meanwhile
+	}
 	if l == nil {
 		return false, wrap(in.node, name, errors.New("the source sent a chunk of a partition that it was not assigned"))
 	}
@@ -361,17 +375,6 @@ func (g *generation) release(p *passage) {
 	}
 	g.mu.Unlock()
 }
-
-// Revoke is documented in package leat.
-func (in *Intake) Revoke(ctx context.Context, partitions []string) error {
-	return errors.New("not built yet")
-}
-
-// Lost is documented in package leat.
-func (in *Intake) Lost(partitions []string) {}
-
-// LocalState is documented in package leat.
-func (in *Intake) LocalState() string { return "" }
 
 // Held tells whether a partition should pause (rule A5-1).
 func (in *Intake) Held(partition string) bool {

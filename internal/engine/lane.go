@@ -21,6 +21,9 @@ type lane struct {
 	goal   uint64              // CaughtUp waits for this ticket
 	cutAt  Position            // pos at the last cut; the checkpoint loop's own
 
+	closing bool // it is being given up: nothing more is sent (rule H3)
+	gone    bool // it was given up: later cuts leave it out
+
 	waiting int64 // bytes sent and not released
 	batches int   // the same in batches
 	holds   int   // retries under way
@@ -59,7 +62,7 @@ func (g *generation) drainLocked(l *lane) {
 		}
 		l.due++
 		l.pos = Position{Next: p.chunk.Next, Resume: p.chunk.Resume, Log: l.log}
-		g.moved = true
+		g.moved, g.delivered = true, true
 		if p.aside != nil {
 			p.countAside(g.e.plan.Nodes)
 		}
@@ -76,7 +79,7 @@ func (g *generation) drainLocked(l *lane) {
 		close(g.quiet)
 		g.quiet = nil
 	}
-	if (g.caughtUp || g.reading == 0) && l.due >= l.goal {
+	if (g.caughtUp || g.reading == 0) && l.due >= l.goal || len(g.revoking) > 0 {
 		g.poke()
 	}
 }
@@ -111,9 +114,14 @@ func (g *generation) deliver(p *passage) error {
 		p.settle()
 	}
 	bad := p.rejectedRecords()
+	var to []item
 	for _, r := range p.rejects {
-		if err := g.e.letters.refuse(g.ctx, p, r.node, r.rows); err != nil {
+		later, err := g.e.letters.refuse(g.ctx, p, r.node, r.rows, nil)
+		if err != nil {
 			return err
+		}
+		if len(later) > 0 {
+			to = append(to, item{p: p, letters: later})
 		}
 	}
 	g.mu.Lock()
@@ -123,17 +131,14 @@ func (g *generation) deliver(p *passage) error {
 		return &Error{Node: p.lane.source.Name, Partition: p.lane.name, Offset: p.chunk.First, Err: err}
 	}
 
-	var to []item
-	var who []*worker
 	for _, w := range g.workers {
 		b := p.input(w.node)
 		if b == nil {
 			continue
 		}
-		it := item{p: p}
+		it := item{w: w, p: p}
 		it.batch, it.held = g.unheld(p, w, b)
 		to = append(to, it)
-		who = append(who, w)
 	}
 	p.drop(g.e.plan.Nodes, func(n *Node) bool { return n.written })
 	g.e.observe(Event{Kind: EventBatch, Node: p.lane.source.Name, Partition: p.lane.name, Rows: p.records, Rejected: len(bad), Bytes: p.charge.Load()})
@@ -142,8 +147,12 @@ func (g *generation) deliver(p *passage) error {
 		return nil
 	}
 	p.refs.Store(int32(len(to)))
-	for i, w := range who {
-		w.queue.push(to[i])
+	for _, it := range to {
+		d := g.joinedDriver()
+		if it.w != nil {
+			d = it.w.driver
+		}
+		d.queue.push(it)
 	}
 	return nil
 }

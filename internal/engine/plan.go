@@ -12,26 +12,29 @@ import (
 type Plan struct {
 	Pipeline string
 	Version  string
+	Member   int     // of several replicas on one router
 	Nodes    []*Node // in topological order: a node's inputs come before it
 	Config   Config
 }
 
 // Config is leat.Config with every default applied.
 type Config struct {
-	StateDir        string
-	CheckpointEvery time.Duration
-	BudgetBytes     int64
-	BudgetBatches   int
-	DrainTimeout    time.Duration
-	Retry           Retry
-	BreakerShare    float64 // rejected share of the window that stops the pipeline; < 0 is off
-	BreakerWindow   int
-	BreakerMin      int
-	Policy          func(Class) Policy
-	Letters         Letters
-	Middleware      []message.HandlerMiddleware
-	Logger          *slog.Logger
-	Observe         func(Event) // may be nil
+	StateDir         string
+	CheckpointEvery  time.Duration
+	ForceCheckpoints bool
+	BudgetBytes      int64
+	BudgetBatches    int
+	DrainTimeout     time.Duration
+	Retry            Retry
+	BreakerShare     float64 // rejected share of the window that stops the pipeline; < 0 is off
+	BreakerWindow    int
+	BreakerMin       int
+	Policy           func(Class) Policy
+	Letters          Letters
+	LettersJoined    any // see Sink.Joined
+	Middleware       []message.HandlerMiddleware
+	Logger           *slog.Logger
+	Observe          func(Event) // may be nil
 
 	// Alone, if set, is called with what the state folder holds once that is this run's alone, before
 	// anything else is opened. A folder in use is then an error at once.
@@ -118,6 +121,7 @@ type Sink struct {
 	Commit  func(ctx context.Context, cp Checkpoint) (done bool, err error)
 	Close   func() error
 	Restore func(ctx context.Context, partitions []string) (map[string]Position, error) // nil: keeps no positions
+	Joined  any                                                                         // sinks with the same value commit together; nil: alone
 }
 
 // RowError is one row that a sink refused.

@@ -68,8 +68,9 @@ func (l *letters) call(ctx context.Context, f func() error) error {
 }
 
 // refuse writes the letters of what node n refused of a chunk, by policy (rule
-// B2). rows is sorted in place.
-func (l *letters) refuse(ctx context.Context, p *passage, n *Node, rows []Reject) error {
+// B2). rows is sorted in place. Where letters are committed with rows of joined sinks
+// they are returned, for that driver to write in its turn; by is the driver that calls.
+func (l *letters) refuse(ctx context.Context, p *passage, n *Node, rows []Reject, by *driver) (later []Letter, _ error) {
 	c := p.chunk
 	slices.SortStableFunc(rows, func(a, b Reject) int { return a.Record - b.Record })
 	var keep []Reject
@@ -81,12 +82,12 @@ func (l *letters) refuse(ctx context.Context, p *passage, n *Node, rows []Reject
 			keep = append(keep, r)
 		case PolicyFail:
 			o := locate(c, []int{r.Record})[0]
-			return &Error{Node: n.Name, Partition: o.Partition, Offset: o.Offset, Class: r.Class,
+			return nil, &Error{Node: n.Name, Partition: o.Partition, Offset: o.Offset, Class: r.Class,
 				Err: fmt.Errorf("%sa row of class %s was refused and the policy is to stop: %w", place(o), r.Class, r.Err)}
 		}
 	}
 	if len(keep) == 0 {
-		return nil
+		return nil, nil
 	}
 	records := make([]int, len(keep))
 	for i, r := range keep {
@@ -114,14 +115,50 @@ func (l *letters) refuse(ctx context.Context, p *passage, n *Node, rows []Reject
 			c.Rerun.mark(&out[i], n, r.Record)
 		}
 	}
+	d := p.gen.joinedDriver()
+	if d == nil || n.Kind == KindSink && by != d || !reachesAny(p.lane.source, d) {
+		return nil, l.append(ctx, p, out)
+	}
+	// Rule E7 for letters: those before the position that the joined sinks hold were
+	// committed with it.
+	held := p.lane.held[d.workers[0].node.id]
+	out = slices.DeleteFunc(out, func(l Letter) bool { return held.Known() && l.Origin.Offset < held.Next })
+	if by == d {
+		return nil, l.append(ctx, p, out)
+	}
+	return out, nil
+}
+
+// append writes letters of a chunk.
+func (l *letters) append(ctx context.Context, p *passage, out []Letter) error {
+	if len(out) == 0 {
+		return nil
+	}
 	// Rule B3: when it can't be written the partition goes no further.
-	err := l.e.retry(ctx, "dead letters", c.Qualified(), nil, func() error {
+	err := l.e.retry(ctx, "dead letters", p.lane.name, nil, func() error {
 		return l.call(ctx, func() error { return l.e.cfg.Letters.Append(ctx, out) })
 	})
 	if err != nil {
-		return &Error{Node: n.Name, Partition: c.Qualified(), Offset: c.First, Err: fmt.Errorf("dead letters can't be written, and no position moves past a rejected row before they are (rule B3): %w", err)}
+		return &Error{Node: out[0].Node, Partition: p.lane.name, Offset: p.chunk.First, Err: fmt.Errorf("dead letters can't be written, and no position moves past a rejected row before they are (rule B3): %w", asRewind(err))}
 	}
 	return nil
+}
+
+// joinedDriver is the driver of the sinks that dead letters are committed with; nil: they
+// are a log of their own.
+func (g *generation) joinedDriver() *driver {
+	if j := g.e.cfg.LettersJoined; j != nil {
+		for _, d := range g.drivers {
+			if d.joined == j {
+				return d
+			}
+		}
+	}
+	return nil
+}
+
+func reachesAny(n *Node, d *driver) bool {
+	return slices.ContainsFunc(d.workers, func(w *worker) bool { return reaches(n, w.node) })
 }
 
 // sync makes all letters durable (rule B3-1).

@@ -17,10 +17,14 @@ func NewRouter() *message.Router {
 
 // Attach adds the pipeline to a router; it starts when the router subscribes.
 func (e *Engine) Attach(router *message.Router) error {
-	if _, taken := router.Handlers()[e.plan.Pipeline]; taken {
-		return fmt.Errorf("the router has a handler named %q already", e.plan.Pipeline)
+	name := e.plan.Pipeline
+	if e.plan.Member > 0 {
+		name += "/" + strconv.Itoa(e.plan.Member)
 	}
-	h := router.AddConsumerHandler(e.plan.Pipeline, "leat/"+e.plan.Pipeline, subscriber{e}, e.handle)
+	if _, taken := router.Handlers()[name]; taken {
+		return fmt.Errorf("the router has a handler named %q already", name)
+	}
+	h := router.AddConsumerHandler(name, "leat/"+name, subscriber{e}, e.handle)
 	h.AddMiddleware(e.cfg.Middleware...)
 	return nil
 }

@@ -12,15 +12,24 @@ import (
 	"github.com/leatgo/leat/internal/failpoint"
 )
 
-// worker drives one sink: all calls to it come from here, one at a time.
-type worker struct {
-	g     *generation
-	node  *Node
-	queue *queue
-
-	breaker   *breaker
-	refused   []Reject  // of the item at hand
+// driver works off the queue of one sink, or of several that commit together: all calls
+// to them come from here, one at a time.
+type driver struct {
+	g         *generation
+	joined    any // see Sink.Joined
+	workers   []*worker
+	queue     *queue
 	committed time.Time // when the last commit ended
+}
+
+// worker is one sink in one generation.
+type worker struct {
+	g      *generation
+	node   *Node
+	driver *driver
+
+	breaker *breaker
+	refused []Reject // of the item at hand
 
 	// Guarded by generation.mu.
 	done     uint64           // the newest cut that the sink holds
@@ -29,36 +38,62 @@ type worker struct {
 	bad      map[uint64]map[string]int64
 }
 
-// item is one entry of a sink's queue.
+// item is one entry of a queue.
 type item struct {
-	batch Batch // rows to write, of passage p
-	p     *passage
-	held  Tally                     // rows of p that the sink held before (rule E7)
-	cut   *cut                      // or a barrier
-	call  func(ctx context.Context) // or something else to do between writes
+	w       *worker // whose it is; nil for a barrier and for letters
+	batch   Batch   // rows to write, of passage p
+	p       *passage
+	held    Tally                     // rows of p that the sink held before (rule E7)
+	letters []Letter                  // or letters of p that are committed with the rows
+	cut     *cut                      // or a barrier
+	call    func(ctx context.Context) // or something else to do between writes
 }
 
 func newWorker(g *generation, n *Node) *worker {
-	return &worker{g: g, node: n, queue: &queue{wake: make(chan struct{}, 1)}, breaker: newBreaker(g.e.cfg),
-		committed: time.Now(), passed: map[uint64]Tally{}, bad: map[uint64]map[string]int64{}}
+	return &worker{g: g, node: n, breaker: newBreaker(g.e.cfg), passed: map[uint64]Tally{}, bad: map[uint64]map[string]int64{}}
+}
+
+// seat gives a worker its driver.
+func (g *generation) seat(w *worker) {
+	if j := w.node.Sink.Joined; j != nil {
+		for _, d := range g.drivers {
+			if d.joined == j {
+				w.driver, d.workers = d, append(d.workers, w)
+				return
+			}
+		}
+	}
+	w.driver = &driver{g: g, joined: w.node.Sink.Joined, workers: []*worker{w}, queue: &queue{wake: make(chan struct{}, 1)}, committed: time.Now()}
+	g.drivers = append(g.drivers, w.driver)
 }
 
 // run works off the queue until the generation dies.
-func (w *worker) run() {
+func (d *driver) run() {
+	g := d.g
 	for {
-		it, ok := w.queue.pop(w.g.ctx)
+		it, ok := d.queue.pop(g.ctx)
 		if !ok {
 			return
+		}
+		who := d.workers[0]
+		if it.w != nil {
+			who = it.w
 		}
 		// The guard is for user code that is called on the way: Locate, Release
 		// (rule A9).
 		err := guard(func() error {
 			switch {
 			case it.call != nil:
-				it.call(w.g.ctx)
+				it.call(g.ctx)
+				return nil
 			case it.cut != nil:
-				return w.barrier(it.cut)
+				return d.barrier(it.cut)
+			case it.letters != nil:
+				if err := g.e.letters.append(g.ctx, it.p, it.letters); err != nil {
+					return err
+				}
 			default:
+				w := it.w
 				w.holds(it)
 				w.refused = w.refused[:0]
 				if err := w.write(it.p, it.batch, true); err != nil {
@@ -67,14 +102,14 @@ func (w *worker) run() {
 				if err := w.watch(it); err != nil {
 					return err
 				}
-				if it.p.refs.Add(-1) == 0 {
-					w.g.release(it.p)
-				}
+			}
+			if it.p.refs.Add(-1) == 0 {
+				g.release(it.p)
 			}
 			return nil
 		})
 		if err != nil {
-			w.g.fail(wrap(w.node, "", asRewind(err)))
+			g.fail(wrap(who.node, "", asRewind(err)))
 			return
 		}
 	}
@@ -211,7 +246,7 @@ func (w *worker) reject(p *passage, rows []Reject) error {
 		return nil
 	}
 	g := w.g
-	if err := g.e.letters.refuse(g.ctx, p, w.node, rows); err != nil {
+	if _, err := g.e.letters.refuse(g.ctx, p, w.node, rows, w.driver); err != nil {
 		return err
 	}
 	g.mu.Lock()
@@ -238,17 +273,19 @@ func (w *worker) watch(it item) error {
 }
 
 // barrier commits at a cut, or leaves it to a later one.
-func (w *worker) barrier(c *cut) error {
-	g, e := w.g, w.g.e
+func (d *driver) barrier(c *cut) error {
+	g, e := d.g, d.g.e
 	g.mu.Lock()
-	// Every batch before the cut has been written, none after it: these are the
-	// cut's counts, whenever it is committed.
-	w.passed[c.seq] = g.count.nodes[w.node.id]
-	w.bad[c.seq] = reasonsOf(g.count, w.node)
+	for _, w := range d.workers {
+		// Every batch before the cut has been written, none after it: these are the
+		// cut's counts, whenever it is committed.
+		w.passed[c.seq] = g.count.nodes[w.node.id]
+		w.bad[c.seq] = reasonsOf(g.count, w.node)
+	}
 	g.mu.Unlock()
 	// Rule E9: a slow sink may leave a cut to a later one, but not for ever. That the
 	// sources have caught up is said once.
-	if !c.force && !c.caught && w.queue.laterBarrier() && time.Since(w.committed) < e.cfg.CheckpointEvery {
+	if !c.force && !c.caught && d.queue.laterBarrier() && time.Since(d.committed) < e.cfg.CheckpointEvery {
 		return nil
 	}
 	if err := e.letters.sync(g.ctx); err != nil { // rule B3-1
@@ -257,38 +294,57 @@ func (w *worker) barrier(c *cut) error {
 	if err := failpoint.Hit("engine/before-commit"); err != nil {
 		return err
 	}
+	all := true
+	for _, w := range d.workers {
+		done, err := w.commit(c)
+		d.committed = time.Now()
+		if err != nil {
+			return wrap(w.node, "", err)
+		}
+		all = all && done
+	}
+	g.mu.Lock()
+	for _, w := range d.workers {
+		if w.deferred = !all; all {
+			w.done = c.seq
+		}
+	}
+	g.mu.Unlock()
+	if !all {
+		return nil
+	}
+	if err := failpoint.Hit("engine/after-commit"); err != nil {
+		return err
+	}
+	g.poke()
+	return nil
+}
+
+// commit asks one sink.
+func (w *worker) commit(c *cut) (done bool, _ error) {
+	g, e := w.g, w.g.e
+	g.mu.Lock()
 	cp := Checkpoint{Seq: c.seq, Force: c.force, CaughtUp: c.caught, Positions: c.forSink(w.node)}
+	g.mu.Unlock()
 	start := time.Now()
-	var done bool
 	err := e.retry(g.ctx, w.node.Name, "", nil, func() error {
 		return guard(func() (err error) {
 			done, err = w.node.Sink.Commit(g.ctx, cp)
 			return err
 		})
 	})
-	w.committed = time.Now()
 	switch {
 	case errors.Is(err, ErrFenced):
-		return w.fenced(err)
+		return false, w.fenced(err)
 	case err != nil:
-		return fmt.Errorf("commit of checkpoint %d: %w", c.seq, asRewind(err))
+		return false, fmt.Errorf("commit of checkpoint %d: %w", c.seq, asRewind(err))
 	case !done && c.force:
-		return fmt.Errorf("rule E9: the sink answered \"not yet\" to the forced checkpoint %d", c.seq)
-	case !done:
-		g.mu.Lock()
-		w.deferred = true
-		g.mu.Unlock()
-		return nil
+		return false, fmt.Errorf("rule E9: the sink answered \"not yet\" to the forced checkpoint %d", c.seq)
 	}
-	if err := failpoint.Hit("engine/after-commit"); err != nil {
-		return err
+	if done {
+		e.observe(Event{Kind: EventCommit, Node: w.node.Name, Seq: c.seq, Duration: time.Since(start)})
 	}
-	e.observe(Event{Kind: EventCommit, Node: w.node.Name, Seq: c.seq, Duration: time.Since(start)})
-	g.mu.Lock()
-	w.done, w.deferred = c.seq, false
-	g.mu.Unlock()
-	g.poke()
-	return nil
+	return done, nil
 }
 
 // fenced gives up the partitions that another owner has taken (rule E3); the
