@@ -1,9 +1,6 @@
 package kafkasink
 
 import (
-	"context"
-	"log/slog"
-
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -30,17 +27,4 @@ func clientOpts(brokers []string, opts []kgo.Opt, must ...kgo.Opt) []kgo.Opt {
 	// Rule J4. Records are never given up: what is uncertain would be lost or doubled.
 	all = append(all, kgo.RequiredAcks(kgo.AllISRAcks()))
 	return append(all, must...)
-}
-
-// kgoLog passes what kgo warns of to the pipeline's logger.
-type kgoLog struct{ log *slog.Logger }
-
-func (kgoLog) Level() kgo.LogLevel { return kgo.LogLevelWarn }
-
-func (l kgoLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
-	to := slog.LevelWarn
-	if level == kgo.LogLevelError {
-		to = slog.LevelError
-	}
-	l.log.Log(context.Background(), to, "kafka: "+msg, keyvals...)
 }

@@ -90,7 +90,7 @@ func New[T any](c Config[T]) leat.Sink[T] {
 	if c.Transaction == nil {
 		return s
 	}
-	c.Transaction.join(s.Name())
+	c.Transaction.join(s.Name(), c.Partition != nil)
 	return &joined[T]{sink: s, tx: c.Transaction}
 }
 

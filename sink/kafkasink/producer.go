@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/kafka"
 )
 
 // producer is a client in one life of a sink, and what came of the records that it got.
@@ -32,9 +33,9 @@ type producer struct {
 type failure uint8
 
 const (
-	gone    failure = iota // the record is lost, but it is not its fault
-	refused                // the broker does not take this record (rule B5)
-	hopeless               // it will not take any until somebody acts
+	gone     failure = iota // the record is lost, but it is not its fault
+	refused                 // the broker does not take this record (rule B5)
+	hopeless                // it will not take any until somebody acts
 )
 
 func judge(err error) failure {
@@ -84,7 +85,7 @@ var flightPool sync.Pool
 func connect(log *slog.Logger, brokers []string, opts []kgo.Opt, partitioned bool, must ...kgo.Opt) (*producer, error) {
 	p := &producer{topics: newTopics(), flights: &flightPool}
 	// These may be replaced by the user's own, which come later.
-	all := append([]kgo.Opt{kgo.ProducerBatchMaxBytesFn(p.topics.limit), kgo.WithLogger(kgoLog{log})}, opts...)
+	all := append([]kgo.Opt{kgo.ProducerBatchMaxBytesFn(p.topics.limit), kgo.WithLogger(kafka.Logger(log))}, opts...)
 	cl, err := kgo.NewClient(clientOpts(brokers, all, must...)...)
 	if err == nil && partitioned {
 		rest, _ := cl.OptValue(kgo.RecordPartitioner).(kgo.Partitioner)
@@ -116,6 +117,13 @@ func (p *producer) fail(topic string, err error) {
 	if p.err == nil || what > p.what {
 		p.err, p.what = fmt.Errorf("topic %s: %w", topic, err), what
 	}
+}
+
+// expect makes failures the business of who waits for the records.
+func (p *producer) expect(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.probed = on
 }
 
 // failure is the first or worst failure so far.

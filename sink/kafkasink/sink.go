@@ -60,7 +60,7 @@ func (p *producer) mustHave(ctx context.Context, name string) error {
 }
 
 // encode makes the records of a batch, all or none.
-func (s *sink[T]) encode(ctx context.Context, p *producer, b *leat.Batch[T]) (*flight, error) {
+func (s *sink[T]) encode(ctx context.Context, p *producer, c *care, b *leat.Batch[T]) (*flight, error) {
 	rows := b.Rows()
 	f := p.newFlight()
 	refused, err := s.plan.encode(ctx, rows, f)
@@ -68,15 +68,15 @@ func (s *sink[T]) encode(ctx context.Context, p *producer, b *leat.Batch[T]) (*f
 		return nil, err
 	}
 	var partition func(row, n int) int
-	if c := s.config.Partition; c != nil {
-		partition = func(row, n int) int { return c(&rows[row], n) }
+	if choice := s.config.Partition; choice != nil {
+		partition = func(row, n int) int { return choice(&rows[row], n) }
 	}
 	more, err := p.ready(ctx, f, partition)
 	if err != nil {
 		if leat.IsTransient(err) || ctx.Err() != nil {
 			return nil, err
 		}
-		return nil, s.care.hopeless(err)
+		return nil, c.hopeless(err)
 	}
 	if refused = append(refused, more...); len(refused) > 0 {
 		slices.SortFunc(refused, func(a, b leat.RowError) int { return a.Row - b.Row })
@@ -90,7 +90,7 @@ func (s *sink[T]) Write(ctx context.Context, b *leat.Batch[T]) error {
 	if err := s.failed(); err != nil {
 		return err
 	}
-	f, err := s.encode(ctx, s.p, b)
+	f, err := s.encode(ctx, s.p, &s.care, b)
 	if err != nil {
 		return err
 	}
@@ -99,17 +99,18 @@ func (s *sink[T]) Write(ctx context.Context, b *leat.Batch[T]) error {
 		s.p.send(ctx, f)
 		return s.failed()
 	}
-	if err := s.p.sendAndWait(ctx, f); err != nil {
+	what, err := s.p.sendAndWait(ctx, f)
+	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	if !f.failed.Load() {
-		return nil
+	if what != refused {
+		return s.care.failed(what, err)
 	}
-	rows, err := s.p.probe(ctx, f, nil)
+	rows, err := probe(ctx, f, func() (*producer, error) { return s.p, nil })
 	if err != nil {
-		return s.aborted(err)
+		return s.care.failed(judge(err), err)
 	}
-	if len(rows) == 0 { // they are taken one by one: the neighbours were at fault, and are gone
+	if len(rows) == 0 { // each alone they are taken: the batch was too large
 		return nil
 	}
 	return &leat.RowErrors{Rows: rows}
@@ -135,8 +136,6 @@ func (s *sink[T]) failed() error {
 	return s.care.failed(what, err)
 }
 
-func (s *sink[T]) aborted(err error) error { return s.care.failed(judge(err), err) }
-
 func (s *sink[T]) Close() error {
 	if s.p != nil {
 		s.p.close()
@@ -152,9 +151,10 @@ func (s *sink[T]) Close() error {
 // what was under way has come again: then the row at fault can be named (rule B5).
 type care struct {
 	on      bool
-	left    int // rows until it may end
-	since   int // rows since the last commit
-	before  int // and between the two commits before
+	single  bool // batches are refused, but not for one of their records: send each alone
+	left    int  // rows until it may end
+	since   int  // rows since the last commit
+	before  int  // and between the two commits before
 	verdict error
 }
 
@@ -173,7 +173,7 @@ func (c *care) wrote(rows int) {
 func (c *care) committed() {
 	c.before, c.since = c.since, 0
 	if c.left <= 0 {
-		c.on = false
+		c.on, c.single = false, false
 	}
 }
 
@@ -195,69 +195,72 @@ func (c *care) hopeless(err error) error {
 	return fmt.Errorf("%w: %w", leat.ErrAborted, err)
 }
 
-// sendAndWait is send for careful mode: what became of each record is in f.errs.
-func (p *producer) sendAndWait(ctx context.Context, f *flight) error {
+// sendAndWait is send for careful mode. What became of each record is in f.errs; the
+// error is the first of the worst kind, but a refused record counts for more than those that are
+// lost with it.
+func (p *producer) sendAndWait(ctx context.Context, f *flight) (worst failure, err error) {
 	f.errs = make([]error, len(f.records))
 	f.done = make(chan struct{})
-	p.mu.Lock()
-	p.probed = true
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		p.probed = false
-		p.mu.Unlock()
-	}()
+	p.expect(true)
+	defer p.expect(false)
 	p.send(ctx, f)
 	select {
 	case <-f.done:
 	case <-ctx.Done():
-		return ctx.Err()
+		return gone, ctx.Err()
 	}
-	for _, err := range f.errs {
-		if err != nil && judge(err) != refused {
-			// Records behind a refused one are lost with it; without such a one it is trouble.
-			if !slices.ContainsFunc(f.errs, func(err error) bool { return err != nil && judge(err) == refused }) {
-				return fmt.Errorf("%w: a record was lost: %w", leat.ErrAborted, err)
-			}
-			break
+	for i, e := range f.errs {
+		if e == nil {
+			continue
+		}
+		if what := judge(e); err == nil || what > worst {
+			worst, err = what, fmt.Errorf("topic %s: %w", f.records[i].Topic, e)
 		}
 	}
-	return nil
+	return worst, err
+}
+
+// sendSingly sends each record in a batch of its own.
+func (p *producer) sendSingly(ctx context.Context, f *flight) (failure, error) {
+	for i := range f.records {
+		if what, err := p.sendAndWait(ctx, p.alone(&f.records[i])); err != nil {
+			return what, err
+		}
+	}
+	return gone, nil
+}
+
+// alone is a flight of one record, which may have been sent before.
+func (p *producer) alone(r *kgo.Record) *flight {
+	again := kgo.Record{Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp, Topic: r.Topic, Context: p.ctx}
+	if r.Offset != 0 { // chosen, or noted by kgo
+		choose(&again, int(r.Partition))
+	}
+	f := &flight{p: p, records: []kgo.Record{again}}
+	f.promise = f.settle
+	return f
 }
 
 // probe sends the records of f that were not taken once more, each alone, since the
 // broker refuses a whole batch for one of its records, and returns the rows that it does
-// not take. again, if set, is called after each refusal.
-func (p *producer) probe(ctx context.Context, f *flight, again func() error) (rows []leat.RowError, err error) {
+// not take. with gives the producer for the next one.
+func probe(ctx context.Context, f *flight, with func() (*producer, error)) (rows []leat.RowError, err error) {
 	for i, before := range f.errs {
 		if before == nil {
 			continue
 		}
-		one := &flight{p: p, records: []kgo.Record{resend(&f.records[i])}, rows: []int{f.rows[i]}}
-		one.promise = one.settle
-		err := p.sendAndWait(ctx, one)
+		p, err := with()
 		if err != nil {
 			return nil, err
 		}
-		if err := one.errs[0]; err != nil {
-			rows = append(rows, leat.RowError{Row: f.rows[i], Err: refusal(one.records[0].Topic, err)})
-			if again != nil {
-				if err := again(); err != nil {
-					return nil, err
-				}
-			}
+		what, err := p.sendAndWait(ctx, p.alone(&f.records[i]))
+		switch {
+		case err == nil:
+		case what == refused:
+			rows = append(rows, leat.RowError{Row: f.rows[i], Err: fmt.Errorf("the broker refuses the record: %w", err)})
+		default:
+			return nil, err
 		}
 	}
 	return rows, nil
-}
-
-// resend is the record without what kgo has noted in it.
-func resend(r *kgo.Record) kgo.Record {
-	again := kgo.Record{Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp, Topic: r.Topic, Context: r.Context}
-	choose(&again, int(r.Partition))
-	return again
-}
-
-func refusal(topic string, err error) error {
-	return fmt.Errorf("topic %s does not take the record: %w", topic, err)
 }
