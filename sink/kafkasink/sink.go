@@ -233,7 +233,7 @@ func (p *producer) sendSingly(ctx context.Context, f *flight) (failure, error) {
 // alone is a flight of one record, which may have been sent before.
 func (p *producer) alone(r *kgo.Record) *flight {
 	again := kgo.Record{Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp, Topic: r.Topic, Context: p.ctx}
-	if r.Offset != 0 { // chosen, or noted by kgo
+	if again.Offset = r.Offset; r.Offset < 0 { // kgo has had it
 		choose(&again, int(r.Partition))
 	}
 	f := &flight{p: p, records: []kgo.Record{again}}

@@ -52,9 +52,11 @@ type TransactionConfig struct {
 type Transaction struct {
 	config TransactionConfig
 
-	mu     sync.Mutex // dead letters of other sinks come from other goroutines
-	names  map[string]bool
-	chosen bool // a sink chooses partitions
+	namesMu sync.Mutex // letters of other sinks come from other goroutines
+	names   map[string]bool
+	chosen  bool // a sink chooses partitions
+
+	mu     sync.Mutex
 	opened int
 	life   *life
 	care   care
@@ -67,8 +69,8 @@ func NewTransaction(c TransactionConfig) *Transaction {
 
 // join makes a sink one of the transaction's.
 func (tx *Transaction) join(name string, choosesPartitions bool) {
-	tx.mu.Lock()
-	defer tx.mu.Unlock()
+	tx.namesMu.Lock()
+	defer tx.namesMu.Unlock()
 	tx.names[name] = true
 	tx.chosen = tx.chosen || choosesPartitions
 }
