@@ -191,7 +191,11 @@ func (l *life) asMember(ctx context.Context, moved map[kafka.TopicPartition]kafk
 			// Not leat.Fenced, see restore.
 			return l.lost(fmt.Errorf("partitions are another process's: %v", err))
 		}
-		err = commit(m)
+		if m.ID == "" { // the broker would take it for an offset of nobody
+			err = fmt.Errorf("the source is not a member of group %s at this moment", m.Group)
+		} else {
+			err = commit(m)
+		}
 		switch {
 		case err == nil:
 			return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -109,6 +110,25 @@ func readAll(t testing.TB, brokers []string, topic string) (records []*kgo.Recor
 		}
 	}
 	return records
+}
+
+// sees checks what readers of committed records see of a topic, in any order of its
+// partitions. A transaction's last step is the broker's own, a moment after its answer.
+func sees(t testing.TB, brokers []string, topic string, want ...string) {
+	t.Helper()
+	want = slices.Sorted(slices.Values(want))
+	var got []string
+	for end := time.Now().Add(5 * time.Second); ; {
+		got = slices.Sorted(slices.Values(values(readAll(t, brokers, topic))))
+		if slices.Equal(got, want) {
+			return
+		}
+		if time.Now().After(end) || len(got) > len(want) {
+			t.Errorf("topic %s holds %q, and should hold %q", topic, got, want)
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 func values(records []*kgo.Record) (out []string) {
