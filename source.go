@@ -75,6 +75,11 @@ type Partition struct {
 	// processes it stands in for the state folder, which knows only what its own process
 	// did: the later of the two counts (rule E7-1). Zero: the source keeps nothing.
 	Kept Position
+
+	// Given is a number that changes whenever the partition is given to this process anew,
+	// by whoever hands partitions out: one that another owner has taken (rule E3) is left
+	// out by Assign until then. 0: partitions are not handed out.
+	Given uint64
 }
 
 // Intake is the engine as a source sees it. All methods are safe for concurrent
@@ -98,7 +103,7 @@ func (in Intake[T]) Env() Env { return Env(in.in.Env()) }
 func (in Intake[T]) Assign(partitions ...Partition) (map[string]Position, error) {
 	ps := make([]engine.Partition, len(partitions))
 	for i, p := range partitions {
-		ps[i] = engine.Partition{Name: p.Name, Log: p.Log, Kept: engine.Position(p.Kept)}
+		ps[i] = engine.Partition{Name: p.Name, Log: p.Log, Kept: engine.Position(p.Kept), Given: p.Given}
 	}
 	at, err := in.in.Assign(ps)
 	if err != nil {

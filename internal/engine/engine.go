@@ -45,7 +45,7 @@ type Engine struct {
 	gen     *generation // the current one
 	base    counters    // what the counters were when this process started
 	rewinds int
-	fenced  map[string]bool // partitions that another owner has taken
+	fenced  map[string]uint64 // partitions that another owner has taken: what Partition.Given was
 }
 
 // New prepares a run. The end of ctx asks for a drain.
@@ -55,7 +55,7 @@ func New(ctx context.Context, plan *Plan) *Engine {
 		plan: plan, cfg: &plan.Config, log: plan.Config.Logger,
 		out: make(chan *message.Message), done: make(chan struct{}),
 		slots:  make(chan struct{}, runtime.GOMAXPROCS(0)),
-		fenced: map[string]bool{},
+		fenced: map[string]uint64{},
 		base:   newCounters(len(plan.Nodes)),
 	}
 	e.ctx, e.stop = context.WithCancel(ctx)

@@ -37,7 +37,11 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 	for _, p := range partitions {
 		name := qualify(in.node.Name, p.Name)
 		e.mu.Lock()
-		fenced := e.fenced[name]
+		given, fenced := e.fenced[name]
+		if fenced && given != p.Given { // it has come back since
+			delete(e.fenced, name)
+			fenced = false
+		}
 		e.mu.Unlock()
 		if fenced {
 			continue
@@ -130,7 +134,7 @@ func (e *Engine) begin(fresh map[string]store.Position) error {
 // newLane decides where a partition starts and restores its state.
 func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node]map[string]Position, virgin bool) (_ *lane, storeKnows bool, _ error) {
 	e := g.e
-	l := &lane{source: src, name: name, local: p.Name, log: p.Log, ready: map[uint64]*passage{}}
+	l := &lane{source: src, name: name, local: p.Name, log: p.Log, given: p.Given, ready: map[uint64]*passage{}}
 	l.held = make([]Position, len(e.plan.Nodes))
 
 	var states []*Node

@@ -8,6 +8,7 @@ type lane struct {
 	name   string // qualified
 	local  string // as the source says it
 	log    string
+	given  uint64 // see leat.Partition
 	start  Position
 	ahead  int64      // the largest offset that a sink stood at (rule E7)
 	held   []Position // by sink node: what the sink held at the start (rule E7)

@@ -366,4 +366,5 @@ func (t *Trace) Origins(records []int) []Origin {
 type Partition struct {
 	Name, Log string
 	Kept      Position // by the source itself; see leat.Partition
+	Given     uint64
 }

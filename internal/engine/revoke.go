@@ -17,7 +17,6 @@ type revocation struct {
 // Revoke is documented in package leat.
 func (in *Intake) Revoke(ctx context.Context, partitions []string) error {
 	g, e := in.g, in.g.e
-	in.unfence(partitions)
 	g.mu.Lock()
 	r := &revocation{lanes: in.lanesOf(partitions), done: make(chan struct{})}
 	if len(r.lanes) == 0 {
@@ -59,7 +58,6 @@ func (in *Intake) Revoke(ctx context.Context, partitions []string) error {
 // Lost is documented in package leat.
 func (in *Intake) Lost(partitions []string) {
 	g := in.g
-	in.unfence(partitions)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	lost := in.lanesOf(partitions)
@@ -80,16 +78,6 @@ func (in *Intake) lanesOf(partitions []string) []*lane {
 		}
 	}
 	return out
-}
-
-// unfence: who gives a partition up may be given it again, and then it is his.
-func (in *Intake) unfence(partitions []string) {
-	e := in.g.e
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, p := range partitions {
-		delete(e.fenced, qualify(in.node.Name, p))
-	}
 }
 
 // forget drops lanes that are given up, and what stages remember of them.

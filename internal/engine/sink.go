@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"sync"
@@ -365,16 +366,19 @@ func (w *worker) fenced(err error) error {
 		w.g.mu.Unlock()
 	}
 	e.log.Warn("another owner has taken partitions over; giving them up", "sink", w.node.Name, "partitions", lost)
+	given := map[string]uint64{}
 	w.g.mu.Lock()
-	ours := slices.ContainsFunc(w.g.order, func(l *lane) bool { return slices.Contains(lost, l.name) })
+	for _, l := range w.g.order {
+		if slices.Contains(lost, l.name) {
+			given[l.name] = l.given
+		}
+	}
 	w.g.mu.Unlock()
 	e.mu.Lock()
-	for _, p := range lost {
-		e.fenced[p] = true
-	}
+	maps.Copy(e.fenced, given)
 	e.mu.Unlock()
 	// Without a partition fewer the next attempt is the same one: back off.
-	return &rewind{cause: wrap(w.node, "", err), named: ours}
+	return &rewind{cause: wrap(w.node, "", err), named: len(given) > 0}
 }
 
 // queue is a sink's queue. It has no bound of its own: the budget bounds it.
