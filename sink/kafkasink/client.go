@@ -1,6 +1,8 @@
 package kafkasink
 
 import (
+	"time"
+
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -19,7 +21,8 @@ func clientOpts(brokers []string, opts []kgo.Opt, must ...kgo.Opt) []kgo.Opt {
 	all := []kgo.Opt{
 		kgo.SeedBrokers(brokers...),
 		kgo.ClientID("leat"),
-		kgo.ProducerLinger(0), // a lone row goes at once (rule A6); a busy sink fills batches while requests are under way
+		kgo.MetadataMinAge(500 * time.Millisecond), // how soon a new leader is looked for
+		kgo.ProducerLinger(0),                      // a lone row goes at once (rule A6); a busy sink fills batches while requests are under way
 		kgo.MaxBufferedBytes(maxBufferedBytes),
 		kgo.MaxBufferedRecords(maxBufferedRecords),
 	}

@@ -17,8 +17,10 @@ import (
 	"github.com/leatgo/leat/internal/kafka"
 )
 
+// unknownWait is how long a topic may take to appear. Tests set it.
+var unknownWait = 5 * time.Second
+
 const (
-	unknownWait  = 5 * time.Second  // how long a topic may take to appear
 	unknownAgain = 30 * time.Second // when a missing topic is looked for again
 	topicAge     = 5 * time.Minute  // when the number of partitions is looked up again
 )

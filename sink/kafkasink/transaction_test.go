@@ -373,6 +373,92 @@ func (d *deaf) Token(kafka.TopicPartition) uint64 { return 1 }
 
 func (d *deaf) Member(map[kafka.TopicPartition]uint64) (kafka.Member, error) { return d.is, nil }
 
+// Rule B5 in a transaction: what the broker refuses is named after a rewind, all of it at
+// once, and nothing of the attempts is seen.
+func TestRefusedInTransaction(t *testing.T) {
+	brokers := realBrokers(t)
+	w := newWorld(t, brokers, kafkasink.TransactionConfig{})
+	strict := newTopic(t, brokers, 2, map[string]string{"message.timestamp.after.max.ms": "3600000"})
+	w.sinks = append(w.sinks, kafkasink.New(kafkasink.Config[string]{Transaction: w.tx, Topic: strict, Timestamp: func(s *string) time.Time {
+		if (*s)[0] == 'x' {
+			return time.Now().Add(2 * time.Hour)
+		}
+		return time.Now()
+	}}))
+	w.open()
+	require.NoError(t, w.write("1"))
+	require.NoError(t, w.commit(1))
+	rows := []string{"2", "x1", "3", "4", "x2", "5", "6", "7"}
+	err := w.write(rows...)
+	if err == nil {
+		err = w.commit(int64(len(rows) + 1))
+	}
+	require.ErrorIs(t, err, leat.ErrAborted)
+	w.close()
+
+	w.open()
+	err = w.write(rows...)
+	require.ErrorIs(t, err, leat.ErrAborted)
+	assert.Equal(t, []int{1, 4}, rowErrors(t, err))
+	w.close()
+
+	require.Equal(t, w.at(1), w.open())
+	good := []string{"2", "3", "4", "5", "6", "7"}
+	require.NoError(t, w.write(good...))
+	require.NoError(t, w.commit(9))
+	sees(t, brokers, strict, append(good, "1")...)
+	w.sees(append(good, "1"))
+}
+
+// Who may not read a topic's configuration does not know its limit. That a batch is too
+// large is no fault of its records: they are sent one by one.
+func TestUnknownLimit(t *testing.T) {
+	c, brokers := fake(t)
+	c.ControlKey(int16(kmsg.DescribeConfigs), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
+		for _, r := range req.(*kmsg.DescribeConfigsRequest).Resources {
+			rr := kmsg.NewDescribeConfigsResponseResource()
+			rr.ResourceName, rr.ResourceType, rr.ErrorCode = r.ResourceName, r.ResourceType, kerr.TopicAuthorizationFailed.Code
+			resp.Resources = append(resp.Resources, rr)
+		}
+		return resp, nil, true
+	})
+	w := newWorld(t, brokers, kafkasink.TransactionConfig{})
+	c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		for _, rt := range req.(*kmsg.ProduceRequest).Topics {
+			for _, p := range rt.Partitions {
+				if len(p.Records) > 500 {
+					return produceError(req, kerr.MessageTooLarge), nil, true
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	var rows []string
+	for i := range 20 {
+		rows = append(rows, fmt.Sprintf("%050d", i))
+	}
+	for i := 0; ; i++ {
+		require.Less(t, i, 5)
+		w.open()
+		err := w.write(rows...)
+		if err == nil {
+			err = w.commit(20)
+		}
+		if err == nil {
+			break
+		}
+		require.ErrorIs(t, err, leat.ErrAborted)
+		if re := (*leat.RowErrors)(nil); errors.As(err, &re) {
+			require.Empty(t, re.Rows)
+		}
+		w.close()
+	}
+	w.sees(rows)
+}
+
 // Letters of a sink's transaction, and the log's own ones, are read back as they were.
 func TestLettersOfTransaction(t *testing.T) {
 	_, brokers := fake(t)
