@@ -29,7 +29,7 @@
 // From a kafkasource of a consumer group to the same cluster there is exactly once:
 //
 //	tx := kafkasink.NewTransaction(kafkasink.TransactionConfig{Source: src, Brokers: brokers})
-//	p := leat.New("pedidos", leat.Config{DeadLetterLog: tx.DeadLetters("pedidos-malos")})
+//	p := leat.New("pedidos", leat.Config{DeadLetters: tx.DeadLetters("pedidos-malos")})
 //	leat.To(good, kafkasink.New(kafkasink.Config[Pedido]{Transaction: tx, Topic: "pedidos-buenos"}))
 //
 // All that is written between two checkpoints is one transaction, in which the source's
