@@ -50,12 +50,18 @@ type Config[T any] struct {
 	// kgo.RecordPartitioner.
 	Partition func(row *T, n int) int
 
-	// At most one of these makes the record's value. Encode and Codec append to dst,
-	// which is empty, or give a slice of their own; nil is no value, which is what
-	// deletes a key from a compacted topic. Defaults to the row as a JSON object,
-	// as jsonsink writes it; a []byte, string or json.RawMessage is the value as it is.
+	// Raw makes the value of the row's one column, as it is: a []byte or a string; so it
+	// is where T itself is one of these. Nil bytes are no value, which is what deletes a
+	// key from a compacted topic.
+	Raw bool
+
+	// Codec makes the value: Avro or Protobuf with a schema registry, see package codec.
+	Codec Encoder[T]
+
+	// Encode makes the value: it appends it to dst, which is empty, or gives a slice of its
+	// own; nil is no value. An error rejects the row. Raw, Codec and Encode exclude each
+	// other; without them the value is the row as a JSON object, as jsonsink writes it.
 	Encode func(dst []byte, row *T) ([]byte, error)
-	Codec  Encoder[T]
 
 	// Transaction, if set, makes the sink one of those that are committed together with
 	// the source's positions: exactly once from Kafka to Kafka.
@@ -74,7 +80,8 @@ type Config[T any] struct {
 
 // Encoder makes values of rows, as the codecs in package codec do.
 type Encoder[T any] interface {
-	// Encode appends the value that the row is to have in topic to dst. An error marked
+	// Encode appends the value that the row is to have in topic to dst, which is empty, or
+	// gives a slice of its own; nil is no value. An error marked
 	// with leat.Transient (a schema registry that does not answer) is retried; any other
 	// rejects the row.
 	Encode(ctx context.Context, topic string, dst []byte, row *T) ([]byte, error)
@@ -134,8 +141,8 @@ func (s *sink[T]) Validate() error {
 			fault("Topic: %w", err)
 		}
 	}
-	if c.Encode != nil && c.Codec != nil {
-		fault("Encode and Codec exclude each other")
+	if c.Encode != nil && (c.Codec != nil || c.Raw) || c.Codec != nil && c.Raw {
+		fault("Raw, Codec and Encode exclude each other")
 	}
 	if c.Transaction == nil {
 		faults = append(faults, checkClient("kafkasink", c.Brokers, c.Opts))

@@ -36,7 +36,6 @@ func compile[T any](c *Config[T]) (*plan[T], error) {
 	of := reflect.TypeFor[T]()
 	isBytes := of.Kind() == reflect.Slice && of.Elem().Kind() == reflect.Uint8
 	var t *row.Type
-	var body *row.Column
 	if of.Kind() == reflect.Struct {
 		var err error
 		if t, err = row.Of[T](); err != nil {
@@ -51,8 +50,6 @@ func compile[T any](c *Config[T]) (*plan[T], error) {
 			o := &t.Origins[i]
 			header, isHeader := strings.CutPrefix(o.Name, "@header.")
 			switch {
-			case o.Name == "@value":
-				body = o
 			case o.Name == "@key" && c.Key == nil:
 				p.key = o
 			case o.Name == "@timestamp" && c.Timestamp == nil:
@@ -68,7 +65,11 @@ func compile[T any](c *Config[T]) (*plan[T], error) {
 		p.value = c.Codec.Encode
 	case c.Encode != nil:
 		p.value = func(_ context.Context, _ string, dst []byte, row *T) ([]byte, error) { return c.Encode(dst, row) }
-	case body != nil:
+	case c.Raw && t != nil:
+		if len(t.Columns) != 1 || t.Columns[0].Kind != row.Bytes && t.Columns[0].Kind != row.String {
+			return nil, fmt.Errorf("Raw: %v must have one column, of type []byte or string, beside those that tell the origin", of)
+		}
+		body := &t.Columns[0]
 		p.value = func(_ context.Context, _ string, dst []byte, row *T) ([]byte, error) {
 			if isNilBytes(body, row) {
 				return nil, nil

@@ -119,6 +119,15 @@ func TestCodec(t *testing.T) {
 }
 
 func TestRawRows(t *testing.T) {
+	type raw struct {
+		Body []byte `leat:"body"`
+		Key  string `leat:"@key"`
+	}
+	rows := written(t, kafkasink.Config[raw]{Raw: true}, raw{[]byte("a"), "k"}, raw{nil, "k"}, raw{[]byte{}, ""})
+	assert.Equal(t, []string{"a", "", ""}, values(rows))
+	assert.Nil(t, rows[1].Value)
+	assert.NotNil(t, rows[2].Value)
+	assert.Equal(t, "k", string(rows[1].Key))
 	assert.Equal(t, []string{"a", "", ""}, values(written(t, kafkasink.Config[[]byte]{}, []byte("a"), []byte{}, nil)))
 	got := written(t, kafkasink.Config[[]byte]{}, []byte{}, nil)
 	assert.NotNil(t, got[0].Value)
@@ -345,6 +354,7 @@ func TestValidate(t *testing.T) {
 		"is no name of a topic": kafkasink.New(kafkasink.Config[string]{Brokers: []string{"x:1"}, Topic: "a b"}),
 		"Brokers is empty":      kafkasink.New(kafkasink.Config[string]{Topic: "t"}),
 		"Source is missing":     kafkasink.New(kafkasink.Config[string]{Topic: "t", Transaction: kafkasink.NewTransaction(kafkasink.TransactionConfig{Brokers: []string{"x:1"}})}),
+		"Raw, Codec and Encode": kafkasink.New(kafkasink.Config[string]{Brokers: []string{"x:1"}, Topic: "t", Raw: true, Codec: &encoder{}}),
 		"Unique needs Key":      kafkasink.New(kafkasink.Config[string]{Brokers: []string{"x:1"}, Topic: "t", Unique: true}),
 		"it must be 1s or more": kafkasink.New(kafkasink.Config[string]{Topic: "t", Transaction: kafkasink.NewTransaction(kafkasink.TransactionConfig{Brokers: []string{"x:1"}, Timeout: time.Millisecond})}),
 	} {
