@@ -46,7 +46,7 @@ type job struct {
 
 	portions int // of the input
 	pause    time.Duration
-	config  leat.Config
+	config   leat.Config
 }
 
 func (j *job) topic(of string) string { return j.name + "-" + of }
@@ -159,7 +159,7 @@ func TestRecoversInTransactions(t *testing.T) {
 						assert.Equal(t, slices.Compact(slices.Clone(got)), got, "each row once")
 						return got
 					},
-					Want: example.want(), RealTime: true, Trials: 40,
+					Want: example.want(), RealTime: true, Trials: 12,
 					// Rows are not, see ReadBack. But counters are: where the group stands ahead of the state
 					// folder, what came between is not counted.
 					Duplicates: true,
