@@ -113,6 +113,8 @@ type life struct {
 	tokens map[kafka.TopicPartition]uint64       // since Restore
 	votes  map[any]leat.Checkpoint               // of the sinks that were asked to commit
 	dead   error
+
+	changed bool // the next life has another id
 }
 
 // open begins a life with the first of the sinks.
@@ -166,7 +168,8 @@ func (l *life) connect(ctx context.Context) (err error) {
 // the state folder. Otherwise the two would fence each other for ever. A transaction that
 // timed out looks the same to us, and does no worse with a new id.
 func (l *life) mind(err error) {
-	if fenced(err) {
+	if fenced(err) && !l.changed {
+		l.changed = true
 		l.env.Logger.Warn("the producer was fenced: its transaction timed out, or another process has the transactional id; taking a new one", "id", l.id, "timeout", l.tx.timeout())
 		forgetID(l.env, l.tx.prefix(l.env))
 	}
