@@ -17,6 +17,7 @@ type ownership struct {
 	mu     sync.Mutex
 	claims map[topicPartition]*claim
 	tokens uint64 // given so far
+	err    error  // the group does not want us; see refused
 	joined bool   // the group has said what we have, be it nothing
 	reader reader // of the last Run; nil before the first
 	doing  *step  // what the reader is at
@@ -65,6 +66,23 @@ func (o *ownership) changed() {
 	if o.wake != nil {
 		o.wake()
 	}
+}
+
+// refuse notes that the group has sent us away for good.
+func (o *ownership) refuse(err error) {
+	o.mu.Lock()
+	if o.err == nil {
+		o.err = err
+	}
+	o.changed()
+	o.mu.Unlock()
+}
+
+// refusal is the error of refuse.
+func (o *ownership) refusal() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
 }
 
 // revoked gives partitions up in good order (rule H3). When it returns, somebody else

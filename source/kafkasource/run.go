@@ -120,6 +120,9 @@ func (r *reading[T]) run(ctx context.Context) error {
 // follow takes over what this process has got, and lets go of what it has lost. whole is
 // false while nothing may be read (rule H1).
 func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
+	if err := r.s.own.refusal(); err != nil {
+		return false, false, err
+	}
 	if err := r.s.discover(ctx, &r.listed); err != nil && !r.goesOn(err) {
 		return false, false, err
 	}
