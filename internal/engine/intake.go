@@ -189,7 +189,7 @@ func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name s
 	// counters stay exact; it must take part when a sink keeps no positions or a
 	// stage has state, even if it knows nothing.
 	base, whose := Position(stored), "the state folder"
-	if p.Kept.Next > base.Next && len(states) == 0 {
+	if p.Kept.Known() && (p.Kept.Next > base.Next || !base.Known()) && len(states) == 0 {
 		// Neither is ahead of a sink, so the later one counts: other processes may have had the
 		// partition since this one's folder heard of it.
 		base, whose = p.Kept, "the consumer group"

@@ -30,8 +30,13 @@ type claim struct {
 	token     uint64
 	leaving   bool  // being revoked: nothing more is sent of it
 	read      bool  // the last Run had it from Intake.Assign
-	committed int64 // in the group, as far as is known; -1: not known, so nothing is committed
+	committed int64 // in the group; or one of those below
 }
+
+const (
+	noOffset = -1 // the group has no offset; 0 is one, where reading begins at the end of an empty partition
+	unknown  = -2 // it was not asked yet, so nothing is committed
+)
 
 // reader is what the group's callbacks need of leat.Intake.
 type reader interface {
@@ -53,7 +58,7 @@ func (o *ownership) gained(tps []topicPartition) {
 	for _, tp := range tps {
 		if o.claims[tp] == nil {
 			o.tokens++
-			o.claims[tp] = &claim{token: o.tokens, committed: -1}
+			o.claims[tp] = &claim{token: o.tokens, committed: unknown}
 		}
 	}
 	o.changed()
@@ -215,7 +220,10 @@ func (o *ownership) assigned(tokens map[topicPartition]uint64, committed map[top
 			gone = append(gone, tp)
 			continue
 		}
-		c.read, c.committed = true, committed[tp]
+		c.read, c.committed = true, noOffset
+		if at, ok := committed[tp]; ok {
+			c.committed = at
+		}
 	}
 	return gone
 }
@@ -307,7 +315,7 @@ func (o *ownership) committable(at map[topicPartition]kafka.Offset) map[topicPar
 	at = maps.Clone(at)
 	maps.DeleteFunc(at, func(tp topicPartition, to kafka.Offset) bool {
 		c := o.claims[tp]
-		return c == nil || c.committed < 0 || to.Next <= c.committed
+		return c == nil || c.committed == unknown || to.Next <= c.committed
 	})
 	return at
 }
@@ -316,7 +324,7 @@ func (o *ownership) noteCommitted(at map[topicPartition]kafka.Offset) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for tp, to := range at {
-		if c := o.claims[tp]; c != nil && c.committed >= 0 {
+		if c := o.claims[tp]; c != nil && c.committed != unknown {
 			c.committed = max(c.committed, to.Next)
 		}
 	}

@@ -34,6 +34,9 @@ func (s *Source[T]) Run(ctx context.Context, in leat.Intake[T]) error {
 		s: s, in: in, cl: cl, format: f, arrived: time.Now(),
 		parts: map[topicPartition]*part{}, refused: map[topicPartition]uint64{},
 	}
+	s.mu.Lock()
+	clear(s.lag) // of partitions that were lost with the last Run
+	s.mu.Unlock()
 	s.own.attach(in)
 	return r.run(ctx)
 }
