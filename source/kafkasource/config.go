@@ -13,6 +13,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/row"
 	"github.com/leatgo/leat/source/drift"
 )
@@ -327,7 +328,13 @@ func (c *Config[T]) formatFaults(fault func(format string, args ...any)) {
 		fault("only one of Raw, Codec and Decode can say what values are")
 	}
 	switch {
-	case c.Codec != nil || c.Decode != nil:
+	case c.Codec != nil:
+		if v, ok := c.Codec.(leat.Validator); ok {
+			if err := v.Validate(); err != nil {
+				fault("Codec: %w", err)
+			}
+		}
+	case c.Decode != nil:
 	case c.Raw:
 		if _, err := rawOf[T](); err != nil {
 			fault("Raw: %w", err)

@@ -337,7 +337,7 @@ func (r *reading[T]) sendChunk(p *part, limit int) error {
 	c, size, rest := r.format.cut(seg.records, limit)
 	chunk := leat.Chunk[T]{
 		Partition: p.name, First: p.sent, Next: seg.next, Resume: resume(seg.epoch),
-		Bytes: size, Decode: c.decode, Locate: c.locate, Release: c.release,
+		Bytes: size, Decode: c.decode, Locate: c.locate, Offsets: c.offsets, Release: c.release,
 	}
 	n := len(c.records)
 	if n > 0 {
