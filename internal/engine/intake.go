@@ -58,6 +58,19 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 		return nil, wrap(in.node, "", ErrFenced)
 	}
 
+	g.mu.Lock()
+	for _, name := range names {
+		g.assigning[name] = true
+	}
+	g.mu.Unlock()
+	defer func() {
+		g.mu.Lock()
+		for _, name := range names {
+			delete(g.assigning, name)
+		}
+		g.mu.Unlock()
+	}()
+
 	// What each sink holds. The call goes through the sink's queue: one call at
 	// a time is its contract.
 	held := map[*Node]map[string]Position{}

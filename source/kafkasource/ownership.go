@@ -94,7 +94,6 @@ func (o *ownership) refusal() error {
 // may have them. ctx bounds it.
 func (o *ownership) revoked(ctx context.Context, tps []topicPartition) (kept []string, err error) {
 	o.mu.Lock()
-	var read []string
 	for _, tp := range tps {
 		if c := o.claims[tp]; c != nil {
 			c.leaving = true
@@ -113,14 +112,7 @@ func (o *ownership) revoked(ctx context.Context, tps []topicPartition) (kept []s
 		}
 	}
 
-	o.mu.Lock()
-	r := o.reader
-	for _, tp := range tps {
-		if c := o.claims[tp]; c != nil && c.read {
-			read = append(read, tp.String())
-		}
-	}
-	o.mu.Unlock()
+	r, read := o.engines(tps)
 	if r != nil && len(read) > 0 {
 		err = r.Revoke(ctx, read...)
 	}
@@ -128,16 +120,34 @@ func (o *ownership) revoked(ctx context.Context, tps []topicPartition) (kept []s
 	return read, err
 }
 
-// lost takes partitions away that somebody else has already.
-func (o *ownership) lost(tps []topicPartition) (read []string) {
+// engines are those of the partitions that the engine has, or is just taking over.
+func (o *ownership) engines(tps []topicPartition) (r reader, read []string) {
 	o.mu.Lock()
-	r := o.reader
+	defer o.mu.Unlock()
 	for _, tp := range tps {
-		if c := o.claims[tp]; c != nil && c.read {
+		if c := o.claims[tp]; c != nil && (c.read || o.doing.concerns([]topicPartition{tp})) {
 			read = append(read, tp.String())
 		}
 	}
+	return o.reader, read
+}
+
+// renew gives partitions new tokens, as if the group had given them to us anew.
+func (o *ownership) renew(tokens map[topicPartition]uint64) {
+	o.mu.Lock()
+	for tp, token := range tokens {
+		if o.ours(tp, token) {
+			o.tokens++
+			o.claims[tp] = &claim{token: o.tokens, committed: unknown}
+		}
+	}
+	o.changed()
 	o.mu.Unlock()
+}
+
+// lost takes partitions away that somebody else has already.
+func (o *ownership) lost(tps []topicPartition) (read []string) {
+	r, read := o.engines(tps)
 	o.drop(tps)
 	if r != nil && len(read) > 0 {
 		r.Lost(read...)

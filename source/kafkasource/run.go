@@ -129,6 +129,13 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 	if err := r.s.discover(ctx, &r.listed); err != nil && !r.goesOn(err) {
 		return false, false, err
 	}
+	if len(r.refused) > 0 && len(r.parts) > 0 && time.Since(r.fenced) > 2*r.s.full.SessionTimeout {
+		// Whoever took them was slow: the group says that they are ours, and it would have
+		// been told by now. Left alone they would be read by nobody.
+		r.s.logger().Warn("partitions that another process took at a sink are still this one's for the group, so they are taken back", "group", r.s.config.Group, "partitions", len(r.refused))
+		r.s.own.renew(r.refused)
+		clear(r.refused)
+	}
 	ours, joined := r.s.own.look()
 	let := false
 	for tp, p := range r.parts {
