@@ -43,6 +43,10 @@ func (o Offset) metadata() string {
 	return string(js)
 }
 
+// ErrMetadata is about a committed offset that this program can't make sense of: asking again
+// does not help.
+var ErrMetadata = errors.New("what was committed with it can't be read")
+
 // offsetOf undoes metadata. What another program has committed is an offset alone.
 func offsetOf(next int64, meta string) (Offset, error) {
 	o := Offset{Next: next}
@@ -52,9 +56,9 @@ func offsetOf(next int64, meta string) (Offset, error) {
 	var m metadata
 	switch err := json.Unmarshal([]byte(meta), &m); {
 	case err != nil:
-		return o, fmt.Errorf("the metadata of its committed offset is damaged: %w", err)
+		return o, fmt.Errorf("%w: the metadata of its committed offset is damaged: %w", ErrMetadata, err)
 	case m.Leat > metadataVersion:
-		return o, fmt.Errorf("its offset was committed by a newer version of leat (metadata %d, this program knows %d): use that version", m.Leat, metadataVersion)
+		return o, fmt.Errorf("%w: its offset was committed by a newer version of leat (metadata %d, this program knows %d): use that version", ErrMetadata, m.Leat, metadataVersion)
 	}
 	o.Log, o.Resume, o.Mark = m.Log, m.Resume, m.Mark
 	return o, nil

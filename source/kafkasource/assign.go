@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatgo/leat"
@@ -181,6 +182,8 @@ func (s *Source[T]) kept(ctx context.Context, of map[topicPartition]uint64) (out
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
+	case errors.Is(err, kafka.ErrMetadata), errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed):
+		return nil, fmt.Errorf("kafkasource: %w", err)
 	case err != nil:
 		return nil, leat.Transient(fmt.Errorf("kafkasource: %w", err))
 	}
