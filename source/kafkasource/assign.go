@@ -208,6 +208,12 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 				p.Kept.Log = p.Log
 			}
 			committed[tp] = o.Next
+			switch {
+			case o.Whole < 0: // a transaction's, and other sinks may not have it
+				p.Kept = leat.Position{}
+			case o.Whole > 0 && o.Whole-1 < o.Next:
+				p.Kept.Next, p.Kept.Resume = o.Whole-1, ""
+			}
 		}
 		ask = append(ask, p)
 	}
@@ -228,7 +234,7 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 		r.fenced = time.Now()
 		r.s.logger().Warn("another process has taken the partition at a sink, so it is not read here until the group gives it to us again", "partition", tp.String())
 	}
-	if gone := r.s.own.assigned(got, committed); len(gone) > 0 {
+	if gone := r.s.own.assigned(got, committed, at); len(gone) > 0 {
 		r.in.Lost(names(gone)...)
 		for _, tp := range gone {
 			delete(at, tp.String())
@@ -263,6 +269,9 @@ func (r *reading[T]) startOf(ctx context.Context, p *part, pos leat.Position, lo
 			s.mu.Unlock()
 		}
 		pos.Next = b.at
+		if held := r.in.Ahead(p.name); held > 0 && !s.atStart() { // by one sink, and another knows nothing
+			pos.Next = min(pos.Next, held)
+		}
 	}
 	if most := max(pos.Next, r.in.Ahead(p.name)); most > end {
 		// What is read committed may end before the log does.

@@ -27,6 +27,9 @@ func (s *Source[T]) Client() *kgo.Client { return s.member.Load() }
 // Token implements kafka.Group.
 func (s *Source[T]) Token(tp kafka.TopicPartition) uint64 { return s.own.token(tp) }
 
+// Whole implements kafka.Group.
+func (s *Source[T]) Whole(tp kafka.TopicPartition) int64 { return s.own.whole(tp) }
+
 // Transacted implements kafka.Group.
 func (s *Source[T]) Transacted() { s.transacted.Store(true) }
 
@@ -148,7 +151,7 @@ func names(tps []topicPartition) []string {
 func (s *Source[T]) Commit(ctx context.Context, cp leat.Checkpoint) error {
 	s.forget(cp)
 	cl := s.member.Load()
-	if cl == nil || s.config.Group == "" || s.transacted.Load() {
+	if cl == nil || s.config.Group == "" {
 		return nil
 	}
 	at := map[topicPartition]kafka.Offset{}
@@ -156,6 +159,9 @@ func (s *Source[T]) Commit(ctx context.Context, cp leat.Checkpoint) error {
 		if tp, err := kafka.ParsePartition(name); err == nil { // else letters that are replayed
 			at[tp] = kafka.Offset{Next: p.Next, Resume: p.Resume, Log: p.Log}
 		}
+	}
+	if s.own.complete(at); s.transacted.Load() {
+		return nil
 	}
 	if at = s.own.committable(at); len(at) == 0 {
 		return nil
