@@ -64,6 +64,7 @@ type RunStats struct {
 	In       int64            // rows read by the sources
 	Out      map[string]int64 // by sink: rows it holds now that this process has come by, those it held before included
 	Rejected map[string]int64 // by class/column/rule
+	Filtered map[string]int64 // by stage
 	Rewinds  int
 }
 

@@ -138,6 +138,7 @@ type RunStats struct {
 	In       int64
 	Out      map[string]int64
 	Rejected map[string]int64
+	Filtered map[string]int64
 	Rewinds  int
 }
 
@@ -147,7 +148,7 @@ func (e *Engine) Stats() Stats {
 	g, base, rewinds := e.gen, e.base, e.rewinds
 	e.mu.Unlock()
 	s := Stats{Rejected: map[string]int64{}, Positions: map[string]Position{},
-		Run: RunStats{Out: map[string]int64{}, Rejected: map[string]int64{}, Rewinds: rewinds}}
+		Run: RunStats{Out: map[string]int64{}, Rejected: map[string]int64{}, Filtered: map[string]int64{}, Rewinds: rewinds}}
 	var c counters
 	if g == nil {
 		c = base.clone()
@@ -167,8 +168,11 @@ func (e *Engine) Stats() Stats {
 			t = e.pathTally(n, c)
 			s.Run.Out[n.Name] = t.Out - base.nodes[i].Out
 		}
-		if n.Kind == KindSource {
+		switch n.Kind {
+		case KindSource:
 			s.Run.In += t.In - base.nodes[i].In
+		case KindStage:
+			s.Run.Filtered[n.Name] = t.Filtered - base.nodes[i].Filtered
 		}
 		s.Nodes = append(s.Nodes, NodeStats{n.Name, [...]string{"source", "stage", "merge", "sink"}[n.Kind],
 			t.In, t.Out, t.Rejected, t.Filtered, t.Added})
