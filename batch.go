@@ -91,6 +91,34 @@ func (b *Batch[T]) Origin(i int) Origin { return b.Origins([]int{i})[0] }
 // Offset is the offset of the record that row i came from; see Origin for its cost.
 func (b *Batch[T]) Offset(i int) Offset { return b.Origin(i).Offset }
 
+// Offsets are the offsets of all rows, in their order: cheap where the source has
+// Chunk.Offsets, else as dear as Origins.
+func (b *Batch[T]) Offsets() []Offset {
+	records := make([]int, len(b.rows))
+	for i := range records {
+		records[i] = b.trace.Record(i)
+	}
+	out := make([]Offset, len(records))
+	switch {
+	case b.trace.Chunk != nil && len(records) > 0:
+		b.trace.Offsets(records, out)
+	case b.trace.Chunk == nil: // outside a pipeline, as in Origins
+		for i, record := range records {
+			out[i] = Offset(record)
+		}
+	}
+	return out
+}
+
+// Ordinal tells how many rows before row i were made from the same record. The offset
+// and it name a row of a partition (rule C5).
+func (b *Batch[T]) Ordinal(i int) int { return b.trace.Ordinal(i) }
+
+// Repeated tells a stage with state that it has seen these very rows before: they come
+// with the letter of a node behind it (see Repeatable). The other rows that it is given
+// are new to it, those of letters that it, or a node before it, has refused included.
+func (b *Batch[T]) Repeated() bool { return b.trace.Chunk != nil && b.trace.Chunk.Repeated }
+
 // Origins finds where the given rows (ascending) came from in one walk.
 func (b *Batch[T]) Origins(rows []int) []Origin {
 	records := make([]int, len(rows))
@@ -98,6 +126,12 @@ func (b *Batch[T]) Origins(rows []int) []Origin {
 		records[k] = b.trace.Record(i)
 	}
 	out := make([]Origin, len(rows))
+	if b.trace.Chunk == nil { // outside a pipeline: rows are named by their own numbers
+		for k, record := range records {
+			out[k].Offset = Offset(record)
+		}
+		return out
+	}
 	for k, o := range b.trace.Origins(records) {
 		out[k] = Origin(o)
 	}

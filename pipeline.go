@@ -281,7 +281,12 @@ func (p *Pipeline) checkPaths() (faults []error) {
 		if n.engine.Kind != engine.KindStage || n.engine.Stage == nil || n.engine.Stage.State == nil {
 			continue
 		}
-		for _, src := range upstream(n.engine, engine.KindSource) {
+		sources := upstream(n.engine, engine.KindSource)
+		if one, ok := n.impl.(SingleSource); ok && one.SingleSource() && len(sources) > 1 {
+			faults = append(faults, fmt.Errorf("rule C6: stage %s sees the rows of each partition apart, and rows of sources %s that belong together are in several: "+
+				"give each source a stage of its own, before the Merge, if they have nothing in common, or let the sink's key decide", n.engine.Name, namesOf(sources)))
+		}
+		for _, src := range sources {
 			if src.Source != nil && src.Source.Replay == engine.ReplayNone {
 				faults = append(faults, fmt.Errorf("rule A2-2: stage %s keeps state, but source %s can't be read again", n.engine.Name, src.Name))
 			}
@@ -337,6 +342,14 @@ func Replicas(n int, build func(member int) *Pipeline) []*Pipeline {
 		out[i] = p
 	}
 	return out
+}
+
+func namesOf(nodes []*engine.Node) string {
+	names := make([]string, len(nodes))
+	for i, n := range nodes {
+		names[i] = n.Name
+	}
+	return strings.Join(names, " and ")
 }
 
 // upstream lists the nodes of a kind from which n can be reached, once each.

@@ -32,7 +32,7 @@ type LetterDecoder[T any] interface {
 
 // Repeatable is a small optional interface of stages with state. It says that a row
 // which they have let pass may come again, with the same Origin, and passes again
-// without being counted twice (rule C5). Letters of nodes behind a stage with state
+// without being counted twice (rule C5); Batch.Repeated tells when. Letters of nodes behind a stage with state
 // are replayed only when it says so.
 type Repeatable interface {
 	Repeatable() bool
@@ -498,6 +498,11 @@ func (s *replaySource) chunk(g replayGroup) *engine.Chunk {
 			}
 			return out
 		},
+	}
+	c.Offsets = func(records []int, out []int64) {
+		for k, i := range records {
+			out[k] = g.offsets[i]
+		}
 	}
 	c.Decode = func(context.Context) (engine.Batch, error) { return s.node.decode(c, g.letters, fault), nil }
 	return c

@@ -59,6 +59,11 @@ type Chunk[T any] struct {
 	// run concurrently with Decode, Locate and itself.
 	Locate func(records []int) []Origin
 
+	// Offsets, if set, fills in the offsets alone: those of Locate, of as many records
+	// as out is long. Stages with state ask for those of every row, which Locate would
+	// make slow. It may run as Locate may.
+	Offsets func(records []int, out []Offset)
+
 	// Release, if set, is called once when nothing will read the chunk again,
 	// so that its buffers can be reused. Strings of decoded rows must not
 	// point into memory that is reused: who has the row may keep them.
@@ -152,7 +157,7 @@ func (in Intake[T]) Send(c Chunk[T]) error {
 func erase[T any](c Chunk[T], pool *rowPool[T]) *engine.Chunk {
 	ec := &engine.Chunk{
 		Partition: c.Partition, First: c.First, Next: c.Next, Resume: c.Resume,
-		Bytes: c.Bytes, Release: c.Release,
+		Bytes: c.Bytes, Offsets: c.Offsets, Release: c.Release,
 	}
 	ec.Locate = func(records []int) []engine.Origin {
 		found := c.Locate(records)

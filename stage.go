@@ -44,6 +44,13 @@ type Stateful interface {
 	Snapshot(partition string) ([]byte, error)
 }
 
+// SingleSource is a small optional interface of stages with state that bring rows of one
+// partition together which would be missed if they came by several: Check refuses such
+// a stage behind more than one source (rule C6).
+type SingleSource interface {
+	SingleSource() bool
+}
+
 // Blocking is a small optional interface of stages that wait for I/O: they run
 // without holding one of the few slots for decoding (rule A5).
 type Blocking interface {

@@ -256,6 +256,11 @@ func (s *MemSource[T]) chunk(part, from, to int) leat.Chunk[T] {
 			}
 			return found
 		},
+		Offsets: func(records []int, out []leat.Offset) {
+			for k, i := range records {
+				out[k] = s.offset(from + i)
+			}
+		},
 	}
 }
 

@@ -444,8 +444,15 @@ func (w *sourceWorld[T]) decodeWith(size int) {
 			t.Errorf("%s: Locate was asked for %d records and found %d", place, len(records), len(origins))
 			return
 		}
+		offsets := make([]leat.Offset, len(records))
+		if c.Offsets != nil {
+			c.Offsets(records, offsets)
+		}
 		at := map[int]leat.Origin{}
 		for i, o := range origins {
+			if c.Offsets != nil && offsets[i] != o.Offset {
+				t.Errorf("%s: record %d is at offset %d by Locate, at %d by Offsets", place, records[i], o.Offset, offsets[i])
+			}
 			at[records[i]] = o
 			if o.Offset < c.First || o.Offset >= c.Next {
 				t.Errorf("rule A2: %s: record %d is at offset %d, which is outside of it", place, records[i], o.Offset)

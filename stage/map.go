@@ -170,7 +170,7 @@ func (s *sieve[T]) Validate() error { return needFunc(s.name, s.missing) }
 // be copied, and of the others out gets exactly the room it needs.
 func sift[T any](in, out *leat.Batch[T], loop func(kept rowSet, at *int) error) error {
 	n := in.Len()
-	kept := make(rowSet, (n+63)/64)
+	kept := newRowSet(n)
 	if err := eachRow(n, out, func(at *int) error { return loop(kept, at) }); err != nil {
 		return err
 	}
@@ -186,6 +186,8 @@ func sift[T any](in, out *leat.Batch[T], loop func(kept rowSet, at *int) error) 
 // rowSet is a set of rows, one bit each.
 type rowSet []uint64
 
+func newRowSet(rows int) rowSet { return make(rowSet, (rows+63)/64) }
+
 // add adds row i and, for further bits of the word, rows behind it, which may not
 // go beyond the next multiple of 64.
 func (s rowSet) add(i int, word uint64) { s[i/64] |= word << (i % 64) }
@@ -196,6 +198,8 @@ func (s rowSet) len() (n int) {
 	}
 	return n
 }
+
+func (s rowSet) has(i int) bool { return s[i/64]>>(i%64)&1 > 0 }
 
 // run finds the next rows in a row, from at on: from to to-1, none if they are equal.
 func (s rowSet) run(at int) (from, to int) {

@@ -205,7 +205,7 @@ func (g *generation) stateful(p *passage, n *Node, in Batch) error {
 	var outs []Batch
 	for i := 0; i < in.Len(); i += step {
 		part := in.Slice(i, i+step)
-		p.atHome(part)
+		p.atHome(n, part)
 		var out Batch
 		err := guard(func() (err error) {
 			out, err = n.Stage.Process(g.ctx, part)

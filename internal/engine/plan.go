@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -164,9 +165,11 @@ type Chunk struct {
 	Records     int // estimate, for logs only
 	Bytes       int64
 	Decode      func(ctx context.Context) (Batch, error)
-	Locate      func(records []int) []Origin // ascending record numbers
+	Locate      func(records []int) []Origin     // ascending record numbers
+	Offsets     func(records []int, out []int64) // the same, offsets alone; nil: Locate tells them
 	Release     func()
 	Rerun       *Rerun // nil, but for records that come back from the dead letters
+	Repeated    bool   // for a stage with state: it has seen the rows before
 
 	lane *lane
 }
@@ -223,14 +226,11 @@ func (t *Trace) Ordinal(i int) int {
 	if t.Ord != nil {
 		return int(t.Ord[i])
 	}
-	if t.From == nil {
+	if t.From == nil || i == 0 || t.From[i-1] != t.From[i] {
 		return 0
 	}
-	n := 0
-	for j := i - 1; j >= 0 && t.From[j] == t.From[i]; j-- {
-		n++
-	}
-	return n
+	first, _ := slices.BinarySearch(t.From[:i], t.From[i])
+	return i - first
 }
 
 // Ordinals lists the ordinals of all rows, or nil when all are 0.
@@ -360,6 +360,17 @@ func (t *Trace) Origins(records []int) []Origin {
 		found[i].Partition = t.Chunk.Qualified()
 	}
 	return found
+}
+
+// Offsets finds the offsets of records (ascending).
+func (t *Trace) Offsets(records []int, out []int64) {
+	if t.Chunk.Offsets != nil {
+		t.Chunk.Offsets(records, out)
+		return
+	}
+	for i, o := range t.Chunk.Locate(records) {
+		out[i] = o.Offset
+	}
 }
 
 // Partition is a partition that a source wants to read.

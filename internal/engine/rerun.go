@@ -198,9 +198,9 @@ func (r *Rerun) idNode(n *Node, record, ordinal int) (*Node, int) {
 }
 
 // atHome gives rows to a stage with state as rows of the partition they were first read
-// from, with their first offsets: a row is never a duplicate of itself (rule C5). b is
-// the caller's own. away undoes it on what the stage made.
-func (p *passage) atHome(b Batch) {
+// from, with their first offsets: a row is never a duplicate of itself (rule C5). Those that
+// n has seen before are Repeated. b is the caller's own. away undoes it on what the stage made.
+func (p *passage) atHome(n *Node, b Batch) {
 	if p.chunk.Rerun == nil {
 		return
 	}
@@ -215,8 +215,14 @@ func (p *passage) atHome(b Batch) {
 				}
 				return found
 			},
+			Offsets: func(records []int, out []int64) {
+				for i, record := range records {
+					out[i] = r.First[record]
+				}
+			},
 		}
 	}
+	p.home.Repeated = p.chunk.Rerun.before(n)
 	b.Trace().Chunk = p.home
 }
 

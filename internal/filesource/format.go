@@ -70,6 +70,9 @@ type Piece[T any] interface {
 	// Locate is leat.Chunk's, with offsets in the log.
 	Locate(records []int) []leat.Origin
 
+	// Offsets is leat.Chunk's: those of Locate.
+	Offsets(records []int, out []leat.Offset)
+
 	// Bytes estimates the memory of the raw and the decoded records.
 	Bytes() int64
 

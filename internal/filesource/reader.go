@@ -241,6 +241,7 @@ func chunk[T any](p Piece[T], f *folder.Reading, count *folder.Count) leat.Chunk
 			return err
 		},
 		Locate:  p.Locate,
+		Offsets: p.Offsets,
 		Release: p.Release,
 	}
 	if span.Last { // it takes the file's whole range, so that the position after it is the next file's

@@ -118,6 +118,13 @@ func (p *piece[T]) Locate(records []int) []leat.Origin {
 	return out
 }
 
+// Offsets implements filesource.Piece.
+func (p *piece[T]) Offsets(records []int, out []leat.Offset) {
+	for k, i := range records {
+		out[k] = p.base + p.First + int64(i)
+	}
+}
+
 // Bytes implements filesource.Piece.
 func (p *piece[T]) Bytes() int64 {
 	var zero T

@@ -100,7 +100,12 @@ func (p *page[T]) send() leat.Chunk[T] {
 			p.decode(out)
 			return nil
 		},
-		Locate:  p.locate,
+		Locate: p.locate,
+		Offsets: func(records []int, out []leat.Offset) {
+			for k, i := range records {
+				out[k] = p.offset(i)
+			}
+		},
 		Release: p.release,
 	}
 }

@@ -1,0 +1,212 @@
+package stage
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/leatgo/leat/internal/keyset"
+)
+
+// dedupeMemory is what is remembered of one partition. Its owner is the call of Process,
+// Restore, Delta or Snapshot for the partition; keys and bytes may be read by anybody.
+type dedupeMemory struct {
+	set     *keyset.Set
+	seed    keySeed
+	newest  int64 // the greatest event time, µs; noTime before there is one
+	arrival int64 // the greatest arrival that was asked for, µs; noTime likewise
+
+	delta   []byte // what is new since the last one, encoded; nil: nothing yet
+	usual   int    // the size of the last delta: the next one will be about as large
+	saved   dedupeMark
+	swept   int64  // the limit up to which sweeping is not due
+	touched uint64 // see keyset.Set.Touch
+
+	keys, bytes atomic.Int64
+}
+
+// dedupeMark is the part of the state that is saved whole each time.
+type dedupeMark struct{ newest, arrival int64 }
+
+func newDedupeMemory(timed bool) *dedupeMemory {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	m := &dedupeMemory{
+		set: keyset.New(timed), newest: noTime, arrival: noTime, swept: noTime,
+		seed: keySeed{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])},
+	}
+	m.saved = m.mark()
+	return m
+}
+
+func (m *dedupeMemory) mark() dedupeMark { return dedupeMark{m.newest, m.arrival} }
+
+// limit is the time of the newest keys that have expired: those for which first + ttl <=
+// watermark, and the watermark is newest - bound - 1 (rules C2, G2).
+func (m *dedupeMemory) limit(ttl, bound int64) int64 {
+	if m.newest == noTime {
+		return noTime
+	}
+	return m.newest - bound - 1 - ttl
+}
+
+// remember notes a new key for the next Delta.
+func (m *dedupeMemory) remember(k keyset.Key, place uint64, at int64) {
+	if m.delta == nil {
+		m.delta = m.header(make([]byte, 0, m.usual+m.usual/8+256), false)
+	}
+	m.delta = m.set.AppendEntry(m.delta, k, place, at)
+}
+
+// sweep gives memory of forgotten keys back, a little with each batch: all of it in the
+// course of a quarter of ttl. Which rows pass does not depend on it.
+func (m *dedupeMemory) sweep(ttl, bound int64, rows int) {
+	limit := m.limit(ttl, bound)
+	if !m.set.Timed() || limit == noTime {
+		return
+	}
+	step := max(ttl/4/keyset.Shards, 1)
+	m.swept = max(m.swept, limit-step*keyset.Shards) // at first, and after a jump: once round is enough
+	for slots := 8 * rows; limit-m.swept >= step; {
+		shards, looked := m.set.Sweep(limit, 1)
+		m.swept += step * int64(shards)
+		if slots -= looked; slots <= 0 {
+			return
+		}
+	}
+}
+
+func (m *dedupeMemory) measure() {
+	m.keys.Store(int64(m.set.Len()))
+	m.bytes.Store(int64(m.set.Bytes() + cap(m.delta)))
+}
+
+// The format of saved state (rule H6). Numbers are little-endian, times are µs.
+//
+//	1 byte    format: 1
+//	1 byte    1: a snapshot, 0: a delta; +2: with times
+//	16 bytes  the seed, the same in all pieces
+//	16 bytes  with times: newest, arrival
+//	entries   of keyset, which are 24 bytes, with times 32
+const (
+	dedupeFormat   = 1
+	dedupeSnapshot = 1
+	dedupeTimed    = 2
+)
+
+// header begins a piece of state; setMark fills in what is not known before its end.
+func (m *dedupeMemory) header(b []byte, snapshot bool) []byte {
+	flags := byte(0)
+	if snapshot {
+		flags |= dedupeSnapshot
+	}
+	if m.set.Timed() {
+		flags |= dedupeTimed
+	}
+	b = append(b, dedupeFormat, flags)
+	b = binary.LittleEndian.AppendUint64(b, m.seed.a)
+	b = binary.LittleEndian.AppendUint64(b, m.seed.b)
+	if m.set.Timed() {
+		b = append(b, make([]byte, 16)...)
+	}
+	return b
+}
+
+func (m *dedupeMemory) setMark(piece []byte) {
+	if m.set.Timed() {
+		binary.LittleEndian.PutUint64(piece[18:], uint64(m.newest))
+		binary.LittleEndian.PutUint64(piece[26:], uint64(m.arrival))
+	}
+	m.saved = m.mark()
+}
+
+func (m *dedupeMemory) load(piece []byte, first bool) error {
+	timed := m.set.Timed()
+	size := 18
+	if timed {
+		size += 16
+	}
+	switch {
+	case len(piece) < 2:
+		return errors.New("it is cut short")
+	case piece[0] != dedupeFormat:
+		return fmt.Errorf("it has format %d, and this version of leat reads format %d", piece[0], dedupeFormat)
+	case piece[1]&^(dedupeSnapshot|dedupeTimed) != 0:
+		return errors.New("it is damaged")
+	case piece[1]&dedupeTimed != 0 != timed:
+		return errors.New("keys are saved with times only when TTL is set: the TTL was set or taken away since; start with an empty state, or set it back")
+	case len(piece) < size:
+		return errors.New("it is cut short")
+	case piece[1]&dedupeSnapshot != 0 && !first:
+		return errors.New("a snapshot is not the first")
+	}
+	seed := keySeed{binary.LittleEndian.Uint64(piece[2:]), binary.LittleEndian.Uint64(piece[10:])}
+	if first {
+		m.seed = seed
+	}
+	if m.seed != seed {
+		return errors.New("it belongs to another state")
+	}
+	if timed {
+		m.newest = int64(binary.LittleEndian.Uint64(piece[18:]))
+		m.arrival = int64(binary.LittleEndian.Uint64(piece[26:]))
+		for _, t := range []int64{m.newest, m.arrival} {
+			if t != noTime && (t < -farthest*1e6 || t > farthest*1e6+1e6) {
+				return errors.New("it has an impossible time")
+			}
+		}
+	}
+	return m.set.Load(piece[size:])
+}
+
+// Restore implements leat.Stateful.
+func (d *Dedupe[In, K]) Restore(partition string, saved [][]byte) error {
+	d.init()
+	d.mu.Lock()
+	delete(d.memory, partition)
+	d.mu.Unlock()
+	if len(saved) == 0 {
+		return nil
+	}
+	m := newDedupeMemory(d.TTL > 0)
+	for i, piece := range saved {
+		if err := m.load(piece, i == 0); err != nil {
+			return fmt.Errorf("stage.Dedupe: piece %d of %d of the state of partition %q: %w", i+1, len(saved), partition, err)
+		}
+	}
+	m.saved = m.mark()
+	m.measure()
+	d.mu.Lock()
+	d.memory[partition] = m
+	d.mu.Unlock()
+	return nil
+}
+
+// Delta implements leat.Stateful.
+func (d *Dedupe[In, K]) Delta(partition string) ([]byte, error) {
+	m := d.of(partition)
+	piece := m.delta
+	if piece == nil {
+		if m.saved == m.mark() {
+			return nil, nil
+		}
+		piece = m.header(nil, false)
+	}
+	m.delta, m.usual = nil, len(piece)
+	m.setMark(piece)
+	m.measure()
+	return piece, nil
+}
+
+// Snapshot implements leat.Stateful.
+func (d *Dedupe[In, K]) Snapshot(partition string) ([]byte, error) {
+	m := d.of(partition)
+	m.delta = nil
+	piece := m.header(make([]byte, 0, 64+m.set.Len()*m.set.EntryBytes()), true)
+	piece = m.set.Append(piece, m.limit(d.TTL.Microseconds(), d.OutOfOrderness.Microseconds()))
+	m.setMark(piece)
+	m.measure()
+	return piece, nil
+}
