@@ -2,10 +2,10 @@
 
 SEEDS ?= 20000
 
-.PHONY: help test race vet lint model fuzz bench parts example kill killcalls torture soak corpus tidy ci
+.PHONY: help test race vet lint model fuzz bench parts example kill killcalls torture soak corpus tidy servers servers-stop ci
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
 
 test: ## the unit tests
 	go test ./...
@@ -55,6 +55,14 @@ parts: ## the benchmarks of the parts
 
 example: ## run the example program on generated input
 	go run ./examples/ventas
+
+servers: ## start Kafka and PostgreSQL for tests, and say what to export
+	@.ci/servers/kafka.sh start | sed 's/^/export /'
+	@.ci/servers/postgres.sh start | sed "s/=\(.*\)/='\1'/; s/^/export /"
+
+servers-stop: ## stop them and delete their data
+	.ci/servers/kafka.sh wipe
+	.ci/servers/postgres.sh wipe
 
 tidy: ## go mod tidy and gofmt
 	go mod tidy

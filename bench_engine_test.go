@@ -4,9 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http/httptest"
+	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/metrics"
 	"github.com/leatgo/leat/stage"
 )
 
@@ -72,34 +77,99 @@ func (s *countSink) Write(_ context.Context, b *leat.Batch[benchRow]) error {
 	return nil
 }
 
+// engineOnce runs total rows, in batches of a size, through two stages into two counting
+// sinks.
+func engineOnce(b *testing.B, batch, total int, m *metrics.Metrics) {
+	rows := make([]benchRow, batch)
+	for i := range rows {
+		rows[i] = benchRow{int64(i), int64(i % 50), int64(i % 977), int64(i%5 + 1), float64(i) / 3}
+	}
+	one, two := &countSink{name: "one"}, &countSink{name: "two"}
+	c := leat.Config{StateDir: b.TempDir(), Logger: slog.New(slog.DiscardHandler)}
+	if m != nil {
+		c.Observe = m.Observe
+	}
+	p := leat.New("bench", c)
+	raw := leat.From(p, &benchSource{rows, total})
+	rich := leat.Via(raw, "enrich", stage.Map(func(r benchRow) (benchRow, error) {
+		r.Price *= float64(r.Quantity)
+		return r, nil
+	}))
+	leat.To(leat.Via(rich, "keep", stage.Filter(func(r benchRow) bool { return r.ID >= 0 })), one, two)
+	if m != nil {
+		m.Watch(p)
+	}
+	b.StartTimer()
+	if err := p.Run(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	b.StopTimer()
+	if one.rows != total || two.rows != total {
+		b.Fatalf("sinks got %d and %d of %d rows", one.rows, two.rows, total)
+	}
+}
+
 // BenchmarkEngine is the engine alone: typed rows through two stages into two
 // counting sinks. One op is one row.
 func BenchmarkEngine(b *testing.B) {
 	for _, batch := range []int{64, 512, 4096} {
 		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
-			rows := make([]benchRow, batch)
-			for i := range rows {
-				rows[i] = benchRow{int64(i), int64(i % 50), int64(i % 977), int64(i%5 + 1), float64(i) / 3}
-			}
 			total := (b.N + batch - 1) / batch * batch
-			one, two := &countSink{name: "one"}, &countSink{name: "two"}
-			p := leat.New("bench", leat.Config{StateDir: b.TempDir(), Logger: slog.New(slog.DiscardHandler)})
-			raw := leat.From(p, &benchSource{rows, total})
-			rich := leat.Via(raw, "enrich", stage.Map(func(r benchRow) (benchRow, error) {
-				r.Price *= float64(r.Quantity)
-				return r, nil
-			}))
-			leat.To(leat.Via(rich, "keep", stage.Filter(func(r benchRow) bool { return r.ID >= 0 })), one, two)
 			b.ReportAllocs()
+			b.StopTimer()
 			b.ResetTimer()
-			if err := p.Run(b.Context()); err != nil {
-				b.Fatal(err)
+			engineOnce(b, batch, total, nil)
+			b.ReportMetric(float64(total)/b.Elapsed().Seconds()/1e6, "Mrows/s")
+		})
+	}
+}
+
+// BenchmarkMetrics is what package metrics costs the engine: runs without it and with it in
+// turn, so that what else the machine does meets both, and the median of the pairs' ratios. One op
+// is one row of each. A scraper asks every second, 15 times as often as Prometheus.
+func BenchmarkMetrics(b *testing.B) {
+	const round = 1 << 18
+	for _, batch := range []int{64, 512, 4096} {
+		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
+			m := metrics.New(metrics.Config{})
+			watch := m.Handler()
+			done := make(chan struct{})
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				for tick := time.NewTicker(time.Second); ; {
+					select {
+					case <-tick.C:
+						watch.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/metrics", nil))
+					case <-done:
+						tick.Stop()
+						return
+					}
+				}
+			})
+			took := func(total int, m *metrics.Metrics) float64 {
+				before := b.Elapsed()
+				engineOnce(b, batch, total, m)
+				return (b.Elapsed() - before).Seconds()
 			}
 			b.StopTimer()
-			if one.rows != total || two.rows != total {
-				b.Fatalf("sinks got %d and %d of %d rows", one.rows, two.rows, total)
+			b.ResetTimer()
+			var ratios []float64
+			for left := b.N; left > 0; left -= round {
+				total := (min(left, round) + batch - 1) / batch * batch
+				var with, without float64
+				if len(ratios)%2 == 0 {
+					without = took(total, nil)
+					with = took(total, m)
+				} else {
+					with = took(total, m)
+					without = took(total, nil)
+				}
+				ratios = append(ratios, with/without)
 			}
-			b.ReportMetric(float64(total)/b.Elapsed().Seconds()/1e6, "Mrows/s")
+			close(done)
+			wg.Wait()
+			slices.Sort(ratios)
+			b.ReportMetric((ratios[len(ratios)/2]-1)*100, "%cost")
 		})
 	}
 }

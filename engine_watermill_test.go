@@ -418,6 +418,7 @@ func TestObserveAndStats(t *testing.T) {
 		kinds := map[leat.EventKind]int{}
 		rows := map[leat.EventKind]int{}
 		var seqs []uint64
+		var p *leat.Pipeline
 		c := config(t)
 		c.Observe = func(e leat.Event) {
 			mu.Lock()
@@ -430,10 +431,13 @@ func TestObserveAndStats(t *testing.T) {
 			if e.Time.IsZero() {
 				kinds["no time"]++
 			}
+			if e.Pipeline != p.Name() {
+				kinds["no pipeline"]++
+			}
 		}
 		sink := leattest.Collect[int]().FailWrite(3, leat.Transient(errDisk)).FailCommit(3, leat.ErrAborted)
 		src := leattest.Rows(ints(2000)...)
-		p := pipe(c, src, 400*time.Millisecond, sink)
+		p = pipe(c, src, 400*time.Millisecond, sink)
 		assert.Equal(t, leat.Stats{}, p.Stats(), "Stats may be called before Run")
 		end := start(t.Context(), p)
 		for range 20 {
@@ -451,11 +455,13 @@ func TestObserveAndStats(t *testing.T) {
 		assert.Equal(t, 2, kinds[leat.EventStarted])
 		assert.Equal(t, 1, kinds[leat.EventStopped])
 		assert.Zero(t, kinds["no time"])
+		assert.Zero(t, kinds["no pipeline"])
 		assert.GreaterOrEqual(t, rows[leat.EventWrite], 2000)
 		assert.True(t, slices.IsSorted(seqs))
 		assert.Equal(t, seqs[len(seqs)-1], s.Committed)
 		assert.Equal(t, int64(2000), s.Positions["rows"].Next)
-		assert.Equal(t, leat.RunStats{In: 2000, Out: map[string]int64{"collect": 2000}, Rejected: map[string]int64{}, Rewinds: 1}, s.Run)
+		assert.Equal(t, leat.RunStats{In: 2000, Out: map[string]int64{"collect": 2000}, Rejected: map[string]int64{}, Letters: map[leat.Class]int64{}, Filtered: map[string]int64{"pace": 0}, Rewinds: 1,
+			Nodes: s.Nodes}, s.Run, "in the first process the two are one")
 		assert.Zero(t, s.InFlight)
 
 		// The next process knows where it stands, and counts its own rows apart.
@@ -463,6 +469,7 @@ func TestObserveAndStats(t *testing.T) {
 		require.NoError(t, run(t, idle))
 		s = idle.Stats()
 		assert.Equal(t, int64(500), s.Run.In)
+		assert.Equal(t, leat.NodeStats{Name: "collect", Kind: "sink", In: 500, Out: 500}, s.Run.Nodes[len(s.Run.Nodes)-1])
 		assert.Equal(t, int64(2500), node(t, s, "rows").In)
 	})
 }

@@ -57,6 +57,14 @@ type Blocking interface {
 	Blocking() bool
 }
 
+// Sized is a small optional interface of stages with state: how many keys they
+// remember, of all partitions together, and about how many bytes that takes. Called at
+// any time, also before the first Restore, concurrently with all else; it must be
+// quick, so count as you go.
+type Sized interface {
+	StateSize() (keys, bytes int64)
+}
+
 // Fingerprinted is a small optional interface of stages with state: what of their
 // configuration the saved state depends on. It is saved with the state, and a stage
 // with another fingerprint is refused (rule E7-4), unless the pipeline was stopped

@@ -5,8 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/leatgo/leat/notify"
@@ -26,6 +28,7 @@ type options struct {
 	notify         string
 	replay         string
 	log            string
+	metrics        string
 	json           bool
 }
 
@@ -51,6 +54,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.StringVar(&o.notify, "notify", "", "tell failures to this `URL`: http(s) gets {\"text\":…}; smtp://, slack:// and other forms of shoutrrr (default the log)")
 	fs.StringVar(&o.replay, "replay", "", "read no files, but send the dead letters in this `file` through again")
 	fs.StringVar(&o.log, "log", "", "append the log to this `file` too")
+	fs.StringVar(&o.metrics, "metrics", "", "while running, serve /metrics, /metrics.json and /healthz at this `address`, such as 127.0.0.1:9100; port 0 takes a free one, see the log")
 	fs.BoolVar(&o.json, "json", false, "end with one line of JSON about this run")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -77,6 +81,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		wrong = "-replay reads no files: leave -watch, -every and -generate out"
 	case o.replay != "" && !isFile(o.replay):
 		wrong = fmt.Sprintf("-replay %s: there is no such file", o.replay)
+	case o.metrics != "" && !isAddress(o.metrics):
+		wrong = fmt.Sprintf("-metrics %s: it is a host and a port, such as 127.0.0.1:9100 or :9100", o.metrics)
 	case receiver != nil:
 		wrong = fmt.Sprintf("-notify: %v", receiver)
 	case *in == "":
@@ -106,6 +112,15 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		o.out = filepath.Join(filepath.Dir(dir), "out")
 	}
 	return o, nil
+}
+
+// isAddress tells whether one could listen there, as far as the text says.
+func isAddress(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	return err == nil
 }
 
 func isFile(path string) bool {

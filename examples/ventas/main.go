@@ -6,7 +6,7 @@
 //	go run ./examples/ventas -watch 5s
 //
 // Where to look: ventas.go has the pipeline, this file wires it to its ends,
-// por_archivo.go is a sink of our own, the other files read flags, make data and print.
+// por_archivo.go is a sink of our own, the other files read flags, make data, serve metrics and print.
 package main
 
 import (
@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/metrics"
 	"github.com/leatgo/leat/notify"
 	"github.com/leatgo/leat/schedule"
 	"github.com/leatgo/leat/sink/parquetsink"
@@ -101,10 +102,21 @@ func run(ctx context.Context, o options, stdout, stderr *os.File, c tuning) erro
 			c.Logger.Warn("not everything could be told", "error", err)
 		}
 	}()
-	c.Observe = people.Observe
+	m := metrics.New(metrics.Config{})
+	if o.metrics != "" {
+		stop, err := serve(o.metrics, m, c.Logger)
+		if err != nil {
+			return fmt.Errorf("-metrics: %w", err)
+		}
+		defer stop()
+	}
+	c.Observe = func(e leat.Event) {
+		people.Observe(e)
+		m.Observe(e)
+	}
 	pass := func(ctx context.Context) error {
 		defer func() { made = 0 }() // said once
-		return load(ctx, o, made, stdout, line, c, people)
+		return load(ctx, o, made, stdout, line, c, people, m)
 	}
 	if o.every.IsZero() {
 		return pass(ctx)
@@ -132,7 +144,7 @@ func tell(people *notify.Notifier, e files.Event) {
 
 // load runs the pipeline, to the end of the folder or until a signal comes, and
 // prints its result.
-func load(ctx context.Context, o options, made int, stdout io.Writer, line *progress, c tuning, people *notify.Notifier) error {
+func load(ctx context.Context, o options, made int, stdout io.Writer, line *progress, c tuning, people *notify.Notifier, m *metrics.Metrics) error {
 	c.StateDir = o.state()
 	c.DeadLetters = leat.DeadLetterFile(o.deadLetters())
 	c.Require = leat.ExactlyOnce
@@ -147,6 +159,8 @@ func load(ctx context.Context, o options, made int, stdout io.Writer, line *prog
 		lake.PartitionBy = []parquetsink.Partition[Rica]{{Name: "mes", Value: func(r Rica) string { return r.Mes }}}
 	}
 	p := ventas(c.Config, src, table, parquetsink.New(lake), &porArchivo{})
+
+	m.Watch(p)
 
 	start := time.Now()
 	stop := line.follow(p.Stats)

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -464,6 +466,40 @@ func TestWatch(t *testing.T) {
 	require.Contains(t, all, "stopped; all that was read is committed")
 }
 
+// With -metrics it answers while it runs, at the address that the log says.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	const rows = 500
+	dir := t.TempDir()
+	log := filepath.Join(dir, "log")
+	cmd, stdout, stderr := child(t, dir, []string{withCheckpoint + "=10ms"}, "-generate", "2", "-rows", strconv.Itoa(rows), "-watch", "10ms", "-metrics", "127.0.0.1:0", "-log", log)
+	require.NoError(t, cmd.Start())
+	url := ""
+	require.Eventually(t, func() bool {
+		text, _ := os.ReadFile(log)
+		_, rest, found := strings.Cut(string(text), "msg=metrics url=")
+		url, _, _ = strings.Cut(rest, "\n")
+		return found && url != ""
+	}, time.Minute, time.Millisecond)
+	get := func(url string) string {
+		answer, err := http.Get(url)
+		require.NoError(t, err)
+		defer answer.Body.Close()
+		body, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		return string(body)
+	}
+	good := len(wanted(2, rows).good)
+	require.Eventually(t, func() bool {
+		return strings.Contains(get(url), fmt.Sprintf("leat_rows_total{kind=\"sink\",node=\"ventas\",outcome=\"out\",pipeline=\"ventas\"} %d\n", good))
+	}, time.Minute, 10*time.Millisecond)
+	require.Equal(t, "ventas: ok\n", get(strings.TrimSuffix(url, "/metrics")+"/healthz"))
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	err := cmd.Wait()
+	require.NoError(t, err, "%v", ended{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()})
+	require.Contains(t, stderr.String(), url, "stderr has it too")
+}
+
 // With -every it makes a pass at each time.
 func TestEvery(t *testing.T) {
 	t.Parallel()
@@ -538,6 +574,10 @@ func TestExitCodes(t *testing.T) {
 	require.NoError(t, os.MkdirAll(bad, 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(bad, "x.csv"), []byte(header+"\n"+strings.Repeat("a,b\n", 200)), 0o600))
 
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+
 	tests := []struct {
 		name string
 		args []string
@@ -555,6 +595,9 @@ func TestExitCodes(t *testing.T) {
 		{"watching by the clock", []string{"-watch", "1s", "-every", "@daily"}, 2, "choose one"},
 		{"not a time", []string{"-every", "61 * * * *"}, 2, "61 * * * *"},
 		{"not a receiver", []string{"-notify", "smoke://hill"}, 2, "-notify"},
+		{"no address", []string{"-metrics", "9100"}, 2, "-metrics 9100"},
+		{"no port", []string{"-metrics", "127.0.0.1:many"}, 2, "-metrics 127.0.0.1:many"},
+		{"a port that is taken", []string{"-metrics", taken.Addr().String()}, 1, taken.Addr().String()},
 		{"no such letters", []string{"-replay", "none.jsonl"}, 2, "none.jsonl"},
 		{"letters and files", []string{"-replay", file, "-generate", "3"}, 2, "-replay"},
 		{"no such folder", []string{"-in", filepath.Join(dir, "none")}, 2, "none"},

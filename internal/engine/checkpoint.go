@@ -18,6 +18,7 @@ type cut struct {
 	force  bool
 	caught bool // the sources have nothing more for now
 	lanes  []laneCut
+	at     time.Time
 	count  counters // of sources and stages; sinks add theirs when they pass it
 	deltas []store.Delta
 }
@@ -202,7 +203,7 @@ func (g *generation) take(force, caughtUp bool) (*cut, error) {
 		return nil, g.dead
 	}
 	e.seq++
-	c := &cut{seq: e.seq, force: force || e.cfg.ForceCheckpoints, caught: caughtUp, count: g.count.clone()}
+	c := &cut{seq: e.seq, at: time.Now(), force: force || e.cfg.ForceCheckpoints, caught: caughtUp, count: g.count.clone()}
 	for _, l := range g.order {
 		c.lanes = append(c.lanes, laneCut{l, l.pos})
 	}
@@ -313,6 +314,7 @@ func (g *generation) completeCuts() error {
 	}
 	whole := g.cuts[:n]
 	g.cuts = g.cuts[n:]
+	g.saving = true
 	last := whole[n-1]
 	// What was given up meanwhile is in the store, and perhaps another process's by now.
 	lanes := slices.DeleteFunc(slices.Clone(last.lanes), func(l laneCut) bool { return l.lane.gone })
@@ -333,7 +335,6 @@ func (g *generation) completeCuts() error {
 	}
 	g.mu.Unlock()
 
-	start := time.Now()
 	if err := e.letters.sync(g.ctx); err != nil { // rule B3-1
 		return g.whyFailed(err)
 	}
@@ -382,9 +383,10 @@ func (g *generation) completeCuts() error {
 	for _, l := range lanes {
 		g.complete[l.lane.name] = l.pos
 	}
+	g.savedLocked(last)
 	g.revokedLocked()
 	g.mu.Unlock()
-	e.observe(Event{Kind: EventCheckpoint, Seq: last.seq, Duration: time.Since(start)})
+	e.observe(Event{Kind: EventCheckpoint, Seq: last.seq, Duration: time.Since(last.at)})
 	return nil
 }
 

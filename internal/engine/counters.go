@@ -17,6 +17,10 @@ func (t *Tally) add(o Tally) {
 	t.Added += o.Added
 }
 
+func (t Tally) negated() Tally {
+	return Tally{-t.In, -t.Out, -t.Rejected, -t.Filtered, -t.Added}
+}
+
 // Set sets one of the counts by its name in the store; see SplitCounter.
 func (t *Tally) Set(count string, rows int64) {
 	switch count {
@@ -53,6 +57,19 @@ func newCounters(nodes int) counters {
 
 func (c counters) clone() counters {
 	return counters{nodes: append([]Tally(nil), c.nodes...), reasons: maps.Clone(c.reasons)}
+}
+
+// plus adds what c counts beyond base.
+func (t counters) plus(c, base counters) counters {
+	out := t.clone()
+	for i := range out.nodes {
+		out.nodes[i].add(c.nodes[i])
+		out.nodes[i].add(base.nodes[i].negated())
+	}
+	for k, v := range c.reasons {
+		out.reasons[k] += v - base.reasons[k]
+	}
+	return out
 }
 
 // reason is the key of a reject in statistics: class/column/rule.
@@ -124,6 +141,7 @@ type Stats struct {
 	Batches   int
 	Committed uint64
 	Positions map[string]Position
+	Times
 }
 
 // NodeStats is documented in package leat.
@@ -135,6 +153,7 @@ type NodeStats struct {
 
 // RunStats is documented in package leat.
 type RunStats struct {
+	Nodes    []NodeStats
 	In       int64
 	Out      map[string]int64
 	Rejected map[string]int64
@@ -145,14 +164,13 @@ type RunStats struct {
 // Stats may be called at any time.
 func (e *Engine) Stats() Stats {
 	e.mu.Lock()
-	g, base, rewinds := e.gen, e.base, e.rewinds
+	g, c, base, past, rewinds := e.gen, e.base, e.base, e.past, e.rewinds
+	times := e.times
 	e.mu.Unlock()
 	s := Stats{Rejected: map[string]int64{}, Positions: map[string]Position{},
 		Run: RunStats{Out: map[string]int64{}, Rejected: map[string]int64{}, Filtered: map[string]int64{}, Rewinds: rewinds}}
-	var c counters
-	if g == nil {
-		c = base.clone()
-	} else {
+	pending := false
+	if g != nil {
 		g.mu.Lock()
 		c = g.count.clone()
 		s.InFlight, s.Batches = g.bytes, g.batches
@@ -160,31 +178,46 @@ func (e *Engine) Stats() Stats {
 		for name, p := range g.complete {
 			s.Positions[name] = p
 		}
+		pending = !g.opened || g.pendingLocked()
+		e.mu.Lock() // inside the other lock, so that they fit the counts
+		base, past, times = e.base, e.past, e.times
+		e.mu.Unlock()
 		g.mu.Unlock()
 	}
+	s.Times = times.public(pending)
+	run := past.plus(c, base)
 	for i, n := range e.plan.Nodes {
-		t := c.nodes[i]
+		t, own := c.nodes[i], run.nodes[i]
 		if n.Kind == KindSink {
 			t = e.pathTally(n, c)
-			s.Run.Out[n.Name] = t.Out - base.nodes[i].Out
+			s.Run.Out[n.Name] = own.Out
+			own.In = own.Out + own.Rejected + own.Filtered
 		}
 		switch n.Kind {
 		case KindSource:
-			s.Run.In += t.In - base.nodes[i].In
+			s.Run.In += own.In
 		case KindStage:
-			s.Run.Filtered[n.Name] = t.Filtered - base.nodes[i].Filtered
+			s.Run.Filtered[n.Name] = own.Filtered
 		}
-		s.Nodes = append(s.Nodes, NodeStats{n.Name, [...]string{"source", "stage", "merge", "sink"}[n.Kind],
-			t.In, t.Out, t.Rejected, t.Filtered, t.Added})
+		s.Nodes = append(s.Nodes, n.stats(t))
+		s.Run.Nodes = append(s.Run.Nodes, n.stats(own))
 	}
 	for k, v := range c.reasons {
 		_, why, _ := strings.Cut(k, "\x00")
 		s.Rejected[why] += v
-		if d := v - base.reasons[k]; d != 0 {
-			s.Run.Rejected[why] += d
+	}
+	for k, v := range run.reasons {
+		_, why, _ := strings.Cut(k, "\x00")
+		if v != 0 {
+			s.Run.Rejected[why] += v
 		}
 	}
 	return s
+}
+
+func (n *Node) stats(t Tally) NodeStats {
+	return NodeStats{n.Name, [...]string{"source", "stage", "merge", "sink"}[n.Kind],
+		t.In, t.Out, t.Rejected, t.Filtered, t.Added}
 }
 
 // pathTally is the balance of one sink over its whole way (rule A8): what its

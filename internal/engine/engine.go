@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -44,8 +45,10 @@ type Engine struct {
 	mu      sync.Mutex
 	gen     *generation // the current one
 	base    counters    // what the counters were when this process started
+	past    counters    // what this process had counted, beyond base, whenever counters began anew
 	rewinds int
 	fenced  map[string]uint64 // partitions that another owner has taken: what Partition.Given was
+	times   times
 }
 
 // New prepares a run. The end of ctx asks for a drain.
@@ -57,6 +60,7 @@ func New(ctx context.Context, plan *Plan) *Engine {
 		slots:  make(chan struct{}, runtime.GOMAXPROCS(0)),
 		fenced: map[string]uint64{},
 		base:   newCounters(len(plan.Nodes)),
+		past:   newCounters(len(plan.Nodes)),
 	}
 	e.ctx, e.stop = context.WithCancel(ctx)
 	e.letters = &letters{e: e, turn: make(chan struct{}, 1)}
@@ -75,7 +79,9 @@ func (e *Engine) Wait() error {
 // main is the run, on a goroutine of its own.
 func (e *Engine) main() {
 	defer e.stop()
+	e.began()
 	e.err = e.run()
+	e.ended(e.err)
 	if e.err != nil {
 		e.log.Error("pipeline stopped", "error", e.err)
 	}
@@ -150,6 +156,7 @@ func (e *Engine) run() (err error) {
 		g := newGeneration(e)
 		e.mu.Lock()
 		e.gen = g
+		e.times.opens(time.Now())
 		e.mu.Unlock()
 		err := g.run()
 		var back *rewind

@@ -17,6 +17,7 @@ const (
 // Event is what Config.Observe gets; documented in package leat.
 type Event struct {
 	Kind      string
+	Pipeline  string
 	Time      time.Time
 	Node      string
 	Partition string
@@ -32,7 +33,7 @@ func (e *Engine) observe(ev Event) {
 	if e.cfg.Observe == nil {
 		return
 	}
-	ev.Time = time.Now()
+	ev.Pipeline, ev.Time = e.plan.Pipeline, time.Now()
 	if err := guard(func() error { e.cfg.Observe(ev); return nil }); err != nil { // rule A9
 		e.log.Error("Config.Observe failed", "event", ev.Kind, "error", err)
 	}

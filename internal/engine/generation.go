@@ -44,6 +44,9 @@ type generation struct {
 	reading   int                 // sources that have not ended
 	srcErr    error               // first error of a source that ended for good
 	cuts      []*cut              // taken and not complete, in order
+	opened    bool                // its sinks are open and its sources run
+	sentSome  bool                // a chunk was admitted
+	saving    bool                // cuts that every sink holds are being saved
 	committed uint64              // the newest complete cut
 	complete  map[string]Position // its positions
 }
@@ -136,6 +139,7 @@ func (g *generation) run() (err error) {
 			g.sourceEnded(n, err, readCtx.Err() != nil, stopReading)
 		})
 	}
+	g.opens()
 	g.e.observe(Event{Kind: EventStarted})
 	return g.checkpoints()
 }

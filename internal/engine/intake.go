@@ -28,6 +28,9 @@ func qualify(source, partition string) string {
 	return source + "/" + partition
 }
 
+// Partition is the qualified name of a partition of source n.
+func (n *Node) Partition(local string) string { return qualify(n.Name, local) }
+
 // Assign makes a lane for each partition and finds where it starts (rules E7,
 // E7-1).
 func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
@@ -224,9 +227,10 @@ func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node
 	if virgin && storeKnows && start != Position(stored) {
 		// Counters belong to the store's positions; from elsewhere they would
 		// count some rows twice or not at all.
-		g.count = newCounters(len(e.plan.Nodes))
 		e.mu.Lock()
+		e.past = e.past.plus(g.count, e.base)
 		e.base = newCounters(len(e.plan.Nodes))
+		g.count = newCounters(len(e.plan.Nodes))
 		e.mu.Unlock()
 	}
 	g.lanes[name] = l
@@ -317,6 +321,7 @@ func (g *generation) admit(ctx context.Context, bytes int64) error {
 			g.mu.Unlock()
 			return ctx.Err()
 		case g.batches == 0 || (g.batches < g.e.cfg.BudgetBatches && g.bytes+bytes <= g.e.cfg.BudgetBytes):
+			g.sendsLocked()
 			g.batches++
 			g.bytes += bytes
 			g.mu.Unlock()
