@@ -14,6 +14,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -83,7 +84,7 @@ func load(ctx context.Context, o options, log *slog.Logger, stdout *os.File) err
 		return err
 	}
 	before, err := parquetsink.Files(o.out)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // there is no lake yet
 		return err
 	}
 	src := kafkasource.New(kafkasource.Config[Evento]{
@@ -101,7 +102,7 @@ func load(ctx context.Context, o options, log *slog.Logger, stdout *os.File) err
 	if o.verbose {
 		m.seen = func(id string) { log.Debug("duplicate skipped", "event_id", id) }
 	}
-	numbers := metrics.New()
+	numbers := metrics.New(metrics.Config{})
 	p := eventos(leat.Config{
 		StateDir: o.state(), DeadLetters: leat.DeadLetterFile(o.deadLetters()), Require: leat.ExactlyOnce,
 		CheckpointEvery: min(time.Second, o.maxLatency), Logger: log, Observe: numbers.Observe,
