@@ -98,6 +98,7 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 		return err
 	}
 	offsets := map[string]map[int32]kgo.Offset{}
+	from := make(map[string]int64, len(at))
 	for tp, token := range fresh {
 		pos, ok := at[tp.String()]
 		if !ok {
@@ -108,6 +109,7 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 			return err
 		}
 		p.sent = p.next
+		from[p.name] = p.next
 		s.recount(tp, p.next)
 		// Where reading begins becomes known like what was read, when it is neither the
 		// beginning nor what is known: else a process that begins before the next record
@@ -128,6 +130,7 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 		}
 	}
 	r.sortParts()
+	s.logger().Info("partitions are read", "from", from)
 	r.cl.AddConsumePartitions(offsets)
 	r.arrived, r.told = time.Now(), false
 	r.tellLag()

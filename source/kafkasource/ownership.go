@@ -18,7 +18,7 @@ type ownership struct {
 	claims map[topicPartition]*claim
 	tokens uint64 // given so far
 	joined bool   // the group has said what we have, be it nothing
-	reader reader // of the Run that is on; nil between Runs
+	reader reader // of the last Run; nil before the first
 	doing  *step  // what the reader is at
 	dirty  bool   // something has changed since the reader looked
 	wake   func() // ends the reader's wait
@@ -28,7 +28,7 @@ type ownership struct {
 type claim struct {
 	token     uint64
 	leaving   bool  // being revoked: nothing more is sent of it
-	read      bool  // the Run that is on has it from Intake.Assign
+	read      bool  // the last Run had it from Intake.Assign
 	committed int64 // in the group, as far as is known; -1: not known, so nothing is committed
 }
 
@@ -242,16 +242,17 @@ func (o *ownership) waking(wake func()) {
 func (o *ownership) attach(r reader) {
 	o.mu.Lock()
 	o.reader = r
-	o.mu.Unlock()
-}
-
-// detach ends it: callbacks only change the table from here on.
-func (o *ownership) detach() {
-	o.mu.Lock()
-	o.reader, o.wake = nil, nil
 	for _, c := range o.claims {
 		c.read = false
 	}
+	o.mu.Unlock()
+}
+
+// detach says that the engine is through, also with what the last Run has sent: until then,
+// what is revoked is still waited for. From here on callbacks only change the table.
+func (o *ownership) detach() {
+	o.mu.Lock()
+	o.reader, o.wake = nil, nil
 	o.mu.Unlock()
 }
 

@@ -35,7 +35,6 @@ func (s *Source[T]) Run(ctx context.Context, in leat.Intake[T]) error {
 		parts: map[topicPartition]*part{}, refused: map[topicPartition]uint64{},
 	}
 	s.own.attach(in)
-	defer s.own.detach()
 	return r.run(ctx)
 }
 

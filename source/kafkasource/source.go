@@ -81,6 +81,7 @@ func (s *Source[T]) Lag() map[string]int64 {
 // once; a static member stays in it.
 func (s *Source[T]) Close() error {
 	s.closed.Store(true)
+	s.own.detach()
 	if cl := s.member.Swap(nil); cl != nil {
 		cl.Close()
 	}
