@@ -67,7 +67,7 @@ func compile[T any](c *Config[T]) (*plan[T], error) {
 		p.value = func(_ context.Context, _ string, dst []byte, row *T) ([]byte, error) { return c.Encode(dst, row) }
 	case c.Raw && t != nil:
 		if len(t.Columns) != 1 || t.Columns[0].Kind != row.Bytes && t.Columns[0].Kind != row.String {
-			return nil, fmt.Errorf("Raw: %v must have one column, of type []byte or string, beside those that tell the origin", of)
+			return nil, fmt.Errorf("with Raw, %v must have one column, of type []byte or string, beside those that tell the origin", of)
 		}
 		body := &t.Columns[0]
 		p.value = func(_ context.Context, _ string, dst []byte, row *T) ([]byte, error) {

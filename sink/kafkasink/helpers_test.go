@@ -175,7 +175,7 @@ func join(t testing.TB, brokers []string, group, topic string, opts ...kgo.Opt) 
 	}
 	m.cl = client(t, brokers, append([]kgo.Opt{
 		kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(), kgo.Balancers(kgo.CooperativeStickyBalancer()),
-		kgo.RequireStableFetchOffsets(), kgo.HeartbeatInterval(100 * time.Millisecond), kgo.SessionTimeout(10 * time.Second),
+		kgo.HeartbeatInterval(100 * time.Millisecond), kgo.SessionTimeout(10 * time.Second),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, got map[string][]int32) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -218,8 +218,6 @@ func (m *member) owned(t testing.TB, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool { m.mu.Lock(); defer m.mu.Unlock(); return len(m.tokens) == n }, 20*time.Second, 5*time.Millisecond)
 }
-
-func position(next int64) leat.Position { return leat.Position{Next: next} }
 
 func rowErrors(t testing.TB, err error) (rows []int) {
 	t.Helper()

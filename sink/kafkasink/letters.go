@@ -70,7 +70,11 @@ func (l *letters) Open(ctx context.Context, env leat.Env) error {
 	if err := checkClient("kafkasink: dead letters", l.config.Brokers, l.config.Opts); err != nil {
 		return err
 	}
-	return l.connect(ctx)
+	// That the topic is there is better known now than at the first letter. The client is made
+	// then: few pipelines need it.
+	err := l.connect(ctx)
+	l.disconnect()
+	return err
 }
 
 func (l *letters) connect(ctx context.Context) error {
@@ -110,6 +114,11 @@ func (l *letters) Append(ctx context.Context, all []leat.DeadLetter) error {
 	}
 	if len(alone) == 0 {
 		return nil
+	}
+	if l.p == nil {
+		if err := l.connect(ctx); err != nil {
+			return err
+		}
 	}
 	records, err := l.records(ctx, alone)
 	if err != nil {
