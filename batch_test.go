@@ -292,3 +292,20 @@ func TestTrialsReuseTheirMemory(t *testing.T) {
 	require.NoError(t, p.Run(t.Context()))
 	require.Less(t, src.allocated, uint64(200*1000*128/10))
 }
+
+func TestOffsetsAndOrdinals(t *testing.T) {
+	t.Parallel()
+	b := new(Batch[int])
+	for i, record := range []int{3, 4, 4, 4, 7, 9, 9} {
+		b.Append(i, record)
+	}
+	require.Equal(t, []Offset{3, 4, 4, 4, 7, 9, 9}, b.Offsets(), "outside a pipeline rows are named by their own numbers")
+	require.Equal(t, Origin{Offset: 7}, b.Origin(4))
+	require.False(t, b.Repeated())
+	var ordinals []int
+	for i := range b.Len() {
+		ordinals = append(ordinals, b.Ordinal(i))
+	}
+	require.Equal(t, []int{0, 0, 1, 2, 0, 0, 1}, ordinals)
+	require.Empty(t, new(Batch[int]).Offsets())
+}

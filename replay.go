@@ -32,8 +32,8 @@ type LetterDecoder[T any] interface {
 
 // Repeatable is a small optional interface of stages with state. It says that a row
 // which they have let pass may come again, with the same Origin, and passes again
-// without being counted twice (rule C5); Batch.Repeated tells when. Letters of nodes behind a stage with state
-// are replayed only when it says so.
+// without being counted twice (rule C5); Batch.Repeated tells when. Letters of nodes
+// behind a stage with state are replayed only when it says so.
 type Repeatable interface {
 	Repeatable() bool
 }

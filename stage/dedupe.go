@@ -51,8 +51,8 @@ import (
 // # Memory
 //
 // Keys are kept as hashes of 128 bits with a secret seed (rule C3). A million keys take
-// 37 MB, 50 MB with a TTL, and 24 MB or 32 MB in the state folder. Per partition there are at
-// least some 20 KB.
+// 37 MB, 50 MB with a TTL, and 24 MB or 32 MB in the state folder. A partition of few keys
+// takes up to 75 KB. Memory grows in small steps, and goes back as keys are forgotten.
 //
 // All fields are set before the pipeline runs, and not changed. Key, Time and OnDuplicate
 // are called for rows that other branches may read too: they must not change them. They

@@ -186,7 +186,13 @@ func (d *Dedupe[In, K]) Restore(partition string, saved [][]byte) error {
 
 // Delta implements leat.Stateful.
 func (d *Dedupe[In, K]) Delta(partition string) ([]byte, error) {
-	m := d.of(partition)
+	d.init()
+	d.mu.Lock()
+	m := d.memory[partition]
+	d.mu.Unlock()
+	if m == nil {
+		return nil, nil // no row has come
+	}
 	piece := m.delta
 	if piece == nil {
 		if m.saved == m.mark() {

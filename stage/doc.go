@@ -28,6 +28,11 @@
 // row that breaks the contract is rejected with class [leat.Contract]. An error
 // that is, or wraps, a [*leat.FieldError] is counted by column and rule.
 //
+// # Duplicates
+//
+// [Dedupe] lets the first row of each key pass, for ever or for a time. What it remembers
+// is saved with the positions.
+//
 // # I/O
 //
 // [Call] and [CallBatch] are for functions that ask something outside: an HTTP
