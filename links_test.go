@@ -44,6 +44,7 @@ func TestWhatAdaptersLink(t *testing.T) {
 		"github.com/parquet-go/parquet-go", "github.com/xitongsys/parquet-go", "github.com/apache/thrift", "google.golang.org/genproto",
 		"github.com/fsnotify/fsnotify", "github.com/nicholas-fedor/shoutrrr", "github.com/go-co-op/gocron/v2",
 		"github.com/prometheus/client_golang", "github.com/prometheus/client_model", "github.com/prometheus/common",
+		"github.com/twmb/franz-go/pkg/kgo", "github.com/twmb/franz-go/pkg/sr", "github.com/twmb/avro", "google.golang.org/protobuf",
 		"github.com/stretchr/testify", "go.uber.org/goleak",
 	}
 	for pkg, own := range map[string][]string{
@@ -57,6 +58,9 @@ func TestWhatAdaptersLink(t *testing.T) {
 		"sink/parquetsink/xitongsysengine": {"github.com/xitongsys/parquet-go", "github.com/apache/thrift", "github.com/parquet-go/parquet-go", "github.com/klauspost/compress"},
 		"sink/csvsink":                     {"github.com/klauspost/compress"},
 		"sink/jsonsink":                    {"github.com/klauspost/compress"},
+		"codec":                            {"github.com/twmb/franz-go/pkg/sr"},
+		"codec/avrocodec":                  {"github.com/twmb/franz-go/pkg/sr", "github.com/twmb/avro"},
+		"codec/protocodec":                 {"github.com/twmb/franz-go/pkg/sr", "google.golang.org/protobuf"},
 		"stage":                            {"github.com/go-playground/validator/v10"},
 		"notify":                           {"github.com/nicholas-fedor/shoutrrr"},
 		"schedule":                         {"github.com/go-co-op/gocron/v2"},
