@@ -64,7 +64,7 @@ func TestWhatAdaptersLink(t *testing.T) {
 		"stage":                            {"github.com/go-playground/validator/v10"},
 		"notify":                           {"github.com/nicholas-fedor/shoutrrr"},
 		"schedule":                         {"github.com/go-co-op/gocron/v2"},
-		"metrics":                          {"github.com/prometheus/client_golang", "github.com/prometheus/client_model", "github.com/prometheus/common", "github.com/klauspost/compress"},
+		"metrics":                          {"github.com/prometheus/client_golang", "github.com/prometheus/client_model", "github.com/prometheus/common", "github.com/klauspost/compress", "google.golang.org/protobuf"},
 		"operate":                          {"github.com/klauspost/compress", "github.com/fsnotify/fsnotify"},
 	} {
 		out, err := exec.Command("go", "list", "-deps", "github.com/leatgo/leat/"+pkg).Output()
