@@ -53,6 +53,7 @@ func TestWhatAdaptersLink(t *testing.T) {
 		"source/jsonsource":                {"github.com/klauspost/compress", "github.com/fsnotify/fsnotify"},
 		"source/parquetsource":             {"github.com/klauspost/compress", "github.com/fsnotify/fsnotify"},
 		"source/sqlitesource":              {"zombiezen.com/go/sqlite", "modernc.org/sqlite"},
+		"source/kafkasource":               {"github.com/twmb/franz-go/pkg/kgo", "github.com/klauspost/compress"},
 		"sink/sqlitesink":                  {"zombiezen.com/go/sqlite", "modernc.org/sqlite"},
 		"sink/parquetsink":                 {"github.com/parquet-go/parquet-go", "github.com/klauspost/compress", "google.golang.org/protobuf"},
 		"sink/parquetsink/parquetgoengine": {"github.com/parquet-go/parquet-go", "github.com/klauspost/compress", "google.golang.org/protobuf"},
