@@ -23,7 +23,7 @@ import (
 
 // Tx is a transaction.
 type Tx struct {
-	Key      []byte  `leat:"@key"`
+	Key      string  `leat:"@key"`
 	TxID     string  `leat:"tx_id"`
 	Account  string  `leat:"account"`
 	Category string  `leat:"category"`
