@@ -389,6 +389,13 @@ func (g *generation) completeCuts() error {
 		return g.storageFailed(err)
 	}
 	e.remember(cp)
+	e.mu.Lock()
+	for _, l := range lanes {
+		if l.pos.Known() {
+			e.given[l.lane.name] = l.lane.given
+		}
+	}
+	e.mu.Unlock()
 
 	for _, n := range e.plan.Nodes {
 		if n.Kind != KindSource {
