@@ -239,7 +239,7 @@ func (g *generation) take(force, caughtUp bool) (*cut, error) {
 
 // maxPendingState is how many bytes of state may wait for sinks that answer
 // "not yet" before they are forced (rule E9).
-const maxPendingState = 16 << 20
+const maxPendingState = 8 << 20
 
 func (g *generation) stateWaiting() (bytes int) {
 	g.mu.Lock()
