@@ -106,7 +106,7 @@ func load(ctx context.Context, o options, log *slog.Logger, stdout *os.File) err
 	}
 	numbers := metrics.New(metrics.Config{})
 	p := eventos(leat.Config{
-		StateDir: o.state(), DeadLetters: leat.DeadLetterFile(o.deadLetters()), Require: leat.ExactlyOnce,
+		BudgetBytes: budget(), StateDir: o.state(), DeadLetters: leat.DeadLetterFile(o.deadLetters()), Require: leat.ExactlyOnce,
 		CheckpointEvery: min(time.Second, o.maxLatency), Logger: log, Observe: numbers.Observe,
 	}, m, src, lake)
 	if o.metrics != "" {

@@ -29,3 +29,9 @@ func init() {
 		}()
 	}
 }
+
+func budget() int64 {
+	var n int64
+	fmt.Sscan(os.Getenv("BUDGET"), &n)
+	return n << 20
+}
