@@ -10,9 +10,11 @@ import (
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/leatgo/leat"
-	"github.com/leatgo/leat/leattest"
+	"github.com/leatgo/leat/sink/sqlitesink"
 	"github.com/leatgo/leat/source/kafkasource"
 )
 
@@ -35,7 +37,7 @@ func ExampleConfig_replicas() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	var got []*leattest.Collector[Event]
+	db := filepath.Join(dir, "eventos.db") // of all members: positions are beside the rows
 	err = leat.Run(context.Background(), leat.Replicas(2, func(member int) *leat.Pipeline {
 		p := leat.New("eventos", leat.Config{
 			StateDir: filepath.Join(dir, strconv.Itoa(member)), Logger: slog.New(slog.DiscardHandler),
@@ -43,27 +45,24 @@ func ExampleConfig_replicas() {
 		events := leat.From(p, kafkasource.New(kafkasource.Config[Event]{
 			Brokers: broker.ListenAddrs(), Topics: []string{"eventos"}, Group: "lake", Drain: true,
 		}))
-		rows := leattest.Collect[Event]()
-		got = append(got, rows)
-		leat.To(events, rows)
+		leat.To(events, sqlitesink.New(sqlitesink.Config[Event]{Path: db, Table: "eventos"}))
 		return p
 	})...)
 	if err != nil {
 		log.Fatal(err)
 	}
-	seen := map[int64]int{}
-	for _, rows := range got {
-		for _, e := range rows.Committed() {
-			seen[e.ID]++
-		}
+	conn, err := sqlite.OpenConn(db)
+	if err != nil {
+		log.Fatal(err)
 	}
-	once := 0
-	for _, n := range seen {
-		if n == 1 {
-			once++
-		}
+	defer conn.Close()
+	err = sqlitex.Execute(conn, "SELECT count(*), count(DISTINCT event_id) FROM eventos", &sqlitex.ExecOptions{ResultFunc: func(q *sqlite.Stmt) error {
+		fmt.Println("rows:", q.ColumnInt(0), "events:", q.ColumnInt(1))
+		return nil
+	}})
+	if err != nil {
+		log.Fatal(err)
 	}
-	fmt.Println("events, once each:", once)
 	// Output:
-	// events, once each: 100
+	// rows: 100 events: 100
 }
