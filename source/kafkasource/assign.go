@@ -130,7 +130,8 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 		}
 	}
 	r.sortParts()
-	s.logger().Info("partitions are read", "from", from)
+	s.logger().Info("partitions are read", "partitions", len(from))
+	s.logger().Debug("partitions are read", "from", from)
 	r.cl.AddConsumePartitions(offsets)
 	r.arrived, r.told = time.Now(), false
 	r.tellLag()
@@ -207,9 +208,14 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 		}
 		ask = append(ask, p)
 	}
+	if r.s.config.Group != "" {
+		// What the group gives us is ours, though somebody had taken it from us before. Not so
+		// what it has not yet heard that we have lost.
+		r.in.Lost(names(r.s.own.untried(step.of))...)
+	}
 	at, err := r.in.Assign(ask...)
-	if errors.Is(err, leat.ErrFenced) && r.s.config.Group != "" && len(r.parts) > 0 {
-		at, err = nil, nil // the others go on
+	if errors.Is(err, leat.ErrFenced) && r.s.config.Group != "" {
+		at, err = nil, nil // the others go on, or the group gives us some again
 	}
 	if err != nil {
 		return nil, err
@@ -221,7 +227,8 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 			continue
 		}
 		r.refused[tp] = fresh[tp]
-		r.s.logger().Warn("another process has taken the partition at a sink, so it is not read here", "partition", tp.String())
+		r.fenced = time.Now()
+		r.s.logger().Warn("another process has taken the partition at a sink, so it is not read here until the group gives it to us again", "partition", tp.String())
 	}
 	if gone := r.s.own.assigned(got, committed); len(gone) > 0 {
 		r.in.Lost(names(gone)...)

@@ -118,7 +118,8 @@ type Config[T any] struct {
 	Decode func(rec *kgo.Record, into *T) error
 
 	// Opts are further options of the client: TLS (kgo.DialTLS), SASL (kgo.SASL), the rack,
-	// fetch sizes and all else. What this Config says comes on top of them.
+	// fetch sizes and all else but groups and topics. What this Config says comes on top of
+	// them. They are for several clients: one for the group, and one for each Run, which fetches.
 	Opts []kgo.Opt
 }
 

@@ -50,6 +50,7 @@ type reading[T any] struct {
 	refused map[topicPartition]uint64 // tokens of partitions that the engine has left out
 
 	begun   time.Time
+	fenced  time.Time // the last time that a partition was refused
 	arrived time.Time // the last record
 	told    bool      // CaughtUp, since then
 	looked  time.Time // at the ends, since then
@@ -148,6 +149,10 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 		if err := r.assign(ctx, fresh); err != nil {
 			return false, joined, err
 		}
+	}
+	if len(r.parts) == 0 && len(r.refused) > 0 && time.Since(r.fenced) > 2*r.s.full.SessionTimeout {
+		return false, joined, fmt.Errorf("kafkasource: all partitions that group %s has given to this process were taken by another one at a sink, and the group has heard of no other member within %v: "+
+			"is there a pipeline with the same names in another group? %w", r.s.config.Group, 2*r.s.full.SessionTimeout, leat.ErrFenced)
 	}
 	return true, joined, nil
 }
