@@ -347,6 +347,16 @@ func TestRefusedByBroker(t *testing.T) {
 	}
 }
 
+var (
+	tx = kafkasink.NewTransaction(kafkasink.TransactionConfig{})
+
+	_ leat.Transactional = kafkasink.New(kafkasink.Config[string]{Transaction: tx}).(leat.Transactional)
+	_ leat.Joined        = kafkasink.New(kafkasink.Config[string]{Transaction: tx}).(leat.Joined)
+	_ leat.Prompt        = kafkasink.New(kafkasink.Config[string]{Transaction: tx}).(leat.Prompt)
+	_ leat.Deferring     = kafkasink.New(kafkasink.Config[string]{Transaction: tx}).(leat.Deferring)
+	_ leat.Joined        = tx.DeadLetters("bad").(leat.Joined)
+)
+
 func TestValidate(t *testing.T) {
 	for want, c := range map[string]leat.Sink[string]{
 		"there is no topic":     kafkasink.New(kafkasink.Config[string]{Brokers: []string{"x:1"}}),
@@ -363,6 +373,9 @@ func TestValidate(t *testing.T) {
 	assert.ErrorContains(t, kafkasink.New(kafkasink.Config[chan int]{Brokers: []string{"x:1"}, Topic: "t"}).(leat.Validator).Validate(), "set Encode or Codec")
 	assert.NoError(t, kafkasink.New(kafkasink.Config[string]{Brokers: []string{"x:1"}, Topic: "t"}).(leat.Validator).Validate())
 	var zero kafkasink.Config[string]
+	assert.NotImplements(t, (*leat.Transactional)(nil), kafkasink.New(zero), "rule E7: it keeps no positions")
+	assert.NotImplements(t, (*leat.Joined)(nil), kafkasink.New(zero))
+	assert.Equal(t, leat.ExactlyOnce, kafkasink.New(kafkasink.Config[string]{Transaction: tx}).(leat.Guaranteed).Guarantee())
 	assert.Equal(t, "kafka", kafkasink.New(zero).(leat.Named).Name())
 	assert.Equal(t, leat.AtLeastOnce, kafkasink.New(zero).(leat.Guaranteed).Guarantee())
 }

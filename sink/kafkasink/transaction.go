@@ -158,11 +158,12 @@ func (l *life) connect(ctx context.Context) (err error) {
 	return nil
 }
 
-// mind lets go of the transactional id when somebody else has it: a copy of the state
-// folder. Otherwise the two would fence each other for ever.
+// mind lets go of the transactional id when it may be another producer's: of a copy of
+// the state folder. Otherwise the two would fence each other for ever. A transaction that
+// timed out looks the same to us, and does no worse with a new id.
 func (l *life) mind(err error) {
-	if errors.Is(err, kerr.ProducerFenced) {
-		l.env.Logger.Warn("another producer has used the transactional id; taking a new one", "id", l.id)
+	if errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch) {
+		l.env.Logger.Warn("the producer was fenced: its transaction timed out, or another process has the transactional id; taking a new one", "id", l.id, "timeout", l.tx.timeout())
 		forgetID(l.env, l.tx.prefix(l.env))
 	}
 }
