@@ -6,8 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -27,7 +29,7 @@ type options struct {
 	remember    time.Duration
 	replay      bool
 	metrics     string
-	verbose     bool
+	debug       bool
 	json        bool
 }
 
@@ -53,8 +55,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.DurationVar(&o.maxLatency, "max-latency", time.Minute, "`time` from reading an event to its file being visible, at most; short times make small files")
 	fs.DurationVar(&o.remember, "remember", 0, "`time`, by the events' own clock, after which an event_id may come again; 0 is never: 37 MB per million ids")
 	fs.BoolVar(&o.replay, "replay-dead-letters", false, "read no topic, but send the dead letters of -out through again")
-	fs.StringVar(&o.metrics, "metrics", "", "serve metrics at this `address`: /metrics for Prometheus, /metrics.json")
-	fs.BoolVar(&o.verbose, "debug", false, "log skipped duplicates, by event_id")
+	fs.StringVar(&o.metrics, "metrics", "", "while running, serve /metrics, /metrics.json and /healthz at this `address`, such as 127.0.0.1:9100; port 0 takes a free one, see the log")
+	fs.BoolVar(&o.debug, "debug", false, "log skipped duplicates, by event_id")
 	fs.BoolVar(&o.json, "json", false, "end with one line of JSON about this run")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -81,6 +83,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		wrong = fmt.Sprintf("-batch %d: it is a number of messages from 1 to 1048576", o.batch)
 	case o.maxLatency <= 0:
 		wrong = fmt.Sprintf("-max-latency %v: it is a time above 0", o.maxLatency)
+	case o.metrics != "" && !isAddress(o.metrics):
+		wrong = fmt.Sprintf("-metrics %s: it is a host and a port, such as 127.0.0.1:9100 or :9100", o.metrics)
 	case o.remember < 0:
 		wrong = fmt.Sprintf("-remember %v: it is a time", o.remember)
 	case o.replay && (o.drain || given["events"] || o.maxMessages > 0):
@@ -98,4 +102,13 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		}
 	}
 	return o, nil
+}
+
+// isAddress tells whether one could listen there, as far as the text says.
+func isAddress(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	return err == nil
 }

@@ -2,26 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
-
-// partitions of a topic that this program makes.
-const partitions = 3
-
-// embed starts a broker in this process. What it has is kept in dir, so that the next run goes on.
-func embed(dir, topic string) (*kfake.Cluster, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	return kfake.NewCluster(kfake.NumBrokers(1), kfake.DataDir(dir), kfake.SyncWrites(), kfake.SeedTopics(partitions, topic))
-}
 
 // first is the time of the first generated event; each next one is a minute's sixth later, so that
 // 20,000 of them lie in three days.
@@ -37,19 +23,22 @@ const (
 	everyInvalid   = 200
 )
 
+// patience is how long a broker may be away.
+const patience = 30 * time.Second
+
 // produce sends n events to the topic, keyed by event_id, so that duplicates lie in one
 // partition (rule C6). They are numbered on from what the topic has, so that a second run
 // brings new ones.
 func produce(ctx context.Context, brokers []string, topic string, n int) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic), kgo.AllowAutoTopicCreation(),
-		kgo.ProducerLinger(5*time.Millisecond))
+		kgo.ProducerLinger(5*time.Millisecond), kgo.RetryTimeout(patience), kgo.RecordDeliveryTimeout(patience))
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
 	from, err := length(ctx, cl, topic)
 	if err != nil {
-		return fmt.Errorf("producing events to %s: %w", topic, err)
+		return err
 	}
 	failed := make(chan error, 1)
 	for i := from; i < from+n; i++ {
@@ -68,7 +57,7 @@ func produce(ctx context.Context, brokers []string, topic string, n int) error {
 	}
 	select {
 	case err := <-failed:
-		return fmt.Errorf("producing events to %s: %w", topic, err)
+		return err
 	default:
 		return nil
 	}

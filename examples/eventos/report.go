@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
@@ -45,7 +47,7 @@ type summary struct {
 func (r *result) summary() summary {
 	run := r.stats.Run
 	s := summary{
-		In: run.In, Out: run.Out["lake"], Duplicates: run.Filtered[duplicates], RejectedBy: run.Rejected, Files: r.made,
+		In: run.In, Out: run.Out[lakeName], Duplicates: run.Filtered[duplicates], RejectedBy: run.Rejected, Files: r.made,
 		Seconds: float64(r.took.Microseconds()) / 1e6,
 	}
 	for _, n := range run.Rejected {
@@ -60,9 +62,19 @@ func (r *result) summary() summary {
 	return s
 }
 
-// count looks at the lake; before is what it had when the run began.
-func (r *result) count(before []parquetsink.FileInfo) (err error) {
-	if r.files, err = parquetsink.Files(r.out); err != nil {
+// report looks at the lake, leaves metrics.txt and prints. before is what the lake had when the run began.
+func report(r result, before []parquetsink.FileInfo, to io.Writer) error {
+	if err := r.look(before); err != nil {
+		return err
+	}
+	if err := r.writeMetrics(); err != nil {
+		return err
+	}
+	return r.print(to)
+}
+
+func (r *result) look(before []parquetsink.FileInfo) (err error) {
+	if r.files, err = parquetsink.Files(r.out); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	had := map[string]bool{}
@@ -93,9 +105,12 @@ func (r *result) writeMetrics() error {
 func (r *result) print(to io.Writer) error {
 	w := bufio.NewWriter(to)
 	s := r.summary()
-	if r.interrupted {
+	switch {
+	case r.interrupted:
 		fmt.Fprintln(w, "Stopped by a signal: what was read is in the lake. The same command goes on from here.")
-	} else {
+	case r.replay:
+		fmt.Fprintf(w, "Done: %s dead letters went through again in %.2f s.\n", count(s.In), s.Seconds)
+	default:
 		fmt.Fprintf(w, "Done: %s events in %.2f s, %s events/s.\n", count(s.In), s.Seconds, count(int64(s.RowsPerS)))
 	}
 	title(w, "Events")
