@@ -13,7 +13,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// partitions of the topic in the embedded broker.
+// partitions of a topic that this program makes.
 const partitions = 3
 
 // embedded is a broker in this process.

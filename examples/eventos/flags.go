@@ -89,6 +89,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		wrong = fmt.Sprintf("-remember %v: it is a time", o.remember)
 	case o.replay && (o.drain || given["events"] || o.maxMessages > 0):
 		wrong = "-replay-dead-letters reads no topic: leave -events, -drain and -max-messages out"
+	case o.replay && !isFile(o.deadLetters()):
+		wrong = fmt.Sprintf("-replay-dead-letters: there is no file %s", o.deadLetters())
 	}
 	if wrong != "" {
 		fmt.Fprintln(stderr, wrong)
@@ -111,4 +113,9 @@ func isAddress(addr string) bool {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	return err == nil
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }

@@ -30,7 +30,7 @@ const patience = 30 * time.Second
 // partition (rule C6). They are numbered on from what the topic has, so that a second run
 // brings new ones.
 func produce(ctx context.Context, brokers []string, topic string, n int) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic), kgo.AllowAutoTopicCreation(),
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic),
 		kgo.ProducerLinger(5*time.Millisecond), kgo.RetryTimeout(patience), kgo.RecordDeliveryTimeout(patience))
 	if err != nil {
 		return err
@@ -63,19 +63,19 @@ func produce(ctx context.Context, brokers []string, topic string, n int) error {
 	}
 }
 
-// length is how many records a topic has had; one that is not there has had none.
+// length is how many records a topic has had. One that is not there is made; where that is not allowed,
+// reading it tells.
 func length(ctx context.Context, cl *kgo.Client, topic string) (int, error) {
-	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, topic)
-	if err != nil {
-		return 0, err
+	adm := kadm.NewClient(cl)
+	_, err := adm.CreateTopic(ctx, partitions, -1, nil, topic) // -1: replicated as the brokers are set
+	made := err == nil
+	ends, err := adm.ListEndOffsets(ctx, topic)
+	if err == nil && !made { // just after it was made, brokers may not know it yet
+		err = ends.Error()
 	}
 	n := 0
-	ends.Each(func(o kadm.ListedOffset) {
-		if o.Err == nil {
-			n += int(o.Offset)
-		}
-	})
-	return n, nil
+	ends.Each(func(o kadm.ListedOffset) { n += int(max(o.Offset, 0)) })
+	return n, err
 }
 
 // duplicate tells of which earlier event event i is a copy.

@@ -24,13 +24,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -128,6 +126,9 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer, c tuning) err
 		c.Logger.Info("events produced", "events", o.events, "topic", o.topic)
 	}
 	r, err := load(ctx, o, c, m)
+	if !o.replay && !o.embedded {
+		leave(o, c.Logger)
+	}
 	if err != nil {
 		return err
 	}
@@ -178,15 +179,4 @@ func replay(ctx context.Context, p *leat.Pipeline, file string, log *slog.Logger
 	s, err := leat.Replay(ctx, p, leat.DeadLetters(file))
 	log.Info("replay", "letters", s.Letters, "taken_over", s.Journaled, "done_before", s.Already, "undecodable", s.Undecodable, "sent", s.Sent, "refused_again", s.Rejected)
 	return err
-}
-
-// instance makes the process a static member of the group: after a crash the same command gets
-// its partitions back at once, and need not wait until the group takes its former self for dead.
-func (o options) instance() string {
-	host, _ := os.Hostname()
-	path, err := filepath.Abs(o.out)
-	if err != nil {
-		path = o.out
-	}
-	return fmt.Sprintf("eventos-%08x", crc32.ChecksumIEEE([]byte(host+"\x00"+path)))
 }
