@@ -126,9 +126,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer, c tuning) err
 		c.Logger.Info("events produced", "events", o.events, "topic", o.topic)
 	}
 	r, err := load(ctx, o, c, m)
-	if !o.replay && !o.embedded {
-		leave(o, c.Logger)
-	}
+	leave(o, c.Logger)
 	if err != nil {
 		return err
 	}
@@ -171,7 +169,12 @@ func load(ctx context.Context, o options, c tuning, m *metrics.Metrics) (result,
 	} else {
 		err = p.Run(ctx)
 	}
-	return result{options: o, took: time.Since(start), interrupted: ctx.Err() != nil, stats: p.Stats()}, err
+	r := result{options: o, took: time.Since(start), interrupted: ctx.Err() != nil, stats: p.Stats()}
+	if err == nil {
+		s := r.summary()
+		c.Logger.Info("done", "in", s.In, "out", s.Out, "duplicates", s.Duplicates, "rejected", s.Rejected, "seconds", s.Seconds)
+	}
+	return r, err
 }
 
 // replay sends dead letters through again, those that were not yet.

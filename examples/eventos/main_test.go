@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -293,6 +295,35 @@ func TestMaxLatency(t *testing.T) {
 	require.EqualValues(t, n+2, r.summary(t).In+rest.summary(t).In, "%v", rest)
 }
 
+// A signal before anything is read is an orderly end too, and the next run goes on.
+func TestEarlySignal(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows sends no SIGTERM")
+	}
+	t.Parallel()
+	dir := t.TempDir()
+	stop := func(says string, args ...string) {
+		cmd, stdout, stderr := child(t, dir, nil, append(args, "-out", "o", "-json")...)
+		require.NoError(t, cmd.Start())
+		require.Eventually(t, func() bool { return strings.Contains(stderr.String(), says) }, 30*time.Second, time.Millisecond, "%v", stderr)
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		r := wait(t, cmd, stdout, stderr)
+		require.Equal(t, 0, r.code, "%v", r)
+		require.Contains(t, r.stdout, "Stopped by a signal")
+		s := r.summary(t)
+		require.Equal(t, summary{RejectedBy: map[string]int64{}, Seconds: s.Seconds}, s)
+	}
+	stop("an embedded broker", "-events", "10000000") // while it makes them
+	lock, err := alone(t.Context(), filepath.Join(dir, "o", "_state", "broker.lock"), slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	stop("another process has the embedded broker's data")
+	require.NoError(t, lock.Close())
+
+	r := runChild(t, dir, "-out", "o", "-events", "100", "-json")
+	require.Equal(t, 0, r.code, "%v", r)
+	require.GreaterOrEqual(t, r.summary(t).In, int64(100))
+}
+
 // visible is the number of rows that a reader sees.
 func visible(out string) (n int64) {
 	files, _ := parquetsink.Files(out)
@@ -515,6 +546,27 @@ func TestSecondMember(t *testing.T) {
 	require.EqualValues(t, 301, first.summary(t).In)
 }
 
+// With -remember an id is forgotten by the clock of the events, and what comes too late to be judged is rejected.
+func TestRemember(t *testing.T) {
+	t.Parallel()
+	w, out := newWorld(t), t.TempDir()
+	at := func(id, clock string) []byte { return fields(id, "ts", `"2025-10-30T`+clock+`Z"`) }
+	one := func(v []byte) { // all in one partition
+		r := &kgo.Record{Key: []byte("k"), Value: v}
+		require.NoError(t, w.cl.ProduceSync(t.Context(), r).FirstErr())
+	}
+	one(at("a", "10:00:00"))
+	one(at("a", "10:59:59")) // a duplicate
+	one(at("b", "11:00:01")) // forgets a
+	one(at("a", "11:00:02")) // passes
+	one(at("c", "09:00:00")) // too late
+	r := inProcess(t, w.args("-out", out, "-drain", "-remember", "1h")...)
+	require.Equal(t, 0, r.code, "%v", r)
+	s := r.summary(t)
+	require.Equal(t, summary{In: 5, Out: 3, Duplicates: 1, Rejected: 1}, summary{In: s.In, Out: s.Out, Duplicates: s.Duplicates, Rejected: s.Rejected}, "%v", r)
+	require.Contains(t, fmt.Sprint(s.RejectedBy), "Late/")
+}
+
 // TestRealBroker is the program against a broker that is one.
 func TestRealBroker(t *testing.T) {
 	t.Parallel()
@@ -542,6 +594,25 @@ func TestRealBroker(t *testing.T) {
 		require.EqualValues(t, []int{3000, 2000, 0, 25}[i], r.summary(t).In, "%v", r)
 	}
 	requireSame(t, "rows", rowsOf(wanted(generated(5000)...)), lakeRows(t, out))
+
+	// After a crash it goes on at once: the group gives the partitions back to the same member.
+	cmd, _, stderr := child(t, t.TempDir(), nil, w.args("-group", name, "-out", out, "-max-latency", "100ms")...)
+	require.NoError(t, cmd.Start())
+	w.put(t, fields("before"))
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(lakeRows(t, out), func(r string) bool { return strings.HasPrefix(r, "before|") })
+	},
+		30*time.Second, 50*time.Millisecond, "%v", stderr)
+	require.NoError(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	w.put(t, fields("after"), fields("before"))
+	began := time.Now()
+	r := inProcess(t, w.args("-group", name, "-out", out, "-drain")...)
+	require.Equal(t, 0, r.code, "%v", r)
+	require.EqualValues(t, 1, r.summary(t).Out, "%v", r)
+	require.EqualValues(t, 1, r.summary(t).Duplicates, "%v", r)
+	require.Less(t, time.Since(began), 20*time.Second, "the session times out after 45 s: %v", r)
+
 	lag, err := adm.Lag(t.Context(), name)
 	require.NoError(t, err)
 	require.EqualValues(t, 0, lag[name].Lag.Total(), "offsets are committed to the group, for dashboards (rule E2)")

@@ -14,8 +14,12 @@ import (
 )
 
 // instance makes the process a static member of the group: after a crash the same command gets
-// its partitions back at once, and need not wait until the group takes its former self for dead.
+// its partitions back at once, and need not wait until the group takes its former self for dead. The embedded
+// broker's group dies with the process.
 func (o options) instance() string {
+	if o.embedded {
+		return ""
+	}
 	host, _ := os.Hostname()
 	path, err := filepath.Abs(o.out)
 	if err != nil {
@@ -27,6 +31,9 @@ func (o options) instance() string {
 // leave gives the partitions back, which a static member does not do by itself: after an orderly end
 // another process need not wait for them.
 func leave(o options, log *slog.Logger) {
+	if o.instance() == "" || o.replay {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(o.brokers...))
