@@ -198,7 +198,7 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 	var ask []leat.Partition
 	committed := map[topicPartition]int64{}
 	for _, tp := range step.of {
-		p := leat.Partition{Name: tp.String(), Log: logs[tp.Topic]}
+		p := leat.Partition{Name: tp.String(), Log: logs[tp.Topic], Given: fresh[tp]}
 		if o, ok := kept[tp]; ok {
 			p.Kept = leat.Position{Next: o.Next, Resume: o.Resume, Log: o.Log}
 			if o.Log == "" { // another program's: it is about the topic as it is
@@ -207,11 +207,6 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 			committed[tp] = o.Next
 		}
 		ask = append(ask, p)
-	}
-	if r.s.config.Group != "" {
-		// What the group gives us is ours, though somebody had taken it from us before. Not so
-		// what it has not yet heard that we have lost.
-		r.in.Lost(names(r.s.own.untried(step.of))...)
 	}
 	at, err := r.in.Assign(ask...)
 	if errors.Is(err, leat.ErrFenced) && r.s.config.Group != "" {

@@ -106,7 +106,8 @@ type Config[T any] struct {
 	// one column of such a type, beside those that tell the origin.
 	Raw bool
 
-	// Codec decodes the values: Avro or Protobuf with a schema registry, see package codec.
+	// Codec decodes the values: Avro or Protobuf with a schema registry, see packages
+	// codec/avrocodec and codec/protocodec.
 	Codec Decoder[T]
 
 	// Decode, if set, makes the row of a record in a way of its own. It is called by

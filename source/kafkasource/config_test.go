@@ -7,6 +7,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatgo/leat/codec/avrocodec"
 )
 
 func TestName(t *testing.T) {
@@ -95,3 +97,6 @@ func TestProbe(t *testing.T) {
 	assert.False(t, any, "what is there is aborted")
 	assert.EqualValues(t, 6, next, "behind the marker")
 }
+
+// Package codec's decoders are ours, and do not import us.
+var _ Decoder[rec] = (*avrocodec.Codec[rec])(nil)

@@ -403,6 +403,7 @@ func TestLocalState(t *testing.T) {
 	w.fill("in", 4, 0, 40)
 	c := w.member("g", "in")
 	c.SessionTimeout = 500 * time.Millisecond
+	c.Opts = append(c.Opts, kgo.MetadataMinAge(50*time.Millisecond), kgo.MetadataMaxAge(100*time.Millisecond))
 	counted := func(dir string) (*leat.Pipeline, *leattest.Collector[rec]) {
 		sink := leattest.Collect[rec]().In(dir)
 		p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: logs(t), CheckpointEvery: 10 * time.Millisecond,
@@ -415,6 +416,11 @@ func TestLocalState(t *testing.T) {
 	done := make(chan error, 2)
 	go func() { done <- p.Run(ctx) }()
 	await(t, func() bool { return len(sink.Committed()) == 40 })
+	_, err := w.adm.CreatePartitions(t.Context(), 1, "in") // rule H5: it gets that one too
+	require.NoError(t, err)
+	w.cl = w.client()
+	w.put("in", 4, `{"id":40,"text":""}`)
+	await(t, func() bool { return len(sink.Committed()) == 41 })
 
 	p2, sink2 := counted(t.TempDir())
 	go func() { done <- p2.Run(ctx) }()

@@ -28,7 +28,6 @@ type ownership struct {
 type claim struct {
 	token     uint64
 	leaving   bool  // being revoked: nothing more is sent of it
-	tried     bool  // Intake.Assign was called with it, in any Run
 	read      bool  // the last Run had it from Intake.Assign
 	committed int64 // in the group, as far as is known; -1: not known, so nothing is committed
 }
@@ -185,20 +184,6 @@ func (o *ownership) end(s *step) {
 	o.doing = nil
 	close(s.done)
 	o.mu.Unlock()
-}
-
-// untried gives those of the partitions that were not tried with these claims yet, and
-// notes that they are now.
-func (o *ownership) untried(of []topicPartition) (out []topicPartition) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, tp := range of {
-		if c := o.claims[tp]; c != nil && !c.tried {
-			c.tried = true
-			out = append(out, tp)
-		}
-	}
-	return out
 }
 
 // assigned notes that the engine has the partitions now. It returns those that were given
