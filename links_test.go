@@ -60,6 +60,7 @@ func TestWhatAdaptersLink(t *testing.T) {
 		"sink/parquetsink/xitongsysengine": {"github.com/xitongsys/parquet-go", "github.com/apache/thrift", "github.com/parquet-go/parquet-go", "github.com/klauspost/compress", "google.golang.org/protobuf"},
 		"sink/csvsink":                     {"github.com/klauspost/compress"},
 		"sink/jsonsink":                    {"github.com/klauspost/compress"},
+		"sink/kafkasink":                   {"github.com/twmb/franz-go/pkg/kgo", "github.com/klauspost/compress"},
 		"codec":                            {"github.com/twmb/franz-go/pkg/sr"},
 		"codec/avrocodec":                  {"github.com/twmb/franz-go/pkg/sr", "github.com/twmb/avro"},
 		"codec/protocodec":                 {"github.com/twmb/franz-go/pkg/sr", "google.golang.org/protobuf"},

@@ -3,7 +3,6 @@ package kafkasink
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -116,18 +115,28 @@ func (l *letters) Append(ctx context.Context, all []leat.DeadLetter) error {
 	if len(alone) == 0 {
 		return nil
 	}
-	if l.p == nil {
-		if err := l.connect(ctx); err != nil {
-			return err
-		}
+	if err := l.ensure(ctx); err != nil {
+		return err
 	}
 	records, err := l.records(ctx, alone)
 	if err != nil {
 		return err
 	}
-	n := len(l.pending)
 	l.pending = append(l.pending, records...)
-	l.p.send(ctx, l.p.letterFlight(l.pending[n:]))
+	l.p.send(ctx, l.p.letterFlight(records))
+	return nil
+}
+
+// ensure makes the client. What an earlier one has lost is written again; that some of it
+// is there twice then does no harm (rule B3-2).
+func (l *letters) ensure(ctx context.Context) error {
+	if l.p != nil {
+		return nil
+	}
+	if err := l.connect(ctx); err != nil {
+		return err
+	}
+	l.p.send(ctx, l.p.letterFlight(l.pending))
 	return nil
 }
 
@@ -159,6 +168,9 @@ func (l *letters) Sync(ctx context.Context) error {
 	if len(l.pending) == 0 {
 		return nil
 	}
+	if err := l.ensure(ctx); err != nil {
+		return err
+	}
 	if err := l.p.flush(ctx); err != nil {
 		return err
 	}
@@ -167,15 +179,10 @@ func (l *letters) Sync(ctx context.Context) error {
 		l.pending = l.pending[:0]
 		return nil
 	}
-	err = fmt.Errorf("dead letters: %w", err)
-	if what != gone {
+	l.disconnect()
+	if err = fmt.Errorf("dead letters: %w", err); what != gone {
 		return err
 	}
-	// All of them again: that some are there twice does no harm.
-	if err := l.connect(ctx); err != nil {
-		return errors.Join(err, leat.Transient(err))
-	}
-	l.p.send(ctx, l.p.letterFlight(l.pending))
 	return leat.Transient(err)
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/sink/kafkasink"
+	"github.com/leatgo/leat/source/kafkasource"
 )
 
 // written gives the records that rows become.
@@ -366,6 +367,9 @@ func TestValidate(t *testing.T) {
 		"Source is missing":     kafkasink.New(kafkasink.Config[string]{Topic: "t", Transaction: kafkasink.NewTransaction(kafkasink.TransactionConfig{Brokers: []string{"x:1"}})}),
 		"Raw, Codec and Encode": kafkasink.New(kafkasink.Config[string]{Brokers: []string{"x:1"}, Topic: "t", Raw: true, Codec: &encoder{}}),
 		"Unique needs Key":      kafkasink.New(kafkasink.Config[string]{Brokers: []string{"x:1"}, Topic: "t", Unique: true}),
+		"without a consumer group": kafkasink.New(kafkasink.Config[string]{Topic: "t", Transaction: kafkasink.NewTransaction(kafkasink.TransactionConfig{
+			Brokers: []string{"x:1"}, Source: kafkasource.New(kafkasource.Config[string]{Topics: []string{"t"}}),
+		})}),
 		"it must be 1s or more": kafkasink.New(kafkasink.Config[string]{Topic: "t", Transaction: kafkasink.NewTransaction(kafkasink.TransactionConfig{Brokers: []string{"x:1"}, Timeout: time.Millisecond})}),
 	} {
 		assert.ErrorContains(t, c.(leat.Validator).Validate(), want)

@@ -411,6 +411,18 @@ func TestRefusedInTransaction(t *testing.T) {
 	w.sees(append(good, "1"))
 }
 
+// Before Kafka 2.5 a commit does not carry the member, so nothing would fence a zombie.
+func TestOldBroker(t *testing.T) {
+	_, brokers := fake(t, kfake.MaxVersions(kversion.V2_4_0()))
+	w := newWorld(t, brokers, kafkasink.TransactionConfig{})
+	w.open()
+	require.NoError(t, w.write("1"))
+	err := w.commit(1)
+	require.ErrorContains(t, err, "transactions need brokers of version 2.5 or later")
+	assert.NotErrorIs(t, err, leat.ErrAborted)
+	w.sees(nil)
+}
+
 // A copy of the state folder has the same transactional id. The two do not fence each other
 // for ever: who is fenced takes another id.
 func TestCopiedStateFolder(t *testing.T) {
