@@ -264,7 +264,7 @@ func TestMaxLatency(t *testing.T) {
 	w.put(t, fields("x0"))
 	require.Eventually(t, func() bool { return visible(out) == 1 }, 30*time.Second, 5*time.Millisecond, "%v", stderr)
 
-	const n = 20 // one every 50 ms: there is no idle time
+	const n = 80 // one every 50 ms: there is no idle time in longer than the latency
 	began := time.Now()
 	var puts []time.Time
 	for i := range n {
