@@ -81,8 +81,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		wrong = fmt.Sprintf("-max-messages %d: it is a number of messages", o.maxMessages)
 	case o.batch < 1 || o.batch > 1<<20:
 		wrong = fmt.Sprintf("-batch %d: it is a number of messages from 1 to 1048576", o.batch)
-	case o.maxLatency <= 0:
-		wrong = fmt.Sprintf("-max-latency %v: it is a time above 0", o.maxLatency)
+	case o.maxLatency < 10*time.Millisecond:
+		wrong = fmt.Sprintf("-max-latency %v: it is a time of 10ms at least", o.maxLatency)
 	case o.metrics != "" && !isAddress(o.metrics):
 		wrong = fmt.Sprintf("-metrics %s: it is a host and a port, such as 127.0.0.1:9100 or :9100", o.metrics)
 	case o.remember < 0:

@@ -41,7 +41,7 @@ func produce(ctx context.Context, brokers []string, topic string, n int) error {
 		return err
 	}
 	failed := make(chan error, 1)
-	for i := from; i < from+n; i++ {
+	for i := from; i < from+n && len(failed) == 0; i++ {
 		id, value := event(i)
 		cl.Produce(ctx, &kgo.Record{Key: []byte(id), Value: value}, func(_ *kgo.Record, err error) {
 			if err != nil {
@@ -52,15 +52,14 @@ func produce(ctx context.Context, brokers []string, topic string, n int) error {
 			}
 		})
 	}
-	if err := cl.Flush(ctx); err != nil {
-		return err
+	if len(failed) == 0 {
+		err = cl.Flush(ctx)
 	}
 	select {
-	case err := <-failed:
-		return err
+	case err = <-failed:
 	default:
-		return nil
 	}
+	return err
 }
 
 // length is how many records a topic has had. One that is not there is made; where that is not allowed,

@@ -25,7 +25,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -98,15 +97,11 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer, c tuning) err
 		}
 		defer stop()
 	}
-	before, err := parquetsink.Files(o.out)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // there is no lake yet
-		return err
-	}
 
 	if o.embedded {
 		broker, err := embed(ctx, o.broker(), o.topic, c.Logger)
-		if ctx.Err() != nil && err != nil {
-			return report(result{options: o, interrupted: true}, before, stdout)
+		if err != nil && ctx.Err() != nil {
+			return stopped(o, stdout)
 		}
 		if err != nil {
 			return fmt.Errorf("the embedded broker: %w", err)
@@ -117,20 +112,34 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer, c tuning) err
 	}
 	if o.events > 0 {
 		err := produce(ctx, o.brokers, o.topic, o.events)
-		if ctx.Err() != nil && err != nil { // after a signal there is nothing to read either
-			return report(result{options: o, interrupted: true}, before, stdout)
+		if err != nil && ctx.Err() != nil {
+			return stopped(o, stdout)
 		}
 		if err != nil {
 			return fmt.Errorf("producing events to %s: %w", o.topic, err)
 		}
 		c.Logger.Info("events produced", "events", o.events, "topic", o.topic)
 	}
+	before, err := files(o.out)
+	if err != nil {
+		return err
+	}
 	r, err := load(ctx, o, c, m)
 	leave(o, c.Logger)
 	if err != nil {
 		return err
 	}
-	return report(r, before, stdout)
+	return r.report(before, stdout)
+}
+
+// stopped is about a run that ended before it could read anything.
+func stopped(o options, stdout io.Writer) error {
+	before, err := files(o.out)
+	if err != nil {
+		return err
+	}
+	r := result{options: o, interrupted: true}
+	return r.report(before, stdout)
 }
 
 // load runs the pipeline until the topic's end or a signal.

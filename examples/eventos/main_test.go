@@ -475,7 +475,7 @@ func TestExitCodes(t *testing.T) {
 		{"negative messages", []string{"-max-messages", "-1"}, 2, "-max-messages -1"},
 		{"no batch", []string{"-batch", "0"}, 2, "-batch 0"},
 		{"too large a batch", []string{"-batch", "1048577"}, 2, "-batch 1048577"},
-		{"no latency", []string{"-max-latency", "0s"}, 2, "-max-latency 0s"},
+		{"no latency", []string{"-max-latency", "9ms"}, 2, "-max-latency 9ms"},
 		{"negative memory", []string{"-remember", "-1s"}, 2, "-remember -1s"},
 		{"letters and events", []string{"-replay-dead-letters", "-events", "3"}, 2, "-events"},
 		{"letters and drain", []string{"-replay-dead-letters", "-drain"}, 2, "-drain"},
