@@ -524,7 +524,7 @@ func TestSecondMember(t *testing.T) {
 	t.Parallel()
 	w, dir := newWorld(t), t.TempDir()
 	w.put(t, generated(300)...)
-	session := []string{withSession + "=1s"}
+	session := []string{withSession + "=2s"}
 	a, aOut, aErr := child(t, dir, session, w.args("-out", "a", "-max-latency", "100ms")...)
 	require.NoError(t, a.Start())
 	want := wanted(generated(300)...)
