@@ -12,7 +12,7 @@
 // A duplicate is found in the partition where the first one was, so producers must key messages by
 // event_id. What was seen is in memory and in OUT/_state, 37 MB and 24 MB per million ids, for
 // ever or for as long as -remember says. Only one process can know it, so only one can read: a second one
-// waits (same OUT) or is refused (same group, another OUT).
+// waits (same OUT) or is refused (same group, another OUT), while the first one pauses.
 //
 // Where to look: eventos.go has the pipeline, this file wires it to its ends, the other files read
 // flags, run the embedded broker, make events, serve metrics and print.
@@ -125,7 +125,6 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer, c tuning) err
 		return err
 	}
 	r, err := load(ctx, o, c, m)
-	leave(o, c.Logger)
 	if err != nil {
 		return err
 	}
@@ -151,12 +150,14 @@ func load(ctx context.Context, o options, c tuning, m *metrics.Metrics) (result,
 	// enough. A quarter of the time is left for decoding and for closing the files.
 	c.CheckpointEvery = cmp.Or(c.CheckpointEvery, min(time.Second, o.maxLatency/8))
 	age := max(o.maxLatency*3/4-c.CheckpointEvery, o.maxLatency/4)
+	var member joined
+	defer leave(o, &member, c.Logger)
 	src := kafkasource.New(kafkasource.Config[Evento]{
 		Name: sourceName, Brokers: o.brokers, Topics: []string{o.topic}, Group: o.group,
 		InstanceID: o.instance(), SessionTimeout: c.session,
 		Drain: o.drain, MaxMessages: o.maxMessages, ChunkRows: o.batch,
 		Missing: drift.ZeroMissing, // the contract tells what is missing
-		Idle:    age, Opts: []kgo.Opt{kgo.ClientID("eventos")},
+		Idle:    age, Opts: []kgo.Opt{kgo.ClientID("eventos"), kgo.WithHooks(&member)},
 	})
 	lake := parquetsink.New(parquetsink.Config[Limpio]{
 		Name: lakeName, Dir: o.out,

@@ -530,6 +530,16 @@ func TestSecondMember(t *testing.T) {
 	want := wanted(generated(300)...)
 	require.Eventually(t, func() bool { return visible(filepath.Join(dir, "a")) == int64(len(want.rows)) }, 30*time.Second, 10*time.Millisecond, "%v", aErr)
 
+	// One on the same folder waits, and its end does not touch the first one.
+	c, cOut, cErr := child(t, dir, session, w.args("-out", "a")...)
+	require.NoError(t, c.Start())
+	require.Eventually(t, func() bool { return strings.Contains(cErr.String(), "waiting for it to end") }, 30*time.Second, 5*time.Millisecond, "%v", cErr)
+	require.NoError(t, c.Process.Signal(syscall.SIGTERM))
+	require.Equal(t, 0, wait(t, c, cOut, cErr).code)
+	w.put(t, fields("soon"))
+	require.Eventually(t, func() bool { return visible(filepath.Join(dir, "a")) == int64(len(want.rows)+1) }, 30*time.Second, 10*time.Millisecond, "%v", aErr)
+	require.NotContains(t, aErr.String(), "WARN")
+
 	b, bOut, bErr := child(t, dir, session, w.args("-out", "b", "-drain")...)
 	require.NoError(t, b.Start())
 	second := wait(t, b, bOut, bErr)
@@ -539,11 +549,11 @@ func TestSecondMember(t *testing.T) {
 	assert.EqualValues(t, 0, visible(filepath.Join(dir, "b")), "%v", second)
 
 	w.put(t, fields("later"))
-	require.Eventually(t, func() bool { return visible(filepath.Join(dir, "a")) == int64(len(want.rows)+1) }, 30*time.Second, 10*time.Millisecond, "%v", aErr)
+	require.Eventually(t, func() bool { return visible(filepath.Join(dir, "a")) == int64(len(want.rows)+2) }, 30*time.Second, 10*time.Millisecond, "%v", aErr)
 	require.NoError(t, a.Process.Signal(syscall.SIGTERM))
 	first := wait(t, a, aOut, aErr)
 	require.Equal(t, 0, first.code, "%v", first)
-	require.EqualValues(t, 301, first.summary(t).In)
+	require.EqualValues(t, 302, first.summary(t).In)
 }
 
 // With -remember an id is forgotten by the clock of the events, and what comes too late to be judged is rejected.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -29,9 +30,10 @@ func (o options) instance() string {
 }
 
 // leave gives the partitions back, which a static member does not do by itself: after an orderly end
-// another process need not wait for them.
-func leave(o options, log *slog.Logger) {
-	if o.instance() == "" || o.replay {
+// another process need not wait for them. One that has only waited for the folder leaves nothing: the member of
+// that name is the process that it has waited for.
+func leave(o options, j *joined, log *slog.Logger) {
+	if o.instance() == "" || !j.Load() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -45,3 +47,8 @@ func leave(o options, log *slog.Logger) {
 		log.Warn("the group could not be told that this process ends; another one with its own -out gets no partitions until the session times out", "group", o.group, "err", err)
 	}
 }
+
+// joined tells whether the source has had a client; it is a hook of it.
+type joined struct{ atomic.Bool }
+
+func (j *joined) OnNewClient(*kgo.Client) { j.Store(true) }
