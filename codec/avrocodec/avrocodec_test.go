@@ -371,7 +371,10 @@ func TestFaults(t *testing.T) {
 
 func TestNoSecretsInErrors(t *testing.T) {
 	const secret = "s3cret"
-	for name, url := range map[string]string{"no such host": "http://user:" + secret + "@127.0.0.1:1", "no URL": "http://user:" + secret + "@127.0.0.1:1:2/%zz"} {
+	for name, url := range map[string]string{
+		"no such host": "http://user:" + secret + "@127.0.0.1:1", "no URL": "http://user:" + secret + "@127.0.0.1:1:2/%zz",
+		"a # in the password": "http://user:" + secret + "#x@127.0.0.1:1", "a / in the password": "http://user:" + secret + "/x@127.0.0.1:1",
+	} {
 		t.Run(name, func(t *testing.T) {
 			reg := codec.NewRegistry(sr.URLs(url), sr.BasicAuth("u", secret), sr.BearerToken(secret))
 			err := New(Config[Base]{Registry: reg}).Decode(t.Context(), "t", value(t, "0e"), new(Base))
