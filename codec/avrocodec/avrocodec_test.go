@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/hex"
+	"fmt"
 	"math"
 	"net/http"
 	"strings"
@@ -360,6 +361,22 @@ func TestFaults(t *testing.T) {
 		cancel()
 		err := k.Decode(ctx, "t", []byte{0, 0, 0, 0, 9, 0x0e}, new(Base))
 		require.ErrorIs(t, err, context.Canceled)
+	})
+	t.Run("too many references", func(t *testing.T) {
+		n := 0
+		fake.ClearInterceptors()
+		fake.Intercept(func(w http.ResponseWriter, _ *http.Request) bool {
+			n++
+			_, _ = fmt.Fprintf(w, `{"schema":"\"long\"","references":[{"name":"a","subject":"a","version":%d}]}`, n)
+			return true
+		})
+		defer fake.ClearInterceptors()
+		for range 10 {
+			err := k.Decode(t.Context(), "t", []byte{0, 0, 0, 0, 8, 0x0e}, new(Base))
+			require.ErrorContains(t, err, "more than 256 others")
+			require.False(t, leat.IsTransient(err))
+		}
+		require.Less(t, n, 300, "asked for once, not with each row")
 	})
 	t.Run("another type", func(t *testing.T) {
 		fake.SeedSchema("p-value", 1, 3, sr.Schema{Schema: `{"type":"object"}`, Type: sr.TypeJSON})
