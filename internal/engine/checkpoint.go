@@ -23,12 +23,23 @@ type cut struct {
 	deltas []store.Delta
 	clean  bool // everything read is delivered, and nothing comes any more (rule E7-4)
 
-	stopped []*lane // of these alone that is so: they are given up
+	stopped []laneCut // of these alone that is so: they are given up
 }
 
 type laneCut struct {
 	lane *lane
 	pos  Position
+}
+
+// clean are the partitions that a stop here leaves clean (rule E7-4): none while a sink holds
+// more since an earlier life, whose rows and state are those of its configuration.
+func (l laneCut) clean() []string {
+	for _, held := range l.lane.held {
+		if held.Known() && (!l.pos.Known() || held.Next > l.pos.Next) {
+			return nil
+		}
+	}
+	return l.lane.clean
 }
 
 // forSink gives the positions that the sink commits. Where it holds more since
@@ -364,12 +375,12 @@ func (g *generation) completeCuts() error {
 	cp.Deltas = needed(whole)
 	for _, c := range whole {
 		for _, l := range c.stopped {
-			cp.Clean = append(cp.Clean, l.clean...)
+			cp.Clean = append(cp.Clean, l.clean()...)
 		}
 	}
 	if last.clean {
-		for _, l := range last.lanes {
-			cp.Clean = append(cp.Clean, l.lane.clean...)
+		for _, l := range lanes {
+			cp.Clean = append(cp.Clean, l.clean()...)
 		}
 	}
 	err := e.hit("engine/before-store")
@@ -414,8 +425,8 @@ func (g *generation) completeCuts() error {
 		g.complete[l.lane.name] = l.pos
 	}
 	g.savedLocked(last)
-	g.revokedLocked()
 	g.mu.Unlock()
+	g.revoked()
 	e.observe(Event{Kind: EventCheckpoint, Seq: last.seq, Duration: time.Since(last.at)})
 	return nil
 }

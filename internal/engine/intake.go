@@ -96,6 +96,7 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 	}
 
 	out := map[string]Position{}
+	var lanes []*lane
 	fresh := map[string]store.Position{}
 	notes := map[string]store.Note{}
 	g.mu.Lock()
@@ -107,6 +108,7 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 			continue
 		}
 		l, known, err := g.newLane(in.ctx, in.node, p, name, held, notes, virgin)
+		lanes = append(lanes, l)
 		if err != nil {
 			if isRewind(err) {
 				g.fail(err)
@@ -123,6 +125,20 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 			g.fail(err)
 		}
 		return nil, err
+	}
+	// Only now may cuts have them: the store is never called twice at once for a partition.
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.dead != nil {
+		return nil, g.dead
+	}
+	for _, l := range lanes {
+		if g.lanes[l.name] != nil {
+			return nil, wrap(in.node, l.name, errors.New("the source assigned this partition twice"))
+		}
+		g.lanes[l.name] = l
+		delete(g.gone, l.name)
+		g.order = append(g.order, l)
 	}
 	return out, nil
 }
@@ -233,9 +249,6 @@ func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name s
 	if g.dead != nil {
 		return nil, false, g.dead
 	}
-	if _, twice := g.lanes[name]; twice {
-		return nil, false, errors.New("the source assigned this partition twice")
-	}
 	if virgin && storeKnows && start != Position(stored) && !e.store.Shared() {
 		// Counters belong to the store's positions; from elsewhere they would
 		// count some rows twice or not at all.
@@ -245,9 +258,6 @@ func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name s
 		g.count = newCounters(len(e.plan.Nodes))
 		e.mu.Unlock()
 	}
-	g.lanes[name] = l
-	delete(g.gone, name)
-	g.order = append(g.order, l)
 	return l, storeKnows, nil
 }
 
@@ -275,7 +285,7 @@ func (in *Intake) send(c *Chunk) (taken bool, _ error) {
 	name := qualify(in.node.Name, c.Partition)
 	g.mu.Lock()
 	l := g.lanes[name]
-	gone := l == nil && g.gone[name] || l != nil && l.closing
+	gone := l == nil && g.gone[name] != nil || l != nil && l.closing
 	g.mu.Unlock()
 	if gone {
 		return false, nil // rule H4: it was given up meanwhile
@@ -298,10 +308,14 @@ func (in *Intake) send(c *Chunk) (taken bool, _ error) {
 		defer g.mu.Unlock()
 		return false, g.dead
 	}
+	if l.closing { // rule H4: it was given up while this one waited for room
+		defer g.mu.Unlock()
+		g.giveBackLocked(p)
+		return false, nil
+	}
 	if l.sent.Known() && c.First < l.sent.Next { // rule A2
 		defer g.mu.Unlock()
-		g.batches--
-		g.bytes -= p.charge.Load()
+		g.giveBackLocked(p)
 		return false, wrap(in.node, name, fmt.Errorf("rule A2: the source sent offset %d after it had sent everything up to %d", c.First, l.sent.Next))
 	}
 	l.sent = Position{Next: c.Next, Resume: c.Resume, Log: l.log}
@@ -386,15 +400,20 @@ func (g *generation) release(p *passage) {
 		p.chunk.Release()
 	}
 	g.mu.Lock()
-	g.batches--
-	g.bytes -= p.charge.Load()
 	p.lane.waiting -= p.charge.Load()
 	p.lane.batches--
+	g.giveBackLocked(p)
+	g.mu.Unlock()
+}
+
+// giveBackLocked gives back what admit let in. The caller holds the lock.
+func (g *generation) giveBackLocked(p *passage) {
+	g.batches--
+	g.bytes -= p.charge.Load()
 	if g.room != nil {
 		close(g.room)
 		g.room = nil
 	}
-	g.mu.Unlock()
 }
 
 // Held tells whether a partition should pause (rule A5-1).
