@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -268,5 +270,29 @@ func TestBeginBeforeTheFirstCheckpoint(t *testing.T) {
 		require.EqualValues(t, 30, shared.rows["func/0"].change.Position.Next)
 		require.EqualValues(t, 10, shared.rows["func/1"].change.Position.Next)
 		require.NotNil(t, shared.rows["func/1"].change.Note.Stages, "it is known that there are no stages with state")
+	})
+}
+
+// rule E7-4: a copy of the state folder that was made after a clean stop is no clean stop
+// when the sinks have gone on since.
+func TestOldCopyOfTheStateIsNotClean(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := config(t)
+		sink := leattest.Collect[string]()
+		life := func(rows int, fingerprint string, reconfigure ...string) error {
+			c.Reconfigure = reconfigure
+			return (&numbering{config: c, src: leattest.Rows(ints(rows)...), sinks: []leat.Sink[string]{sink}, stages: map[string]string{"count": fingerprint}}).run(t)
+		}
+		require.NoError(t, life(1000, "old"))
+		file := filepath.Join(c.StateDir, "checkpoints.db")
+		copied, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.NoError(t, life(2000, "old"))
+		require.NoError(t, os.WriteFile(file, copied, 0o600))
+		require.ErrorContains(t, life(3000, "new", "count"), "the last stop was not clean")
+		require.NoError(t, life(3000, "old"))
+		require.NoError(t, life(4000, "new", "count"))
+		requireCounted(t, sink)
+		require.Len(t, sink.Committed(), 4000)
 	})
 }

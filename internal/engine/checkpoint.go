@@ -32,14 +32,17 @@ type laneCut struct {
 }
 
 // clean are the partitions that a stop here leaves clean (rule E7-4): none while a sink holds
-// more since an earlier life, whose rows and state are those of its configuration.
+// more since an earlier life, since that came of its configuration.
 func (l laneCut) clean() []string {
-	for _, held := range l.lane.held {
-		if held.Known() && (!l.pos.Known() || held.Next > l.pos.Next) {
-			return nil
-		}
+	if l.lane.behind(l.pos) {
+		return nil
 	}
 	return l.lane.clean
+}
+
+// behind tells whether a sink has held more than pos since an earlier life.
+func (l *lane) behind(pos Position) bool {
+	return slices.ContainsFunc(l.held, func(held Position) bool { return held.Known() && (!pos.Known() || held.Next > pos.Next) })
 }
 
 // forSink gives the positions that the sink commits. Where it holds more since
