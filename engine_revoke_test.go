@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -295,4 +296,54 @@ func TestOldCopyOfTheStateIsNotClean(t *testing.T) {
 		requireCounted(t, sink)
 		require.Len(t, sink.Committed(), 4000)
 	})
+}
+
+// A sink takes over no partition after the source has gone: it may be another process's by
+// then, which would be fenced, and nobody would read it.
+func TestAssignThatIsCutOffTakesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var j journal
+		table := &sharedTable{rows: map[int]int{}, positions: map[string]leat.Position{}, epochs: map[string]int{}}
+		src := source(func(ctx context.Context, in leat.Intake[int]) error {
+			defer j.add("the source has gone")
+			if _, err := in.Assign(leat.Partition{Name: "0", Log: "log"}); err != nil {
+				return err
+			}
+			if err := in.Send(part(0, 0, 10)); err != nil {
+				return err
+			}
+			in.CaughtUp()
+			time.Sleep(time.Second) // the sink commits now, for long
+			_, err := in.Assign(leat.Partition{Name: "1", Log: "log"})
+			return err
+		})
+		p := leat.New("group", config(t))
+		leat.To(leat.From(p, src), leat.Sink[int](&slowTaker{sharedSink{table: table, rng: rand.New(rand.NewPCG(1, 40))}, &j}))
+		ctx, stop := context.WithCancel(t.Context())
+		wait := start(ctx, p)
+		time.Sleep(2 * time.Second)
+		stop()
+		require.NoError(t, wait())
+		assert.Equal(t, []string{"takes [func/0]", "the source has gone"}, j.all())
+		assert.Equal(t, 10, len(table.rows))
+	})
+}
+
+type slowTaker struct {
+	sharedSink
+	j *journal
+}
+
+func (s *slowTaker) Restore(ctx context.Context, partitions []string) (map[string]leat.Position, error) {
+	s.j.add(fmt.Sprintf("takes %v", partitions))
+	return s.sharedSink.Restore(ctx, partitions)
+}
+
+func (s *slowTaker) Commit(ctx context.Context, cp leat.Checkpoint) (bool, error) {
+	time.Sleep(5 * time.Second)
+	for {
+		if done, err := s.sharedSink.Commit(ctx, cp); err == nil { // its moods are not what this is about
+			return done, err
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 
 	"github.com/leatgo/leat/internal/store"
 )
@@ -65,29 +66,18 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 		if w.node.Sink.Restore == nil || !reaches(in.node, w.node) {
 			continue
 		}
-		answer := make(chan error, 1)
-		var at map[string]Position
-		w.driver.queue.push(item{call: func(ctx context.Context) {
-			answer <- e.retry(ctx, w.node.Name, "", nil, func() error {
-				return guard(func() (err error) {
-					at, err = w.node.Sink.Restore(ctx, names)
-					return err
-				})
-			})
-		}})
-		select {
-		case err := <-answer:
-			if err != nil {
-				err = wrap(w.node, "", asRewind(err))
-				g.fail(err)
-				return nil, err
-			}
-			held[w.node] = at
-		case <-in.ctx.Done():
-			return nil, in.ctx.Err()
-		case <-g.ctx.Done():
+		at, err := in.restore(w, names)
+		switch {
+		case g.ctx.Err() != nil:
 			return nil, context.Cause(g.ctx)
+		case in.ctx.Err() != nil:
+			return nil, in.ctx.Err()
+		case err != nil:
+			err = wrap(w.node, "", asRewind(err))
+			g.fail(err)
+			return nil, err
 		}
+		held[w.node] = at
 	}
 
 	// Behind the sinks: an older owner saves nothing that they do not hold.
@@ -141,6 +131,36 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 		g.order = append(g.order, l)
 	}
 	return out, nil
+}
+
+// restore asks a sink for partitions, in its turn. When it returns, the sink is not about
+// to take any: once the source has gone they may be another process's, whom that
+// would fence.
+func (in *Intake) restore(w *worker, names []string) (at map[string]Position, err error) {
+	e := in.g.e
+	var begun atomic.Bool // or never to be
+	done := make(chan struct{})
+	w.driver.queue.push(item{call: func() {
+		if !begun.CompareAndSwap(false, true) {
+			return
+		}
+		defer close(done)
+		err = e.retry(in.ctx, w.node.Name, "", nil, func() error {
+			return guard(func() (err error) {
+				at, err = w.node.Sink.Restore(in.g.ctx, names) // what is open in the sink may still be committed
+				return err
+			})
+		})
+	}})
+	select {
+	case <-done:
+	case <-in.ctx.Done(): // also when the generation dies
+		if begun.CompareAndSwap(false, true) {
+			return nil, in.ctx.Err()
+		}
+		<-done
+	}
+	return at, err
 }
 
 // newLane decides where a partition starts and restores its state. It adds to notes what
