@@ -347,3 +347,36 @@ func (s *slowTaker) Commit(ctx context.Context, cp leat.Checkpoint) (bool, error
 		}
 	}
 }
+
+// rule E7-1: of what the state folder and the source itself know, the later counts, where
+// sinks keep no positions.
+func TestKeptBySource(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := config(t)
+		sink := &plainSink{name: "plain"}
+		life := func(kept, to int64, log string) (start int64, err error) {
+			src := source(func(_ context.Context, in leat.Intake[int]) error {
+				at, err := in.Assign(leat.Partition{Log: "log", Kept: leat.Position{Next: kept, Log: log}})
+				if start = at[""].Next; err != nil || start >= to {
+					return err
+				}
+				return in.Send(chunk(int(start), int(to)))
+			})
+			p := leat.New("group", c)
+			leat.To(leat.From(p, src), leat.Sink[int](sink))
+			err = run(t, p)
+			return start, err
+		}
+		for _, step := range []struct{ kept, to, start int64 }{
+			{5, 10, 5},   // the folder knows nothing
+			{3, 20, 10},  // the group is behind: the last commit to it was cut off
+			{40, 50, 40}, // another process had the partition
+		} {
+			start, err := life(step.kept, step.to, "log")
+			require.NoError(t, err)
+			assert.Equal(t, step.start, start)
+		}
+		_, err := life(60, 70, "another log")
+		require.ErrorContains(t, err, `rule A2-1: the consumer group holds a position of log "another log"`)
+	})
+}
