@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"unicode/utf8"
 	"unsafe"
 
 	"github.com/twmb/avro"
@@ -37,7 +36,7 @@ func (k *Codec[T]) Decode(ctx context.Context, _ string, value []byte, into *T) 
 		return &leat.FieldError{Rule: "syntax", Msg: fmt.Sprintf("%d bytes are left over behind the record: the value is of another schema", len(rest))}
 	}
 	for _, c := range r.text {
-		if q := c.At(p); q != nil && !utf8.ValidString(*(*string)(q)) {
+		if q := c.At(p); q != nil && !c.valid(q) {
 			return &leat.FieldError{Column: c.Name, Rule: "utf8", Msg: "column " + c.Name + ": not valid UTF-8"}
 		}
 	}
