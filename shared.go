@@ -3,8 +3,6 @@ package leat
 import (
 	"fmt"
 	"reflect"
-
-	"github.com/leatgo/leat/internal/engine"
 )
 
 // sharedState finds stages with state that stand in two places. What such a stage remembers is by
@@ -14,7 +12,7 @@ func sharedState(pipelines ...*Pipeline) (faults []error) {
 	seen := map[any]*node{}
 	for _, p := range pipelines {
 		for _, n := range p.nodes {
-			if n.engine.Kind != engine.KindStage || n.engine.Stage.State == nil {
+			if n.engine.Stage == nil || n.engine.Stage.State == nil {
 				continue
 			}
 			if t := reflect.TypeOf(n.impl); t.Kind() != reflect.Pointer || t.Elem().Size() == 0 {
