@@ -1,0 +1,5 @@
+package kafkasink
+
+import "time"
+
+func init() { unknownWait = 300 * time.Millisecond }

@@ -1,0 +1,239 @@
+package kafkasink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/kafka"
+)
+
+// producer is a client in one life of a sink, and what came of the records that it got.
+// It is for one goroutine; kgo calls fail from another.
+type producer struct {
+	cl      *kgo.Client
+	topics  *topics
+	ctx     context.Context // of the records
+	cancel  context.CancelFunc
+	flights *sync.Pool // of *flight
+
+	mu     sync.Mutex
+	err    error // the first failure
+	what   failure
+	probed bool // failures are expected and somebody asks for them
+}
+
+// failure is what kind of thing went wrong with a record that kgo has given up.
+type failure uint8
+
+const (
+	gone     failure = iota // the record is lost, but it is not its fault
+	refused                 // the broker does not take this record (rule B5)
+	hopeless                // it will not take any until somebody acts
+)
+
+func judge(err error) failure {
+	for _, e := range []error{
+		kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidTimestamp, kerr.InvalidRecord,
+	} {
+		if errors.Is(err, e) {
+			return refused
+		}
+	}
+	if denied(err) {
+		return hopeless
+	}
+	return gone
+}
+
+func denied(err error) bool {
+	for _, e := range []error{
+		kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.GroupAuthorizationFailed,
+		kerr.TransactionalIDAuthorizationFailed, kerr.SaslAuthenticationFailed,
+		kerr.UnsupportedForMessageFormat, kerr.UnsupportedSaslMechanism, kerr.PolicyViolation,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// asTransient marks what may go away by itself (rule B8).
+func asTransient(err error) error {
+	var ke *kerr.Error
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.As(err, &ke) && !ke.Retriable:
+		return err
+	}
+	return leat.Transient(err)
+}
+
+// flightPool is one for all sinks.
+var flightPool sync.Pool
+
+// connect makes the client of a life. With partitioned, records may have a partition that
+// was chosen.
+func connect(log *slog.Logger, brokers []string, opts []kgo.Opt, partitioned bool, must ...kgo.Opt) (*producer, error) {
+	p := &producer{topics: newTopics(), flights: &flightPool}
+	// These may be replaced by the user's own, which come later.
+	all := append([]kgo.Opt{kgo.ProducerBatchMaxBytesFn(p.topics.limit), kgo.WithLogger(kafka.Logger(log))}, opts...)
+	cl, err := kgo.NewClient(clientOpts(brokers, all, must...)...)
+	if err == nil && partitioned {
+		rest, _ := cl.OptValue(kgo.RecordPartitioner).(kgo.Partitioner)
+		cl.Close()
+		cl, err = kgo.NewClient(clientOpts(brokers, all, append(must, kgo.RecordPartitioner(partitioner{rest}))...)...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.cl, p.topics.cl = cl, cl
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p, nil
+}
+
+// close gives up what is not acknowledged.
+func (p *producer) close() {
+	p.cancel()
+	p.cl.Close()
+}
+
+// fail notes that a record is lost.
+func (p *producer) fail(topic string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.probed {
+		return
+	}
+	what := judge(err)
+	if p.err == nil || what > p.what {
+		p.err, p.what = fmt.Errorf("topic %s: %w", topic, err), what
+	}
+}
+
+// expect makes failures the business of who waits for the records.
+func (p *producer) expect(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.probed = on
+}
+
+// failure is the first or worst failure so far.
+func (p *producer) failure() (failure, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.what, p.err
+}
+
+// ready checks the records of f against what is known of their topics, and gives each
+// its partition.
+func (p *producer) ready(ctx context.Context, f *flight, partition func(row, n int) int) (refused []leat.RowError, err error) {
+	now := time.Now()
+	var unknown []string
+	last := ""
+	for i := range f.records {
+		name := f.records[i].Topic
+		if name == last {
+			continue
+		}
+		last = name
+		if p.topics.get(name, now) == nil {
+			unknown = append(unknown, name)
+		}
+	}
+	if len(unknown) > 0 {
+		if err := p.topics.look(ctx, unique(unknown)); err != nil {
+			return nil, err
+		}
+	}
+	f.seal()
+	var t *topic
+	for i := range f.records {
+		r := &f.records[i]
+		if t == nil || t.name != r.Topic {
+			t = p.topics.known[r.Topic]
+		}
+		switch size := recordSize(r); {
+		case t.missing != nil && denied(t.missing):
+			return nil, t.missing
+		case t.missing != nil:
+			refused = append(refused, leat.RowError{Row: f.rows[i], Err: t.missing})
+		case size > t.limit:
+			refused = append(refused, leat.RowError{Row: f.rows[i], Err: &leat.FieldError{Rule: "size", Msg: fmt.Sprintf(
+				"the record has %d bytes, and topic %s takes %d (max.message.bytes)", size, t.name, t.limit)}})
+		case partition != nil:
+			n, err := chosen(partition, f.rows[i], t.partitions)
+			if err != nil {
+				refused = append(refused, leat.RowError{Row: f.rows[i], Err: fmt.Errorf("topic %s: %w", t.name, err)})
+			}
+			choose(r, n)
+		}
+		r.Context = p.ctx
+		if r.Timestamp.IsZero() {
+			r.Timestamp = now // or kgo would ask for the time of each
+		}
+	}
+	return refused, nil
+}
+
+func unique(names []string) []string {
+	seen := map[string]bool{}
+	out := names[:0]
+	for _, n := range names {
+		if !seen[n] {
+			seen[n] = true
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// send gives the records of f to kgo, which may block while too much waits for its
+// acknowledgement. What becomes of them is told to flush, or by f.done when it is set.
+func (p *producer) send(ctx context.Context, f *flight) {
+	f.left.Store(int32(len(f.records)) + 1)
+	for i := range f.records {
+		p.cl.Produce(ctx, &f.records[i], f.promise)
+	}
+	f.land()
+}
+
+// flush waits until all records are acknowledged or lost.
+func (p *producer) flush(ctx context.Context) error {
+	if p.cl.BufferedProduceRecords() > 0 {
+		if err := p.cl.Flush(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordSize is the size of a batch of r alone, before compression, as kgo counts it.
+func recordSize(r *kgo.Record) int {
+	n := 3 + // attributes, timestamp and offset, which are those of the batch
+		varint(len(r.Key)) + len(r.Key) + varint(len(r.Value)) + len(r.Value) + varint(len(r.Headers))
+	for i := range r.Headers {
+		h := &r.Headers[i]
+		n += varint(len(h.Key)) + len(h.Key) + varint(len(h.Value)) + len(h.Value)
+	}
+	const batch = 65 // its header, and the length before it
+	return batch + varint(n) + n
+}
+
+// varint is the length of a zigzag varint.
+func varint(n int) int {
+	l := 1
+	for u := uint(n) << 1; u >= 0x80; u >>= 7 {
+		l++
+	}
+	return l
+}

@@ -1,0 +1,116 @@
+package kafkasink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatgo/leat"
+)
+
+// readPatience is how long ReadDeadLetters waits for the broker.
+const readPatience = 30 * time.Second
+
+// ReadDeadLetters reads the letters of a topic that are committed now, each once, as
+// leat.Replay wants them: those of one partition oldest first. It may be used while a
+// pipeline writes. A record that is no letter is an error.
+func ReadDeadLetters(ctx context.Context, c LettersConfig) iter.Seq2[leat.DeadLetter, error] {
+	return func(yield func(leat.DeadLetter, error) bool) {
+		stop := errors.New("stop")
+		err := readLetters(ctx, c, func(d leat.DeadLetter) error {
+			if !yield(d, nil) {
+				return stop
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, stop) {
+			yield(leat.DeadLetter{}, fmt.Errorf("dead letters: %w", err))
+		}
+	}
+}
+
+func readLetters(ctx context.Context, c LettersConfig, yield func(leat.DeadLetter) error) error {
+	if err := checkTopic(c.Topic); err != nil {
+		return err
+	}
+	opts := append([]kgo.Opt{kgo.SeedBrokers(c.Brokers...), kgo.ClientID("leat")}, c.Opts...)
+	cl, err := kgo.NewClient(append(opts,
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(), // a transaction's end has an offset too (rule H2)
+	)...)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+
+	admin := kadm.NewClient(cl)
+	first, err := admin.ListStartOffsets(ctx, c.Topic)
+	if err == nil {
+		err = first.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("topic %s: %w", c.Topic, err)
+	}
+	end, err := admin.ListCommittedOffsets(ctx, c.Topic)
+	if err == nil {
+		err = end.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("topic %s: %w", c.Topic, err)
+	}
+	left := map[int32]int64{} // where reading ends
+	from := map[int32]kgo.Offset{}
+	end.Each(func(o kadm.ListedOffset) {
+		if at, _ := first.Lookup(c.Topic, o.Partition); o.Offset > at.Offset {
+			left[o.Partition] = o.Offset
+			from[o.Partition] = kgo.NewOffset().At(at.Offset)
+		}
+	})
+	cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{c.Topic: from})
+
+	seen := map[string]struct{}{}
+	for len(left) > 0 {
+		wait, cancel := context.WithTimeout(ctx, readPatience)
+		fetches := cl.PollFetches(wait)
+		cancel()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if wait.Err() != nil && fetches.NumRecords() == 0 {
+			return fmt.Errorf("topic %s: nothing came within %v, and %d of its partitions are not read to the end", c.Topic, readPatience, len(left))
+		}
+		for _, e := range fetches.Errors() {
+			if e.Err != nil && wait.Err() == nil {
+				return fmt.Errorf("topic %s, partition %d: %w", e.Topic, e.Partition, e.Err)
+			}
+		}
+		for it := fetches.RecordIter(); !it.Done(); {
+			r := it.Next()
+			end, ok := left[r.Partition]
+			if !ok {
+				continue
+			}
+			if r.Offset < end && !r.Attrs.IsControl() {
+				d, err := letterOf(r)
+				if err != nil {
+					return err
+				}
+				if _, dup := seen[d.ID]; !dup { // rule B3-2
+					seen[d.ID] = struct{}{}
+					if err := yield(d); err != nil {
+						return err
+					}
+				}
+			}
+			if r.Offset+1 >= end {
+				delete(left, r.Partition)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,199 @@
+package kafkasink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/kafka"
+)
+
+// unknownWait is how long a topic may take to appear. Tests set it.
+var unknownWait = 5 * time.Second
+
+const (
+	unknownAgain = 30 * time.Second // when a missing topic is looked for again
+	topicAge     = 5 * time.Minute  // when the number of partitions is looked up again
+)
+
+// topic is what has to be known of a topic before a record is given to kgo.
+type topic struct {
+	name       string
+	partitions int
+	limit      int   // bytes of a batch of records (max.message.bytes)
+	missing    error // why nothing can be written to it
+	until      time.Time
+}
+
+// topics knows the topics that were written to in this life. It is for one goroutine,
+// but limit.
+type topics struct {
+	cl    *kgo.Client
+	known map[string]*topic
+
+	mu     sync.Mutex
+	limits map[string]int32
+}
+
+func newTopics() *topics {
+	return &topics{known: map[string]*topic{}, limits: map[string]int32{}}
+}
+
+// limit is kgo.ProducerBatchMaxBytesFn. kgo asks once, when it learns of the topic's
+// partitions, which is after look.
+func (ts *topics) limit(name string) int32 {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if n, ok := ts.limits[name]; ok {
+		return n
+	}
+	return defaultMaxMessage
+}
+
+// get is the topic, or nil when it has to be looked up.
+func (ts *topics) get(name string, now time.Time) *topic {
+	t := ts.known[name]
+	if t != nil && t.until.Before(now) {
+		return nil
+	}
+	return t
+}
+
+// look looks topics up. That one is missing is said in it; an error is about all of them.
+func (ts *topics) look(ctx context.Context, names []string) error {
+	var left []string
+	for _, name := range names {
+		if err := checkTopic(name); err != nil {
+			ts.known[name] = &topic{name: name, missing: err, until: time.Now().Add(unknownAgain)}
+			continue
+		}
+		left = append(left, name)
+	}
+	for end := time.Now().Add(unknownWait); len(left) > 0; {
+		found, missing, err := ts.metadata(ctx, left)
+		if err != nil {
+			return err
+		}
+		if err := ts.configs(ctx, found); err != nil {
+			return err
+		}
+		left = left[:0]
+		for name, why := range missing {
+			if retriable := kerr.IsRetriable(why); retriable && time.Now().Before(end) {
+				left = append(left, name)
+				continue
+			}
+			t := &topic{name: name, until: time.Now().Add(unknownAgain)}
+			if errors.Is(why, kerr.UnknownTopicOrPartition) {
+				t.missing = fmt.Errorf("topic %s does not exist on this cluster: create it, or mend the name: %w", name, why)
+			} else {
+				t.missing = fmt.Errorf("topic %s: %w", name, why)
+			}
+			ts.known[name] = t
+		}
+		if len(left) > 0 {
+			if err := kafka.Sleep(ctx, 50*time.Millisecond); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// metadata finds the partitions, and why there are none.
+func (ts *topics) metadata(ctx context.Context, names []string) (found []*topic, missing map[string]error, err error) {
+	req := kmsg.NewPtrMetadataRequest()
+	req.AllowAutoTopicCreation, _ = ts.cl.OptValue(kgo.AllowAutoTopicCreation).(bool)
+	for _, name := range names {
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = kmsg.StringPtr(name)
+		req.Topics = append(req.Topics, t)
+	}
+	resp, err := req.RequestWith(ctx, ts.cl)
+	if err != nil {
+		return nil, nil, asTransient(fmt.Errorf("asking the cluster for topics: %w", err))
+	}
+	missing = map[string]error{}
+	for _, t := range resp.Topics {
+		if t.Topic == nil {
+			continue
+		}
+		if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
+			missing[*t.Topic] = err
+			continue
+		}
+		found = append(found, &topic{
+			name: *t.Topic, partitions: len(t.Partitions), limit: defaultMaxMessage, until: time.Now().Add(topicAge),
+		})
+	}
+	if got := len(found) + len(missing); got < len(names) {
+		return nil, nil, leat.Transient(fmt.Errorf("the broker answered for %d of %d topics", got, len(names)))
+	}
+	return found, missing, nil
+}
+
+// configs finds how large records may be.
+func (ts *topics) configs(ctx context.Context, found []*topic) error {
+	if len(found) == 0 {
+		return nil
+	}
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	for _, t := range found {
+		r := kmsg.NewDescribeConfigsRequestResource()
+		r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, t.name, []string{"max.message.bytes"}
+		req.Resources = append(req.Resources, r)
+	}
+	// Who may write to a topic need not be allowed to read its configuration: then the
+	// default holds, and what is too large all the same is found by careful mode.
+	for _, shard := range ts.cl.RequestSharded(ctx, req) {
+		if shard.Err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			continue
+		}
+		for _, r := range shard.Resp.(*kmsg.DescribeConfigsResponse).Resources {
+			for _, c := range r.Configs {
+				if c.Name != "max.message.bytes" || c.Value == nil {
+					continue
+				}
+				n, err := strconv.ParseInt(*c.Value, 10, 32)
+				i := slices.IndexFunc(found, func(t *topic) bool { return t.name == r.ResourceName })
+				if err == nil && i >= 0 {
+					found[i].limit = int(min(max(n, 512), 1<<30))
+				}
+			}
+		}
+	}
+	ts.mu.Lock()
+	for _, t := range found {
+		ts.limits[t.name] = int32(t.limit)
+	}
+	ts.mu.Unlock()
+	// The user's own options may say less.
+	fn, _ := ts.cl.OptValue(kgo.ProducerBatchMaxBytesFn).(func(string) int32)
+	buffer, _ := ts.cl.OptValue(kgo.MaxBufferedBytes).(int64)
+	write, _ := ts.cl.OptValue(kgo.BrokerMaxWriteBytes).(int32)
+	for _, t := range found {
+		if fn != nil {
+			t.limit = min(t.limit, int(fn(t.name)))
+		}
+		if buffer > 0 {
+			t.limit = min(t.limit, int(buffer))
+		}
+		if write > 0 {
+			t.limit = min(t.limit, int(write)-1024-len(t.name))
+		}
+		ts.known[t.name] = t
+	}
+	return nil
+}

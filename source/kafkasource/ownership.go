@@ -1,0 +1,307 @@
+package kafkasource
+
+import (
+	"context"
+	"maps"
+	"sync"
+
+	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/kafka"
+)
+
+type topicPartition = kafka.TopicPartition
+
+// ownership is which partitions this process has. The group's callbacks change it, on
+// the client's goroutines, whether or not Run is on; Run follows it (rules E8, H3, H5).
+type ownership struct {
+	mu     sync.Mutex
+	claims map[topicPartition]*claim
+	tokens uint64 // given so far
+	joined bool   // the group has said what we have, be it nothing
+	reader reader // of the last Run; nil before the first
+	doing  *step  // what the reader is at
+	dirty  bool   // something has changed since the reader looked
+	wake   func() // ends the reader's wait
+}
+
+// claim is one partition from getting it to losing it.
+type claim struct {
+	token     uint64
+	leaving   bool  // being revoked: nothing more is sent of it
+	read      bool  // the last Run had it from Intake.Assign
+	committed int64 // in the group, as far as is known; -1: not known, so nothing is committed
+}
+
+// reader is what the group's callbacks need of leat.Intake.
+type reader interface {
+	Revoke(ctx context.Context, partitions ...string) error
+	Lost(partitions ...string)
+}
+
+// step is something the reader does with partitions that must not be interrupted: while
+// it lasts they are not given away.
+type step struct {
+	of   []topicPartition
+	done chan struct{}
+}
+
+// gained adds partitions, each with a new token.
+func (o *ownership) gained(tps []topicPartition) {
+	o.mu.Lock()
+	o.joined = true
+	for _, tp := range tps {
+		if o.claims[tp] == nil {
+			o.tokens++
+			o.claims[tp] = &claim{token: o.tokens, committed: -1}
+		}
+	}
+	o.changed()
+	o.mu.Unlock()
+}
+
+// changed tells the reader. o.mu is held.
+func (o *ownership) changed() {
+	o.dirty = true
+	if o.wake != nil {
+		o.wake()
+	}
+}
+
+// revoked gives partitions up in good order (rule H3). When it returns, somebody else
+// may have them. ctx bounds it.
+func (o *ownership) revoked(ctx context.Context, tps []topicPartition) (kept []string, err error) {
+	o.mu.Lock()
+	var read []string
+	for _, tp := range tps {
+		if c := o.claims[tp]; c != nil {
+			c.leaving = true
+		}
+	}
+	o.changed()
+	doing := o.doing
+	if !doing.concerns(tps) {
+		doing = nil
+	}
+	o.mu.Unlock()
+	if doing != nil { // it may stand in Send, for want of budget
+		select {
+		case <-doing.done:
+		case <-ctx.Done():
+		}
+	}
+
+	o.mu.Lock()
+	r := o.reader
+	for _, tp := range tps {
+		if c := o.claims[tp]; c != nil && c.read {
+			read = append(read, tp.String())
+		}
+	}
+	o.mu.Unlock()
+	if r != nil && len(read) > 0 {
+		err = r.Revoke(ctx, read...)
+	}
+	o.drop(tps)
+	return read, err
+}
+
+// lost takes partitions away that somebody else has already.
+func (o *ownership) lost(tps []topicPartition) (read []string) {
+	o.mu.Lock()
+	r := o.reader
+	for _, tp := range tps {
+		if c := o.claims[tp]; c != nil && c.read {
+			read = append(read, tp.String())
+		}
+	}
+	o.mu.Unlock()
+	o.drop(tps)
+	if r != nil && len(read) > 0 {
+		r.Lost(read...)
+	}
+	return read
+}
+
+func (o *ownership) drop(tps []topicPartition) {
+	o.mu.Lock()
+	for _, tp := range tps {
+		delete(o.claims, tp)
+	}
+	o.changed()
+	o.mu.Unlock()
+}
+
+func (s *step) concerns(tps []topicPartition) bool {
+	if s == nil {
+		return false
+	}
+	for _, a := range s.of {
+		for _, b := range tps {
+			if a == b {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// begin starts a step with those of the partitions that are still ours with these
+// tokens; nil when none is. The reader calls end after it.
+func (o *ownership) begin(tokens map[topicPartition]uint64) *step {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s := &step{done: make(chan struct{})}
+	for tp, token := range tokens {
+		if o.ours(tp, token) {
+			s.of = append(s.of, tp)
+		}
+	}
+	if len(s.of) == 0 {
+		return nil
+	}
+	o.doing = s
+	return s
+}
+
+// beginOne is begin for one partition.
+func (o *ownership) beginOne(tp topicPartition, token uint64) *step {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.ours(tp, token) {
+		return nil
+	}
+	o.doing = &step{of: []topicPartition{tp}, done: make(chan struct{})}
+	return o.doing
+}
+
+func (o *ownership) ours(tp topicPartition, token uint64) bool {
+	c := o.claims[tp]
+	return c != nil && c.token == token && !c.leaving
+}
+
+func (o *ownership) end(s *step) {
+	o.mu.Lock()
+	o.doing = nil
+	close(s.done)
+	o.mu.Unlock()
+}
+
+// assigned notes that the engine has the partitions now. It returns those that were given
+// away in the meantime, because a step took longer than the group could wait.
+func (o *ownership) assigned(tokens map[topicPartition]uint64, committed map[topicPartition]int64) (gone []topicPartition) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for tp, token := range tokens {
+		c := o.claims[tp]
+		if c == nil || c.token != token {
+			gone = append(gone, tp)
+			continue
+		}
+		c.read, c.committed = true, committed[tp]
+	}
+	return gone
+}
+
+// look gives the partitions that are ours, with their tokens, and whether the group has spoken.
+func (o *ownership) look() (ours map[topicPartition]uint64, joined bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.dirty = false
+	ours = make(map[topicPartition]uint64, len(o.claims))
+	for tp, c := range o.claims {
+		if !c.leaving {
+			ours[tp] = c.token
+		}
+	}
+	return ours, o.joined
+}
+
+func (o *ownership) hasJoined() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.joined
+}
+
+func (o *ownership) isDirty() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.dirty
+}
+
+// waking makes changes end a wait by wake, at once if there has been one.
+func (o *ownership) waking(wake func()) {
+	o.mu.Lock()
+	o.wake = wake
+	if o.dirty && wake != nil {
+		wake()
+	}
+	o.mu.Unlock()
+}
+
+// attach begins a Run.
+func (o *ownership) attach(r reader) {
+	o.mu.Lock()
+	o.reader = r
+	for _, c := range o.claims {
+		c.read = false
+	}
+	o.mu.Unlock()
+}
+
+// detach says that the engine is through, also with what the last Run has sent: until then,
+// what is revoked is still waited for. From here on callbacks only change the table.
+func (o *ownership) detach() {
+	o.mu.Lock()
+	o.reader, o.wake = nil, nil
+	o.mu.Unlock()
+}
+
+func (o *ownership) token(tp topicPartition) uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if c := o.claims[tp]; c != nil {
+		return c.token
+	}
+	return 0
+}
+
+// holds tells whether the partitions are held with their tokens, and calls then under
+// the lock if they are; missing are those that are not.
+func (o *ownership) holds(have map[topicPartition]uint64, then func()) (missing []topicPartition) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for tp, token := range have {
+		if c := o.claims[tp]; c == nil || c.token != token {
+			missing = append(missing, tp)
+		}
+	}
+	if len(missing) == 0 {
+		then()
+	}
+	return missing
+}
+
+// committable leaves of the offsets those that are ours to commit and ahead of what the
+// group has: a commit never goes backwards (rule E2).
+func (o *ownership) committable(at map[topicPartition]kafka.Offset) map[topicPartition]kafka.Offset {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	at = maps.Clone(at)
+	maps.DeleteFunc(at, func(tp topicPartition, to kafka.Offset) bool {
+		c := o.claims[tp]
+		return c == nil || c.committed < 0 || to.Next <= c.committed
+	})
+	return at
+}
+
+func (o *ownership) noteCommitted(at map[topicPartition]kafka.Offset) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for tp, to := range at {
+		if c := o.claims[tp]; c != nil && c.committed >= 0 {
+			c.committed = max(c.committed, to.Next)
+		}
+	}
+}
+
+var _ reader = leat.Intake[struct{}]{}

@@ -1,0 +1,375 @@
+package kafkasource
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatgo/leat"
+)
+
+// Run implements leat.Source.
+func (s *Source[T]) Run(ctx context.Context, in leat.Intake[T]) error {
+	s.log.Store(in.Env().Logger)
+	f, err := s.format()
+	if err != nil {
+		return err
+	}
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	if err := s.note(ctx); err != nil {
+		return err
+	}
+	cl, err := s.fetcher()
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	r := &reading[T]{
+		s: s, in: in, cl: cl, format: f, arrived: time.Now(),
+		parts: map[topicPartition]*part{}, refused: map[topicPartition]uint64{},
+	}
+	s.own.attach(in)
+	return r.run(ctx)
+}
+
+// reading is one Run. One goroutine reads all partitions.
+type reading[T any] struct {
+	s      *Source[T]
+	in     leat.Intake[T]
+	cl     *kgo.Client // fetches
+	format *format[T]
+
+	parts   map[topicPartition]*part
+	order   []*part                   // those of parts, by name
+	refused map[topicPartition]uint64 // tokens of partitions that the engine has left out
+
+	fenced  time.Time // the last time that a partition was refused
+	arrived time.Time // the last record
+	told    bool      // CaughtUp, since then
+	looked  time.Time // at the ends, since then
+	listed  time.Time // the topics
+	lacking time.Time // since when partitions are missing that rule H1 asks for
+	waited  bool      // for them, and logged
+}
+
+// part is a partition that is being read.
+type part struct {
+	topicPartition
+	name    string
+	token   uint64
+	next    int64     // behind what was fetched
+	sent    int64     // behind what was sent
+	end     int64     // up to which records can be read, as last seen
+	goal    int64     // of Drain; 0: none
+	pending []segment // fetched, not sent
+	paused  bool
+}
+
+// segment is records that came together. next may lie behind the last of them: markers
+// of transactions, and records that compaction has taken away.
+type segment struct {
+	records []*kgo.Record
+	next    int64
+	epoch   int32
+}
+
+// How long the loop waits for records at most.
+const (
+	longWait  = time.Second
+	shortWait = 20 * time.Millisecond // while something is held, or the end is near
+	quiet     = 200 * time.Millisecond
+)
+
+func (r *reading[T]) run(ctx context.Context) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		whole, joined, err := r.follow(ctx)
+		if err != nil {
+			return err
+		}
+		if whole {
+			switch done, err := r.send(); {
+			case err != nil:
+				return err
+			case done:
+				return nil
+			}
+			if joined {
+				switch done, err := r.ends(ctx); {
+				case err != nil:
+					return err
+				case done:
+					return nil
+				}
+			}
+		}
+		if err := r.poll(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// follow takes over what this process has got, and lets go of what it has lost. whole is
+// false while nothing may be read (rule H1).
+func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
+	if err := r.s.discover(ctx, &r.listed); err != nil && !r.goesOn(err) {
+		return false, false, err
+	}
+	ours, joined := r.s.own.look()
+	let := false
+	for tp, p := range r.parts {
+		if ours[tp] != p.token {
+			r.let(p)
+			let = true
+		}
+	}
+	fresh := map[topicPartition]uint64{}
+	for tp, token := range ours {
+		if r.parts[tp] == nil && r.refused[tp] != token {
+			fresh[tp] = token
+		}
+	}
+	if stage := r.in.LocalState(); stage != "" && r.s.config.Group != "" {
+		if let {
+			return false, joined, leat.Transient(fmt.Errorf("kafkasource: rule H1: the group took partitions from this process, and only it can see the state of stage %q", stage))
+		}
+		if whole, err := r.local(ctx, stage, ours); err != nil && !r.goesOn(err) || err == nil && !whole {
+			return false, joined, err
+		}
+	}
+	if len(fresh) > 0 {
+		if err := r.assign(ctx, fresh); err != nil {
+			return false, joined, err
+		}
+	}
+	if len(r.parts) == 0 && len(r.refused) > 0 && time.Since(r.fenced) > 2*r.s.full.SessionTimeout {
+		return false, joined, fmt.Errorf("kafkasource: all partitions that group %s has given to this process were taken by another one at a sink, and the group has heard of no other member within %v: "+
+			"is there a pipeline with the same names in another group? %w", r.s.config.Group, 2*r.s.full.SessionTimeout, leat.ErrFenced)
+	}
+	return true, joined, nil
+}
+
+// goesOn tells whether an error of looking at the cluster can wait: partitions are being
+// read, and the client waits for brokers by itself.
+func (r *reading[T]) goesOn(err error) bool {
+	if len(r.parts) == 0 || !leat.IsTransient(err) {
+		return false
+	}
+	r.listed = time.Now()
+	r.s.logger().Debug("the cluster does not tell its topics; asked again later", "err", err)
+	return true
+}
+
+// let goes of a partition.
+func (r *reading[T]) let(p *part) {
+	r.cl.RemoveConsumePartitions(map[string][]int32{p.Topic: {p.Partition}})
+	r.resume(p)
+	for _, seg := range p.pending {
+		recycle(seg.records)
+	}
+	p.pending = nil
+	delete(r.parts, p.topicPartition)
+	r.sortParts()
+	r.s.mu.Lock()
+	delete(r.s.lag, p.name)
+	r.s.mu.Unlock()
+}
+
+func (r *reading[T]) sortParts() {
+	tps := make([]topicPartition, 0, len(r.parts))
+	for tp := range r.parts {
+		tps = append(tps, tp)
+	}
+	sortPartitions(tps)
+	r.order = r.order[:0]
+	for _, tp := range tps {
+		r.order = append(r.order, r.parts[tp])
+	}
+}
+
+func recycle(records []*kgo.Record) {
+	for _, rec := range records {
+		rec.Recycle()
+	}
+}
+
+// poll waits for records, or for news of the group.
+func (r *reading[T]) poll(ctx context.Context) error {
+	ctx2, cancel := context.WithTimeout(ctx, r.wait())
+	defer cancel()
+	r.s.own.waking(cancel)
+	fetches := r.cl.PollFetches(ctx2)
+	r.s.own.waking(nil)
+	for i := range fetches {
+		for _, t := range fetches[i].Topics {
+			for _, fp := range t.Partitions {
+				if err := r.take(ctx, topicPartition{Topic: t.Topic, Partition: fp.Partition}, fp); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if len(fetches) > 0 {
+		r.tellLag()
+	}
+	return nil
+}
+
+func (r *reading[T]) wait() time.Duration {
+	wait := longWait
+	for _, p := range r.order {
+		switch {
+		case len(p.pending) > 0:
+			return shortWait
+		case p.goal > p.next:
+			wait = min(wait, quiet/2)
+		}
+	}
+	if !r.told {
+		wait = min(wait, max(shortWait, r.s.full.Idle-time.Since(r.arrived)))
+	}
+	return wait
+}
+
+// take keeps what was fetched of a partition.
+func (r *reading[T]) take(ctx context.Context, tp topicPartition, fp kgo.FetchPartition) error {
+	if fp.Err != nil && (ctx.Err() != nil || errors.Is(fp.Err, context.DeadlineExceeded) || errors.Is(fp.Err, context.Canceled)) {
+		return nil // the wait is over
+	}
+	p := r.parts[tp]
+	switch {
+	case p == nil && fp.Err != nil && tp.Topic == "": // about the client, and not a partition
+		return leat.Transient(fmt.Errorf("kafkasource: %w", fp.Err))
+	case p == nil: // it is not ours any more
+		recycle(fp.Records)
+		return nil
+	case fp.Err != nil:
+		return r.trouble(ctx, p, fp.Err)
+	}
+	if p.end = fp.HighWatermark; !r.s.config.ReadUncommitted && fp.LastStableOffset >= 0 {
+		p.end = fp.LastStableOffset
+	}
+	if len(fp.Records) == 0 {
+		return nil
+	}
+	last := fp.Records[len(fp.Records)-1]
+	if first := fp.Records[0].Offset; first < p.next {
+		return r.s.beyond(p.topicPartition, p.next, first) // it was cut off while we read
+	}
+	p.next = last.Offset + 1
+	p.pending = append(p.pending, segment{epoch: last.LeaderEpoch, next: p.next, records: data(fp.Records)})
+	r.arrived, r.told = time.Now(), false
+	return nil
+}
+
+// trouble is an error with which a partition came.
+func (r *reading[T]) trouble(ctx context.Context, p *part, err error) error {
+	where := fmt.Sprintf("kafkasource: topic %s, partition %d, offset %d", p.Topic, p.Partition, p.next)
+	var loss *kgo.ErrDataLoss
+	switch {
+	case errors.As(err, &loss):
+		return r.s.beyond(p.topicPartition, p.next, loss.ResetTo)
+	case errors.Is(err, kerr.OffsetOutOfRange):
+		return r.missing(ctx, p)
+	case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.UnknownTopicOrPartition):
+		// If there is a new one, Assign tells its log from ours (rule A2-1).
+		return leat.Transient(fmt.Errorf("%s: the topic was deleted while it was read, and perhaps made again: %w", where, err))
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		return fmt.Errorf("%s: not allowed to read it: %w", where, err)
+	}
+	return leat.Transient(fmt.Errorf("%s: %w", where, err))
+}
+
+// send hands in what was fetched, a chunk of each partition in turn. A partition that is
+// held keeps what it has, and is not fetched meanwhile (rule A5-1). done tells that
+// MaxMessages is reached.
+func (r *reading[T]) send() (done bool, _ error) {
+	for progress := true; progress; {
+		progress = false
+		for _, p := range r.order {
+			if len(p.pending) == 0 {
+				continue
+			}
+			if r.in.Held(p.name) {
+				r.pause(p)
+				continue
+			}
+			if r.s.own.isDirty() { // before Send may block
+				return false, nil
+			}
+			limit := r.s.left(r.s.full.ChunkRows)
+			if limit == 0 {
+				return true, nil
+			}
+			if err := r.sendChunk(p, limit); err != nil {
+				return false, err
+			}
+			if len(p.pending) == 0 {
+				r.resume(p)
+			}
+			progress = true
+		}
+	}
+	return r.s.left(1) == 0, nil
+}
+
+func (r *reading[T]) sendChunk(p *part, limit int) error {
+	step := r.s.own.beginOne(p.topicPartition, p.token)
+	if step == nil {
+		return nil // follow lets go of it
+	}
+	defer r.s.own.end(step)
+	seg := &p.pending[0]
+	c, size, rest := r.format.cut(seg.records, limit)
+	chunk := leat.Chunk[T]{
+		Partition: p.name, First: p.sent, Next: seg.next, Resume: resume(seg.epoch),
+		Bytes: size, Decode: c.decode, Locate: c.locate, Release: c.release,
+	}
+	n := len(c.records)
+	if n > 0 {
+		chunk.First = c.records[0].Offset
+	}
+	if len(rest) > 0 {
+		last := c.records[n-1]
+		chunk.Next, chunk.Resume = last.Offset+1, resume(last.LeaderEpoch)
+		seg.records = rest
+	} else if p.pending = p.pending[1:]; len(p.pending) == 0 {
+		p.pending = nil
+	}
+	if err := r.in.Send(chunk); err != nil {
+		return err
+	}
+	p.sent = chunk.Next
+	r.s.count(p.topicPartition, chunk.Next, n)
+	return nil
+}
+
+func (r *reading[T]) pause(p *part) {
+	if !p.paused {
+		p.paused = true
+		r.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
+	}
+}
+
+func (r *reading[T]) resume(p *part) {
+	if p.paused {
+		p.paused = false
+		r.cl.ResumeFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
+	}
+}
+
+func (r *reading[T]) tellLag() {
+	r.s.mu.Lock()
+	for _, p := range r.order {
+		r.s.lag[p.name] = max(p.end-p.sent, 0)
+	}
+	r.s.mu.Unlock()
+}
