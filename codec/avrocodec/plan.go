@@ -25,6 +25,7 @@ type writer struct {
 	header []byte
 	schema *avro.Schema
 	frame  *frame
+	text   []textColumn
 	record string // the schema's full name
 }
 
@@ -119,8 +120,11 @@ func newWritePlan(rt *row.Type, schema *avro.Schema) (*writer, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	w.frame, err = newFrame(rt, rt.GoType(), cells)
-	return w, err
+	if w.frame, err = newFrame(rt, rt.GoType(), cells); err != nil {
+		return nil, err
+	}
+	w.text = textColumns(rt, found)
+	return w, nil
 }
 
 func rootOf(s *avro.Schema) (*avro.SchemaNode, error) {

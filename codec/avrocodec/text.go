@@ -5,11 +5,12 @@ import (
 	"unicode/utf8"
 	"unsafe"
 
+	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/row"
 )
 
 // textColumn is a column that holds text, itself or somewhere inside. Avro's strings are UTF-8,
-// but the library takes what comes.
+// but the library reads and writes what comes.
 type textColumn struct {
 	*row.Column
 	valid textCheck
@@ -31,6 +32,17 @@ func textColumns(rt *row.Type, found map[string]bool) (out []textColumn) {
 		}
 	}
 	return out
+}
+
+// checkText looks at all text of the row at p.
+func checkText(columns []textColumn, p unsafe.Pointer) error {
+	for i := range columns {
+		c := &columns[i]
+		if q := c.At(p); q != nil && !c.valid(q) {
+			return &leat.FieldError{Column: c.Name, Rule: "utf8", Msg: "column " + c.Name + ": not valid UTF-8"}
+		}
+	}
+	return nil
 }
 
 // textIn is nil for types without text.

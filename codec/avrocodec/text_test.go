@@ -1,6 +1,7 @@
 package avrocodec
 
 import (
+	"database/sql"
 	"slices"
 	"strings"
 	"testing"
@@ -55,5 +56,32 @@ func TestTextIsUTF8(t *testing.T) {
 				require.ErrorContains(t, err, "column "+column+": not valid UTF-8", text)
 			}
 		}
+	}
+}
+
+// What is written is UTF-8 as well: nobody could read it, this codec included.
+func TestTextIsWrittenAsUTF8(t *testing.T) {
+	type Row struct {
+		S string
+		P *string
+		A []string
+		M map[string]string
+		N sql.Null[string]
+	}
+	text, err := Derive[Row]("")
+	require.NoError(t, err)
+	k := New(Config[Row]{Schema: text})
+	good, bad := "añb", "a\xff"
+	rows := func(s string) map[string]Row {
+		return map[string]Row{"s": {S: s}, "p": {P: &s}, "a": {A: []string{"", s}}, "m": {M: map[string]string{s: ""}}, "n": {N: sql.Null[string]{V: s, Valid: true}}}
+	}
+	for column, row := range rows(bad) {
+		b, err := k.Encode(t.Context(), "t", []byte("kept"), &row)
+		require.ErrorContains(t, err, "column "+column+": not valid UTF-8")
+		require.Equal(t, "kept", string(b))
+	}
+	for column, row := range rows(good) {
+		_, err := k.Encode(t.Context(), "t", nil, &row)
+		require.NoError(t, err, column)
 	}
 }
