@@ -2,7 +2,7 @@
 
 SEEDS ?= 20000
 
-.PHONY: help test race vet lint model fuzz bench parts example kill killcalls torture soak corpus tidy servers servers-stop ci
+.PHONY: help test race vet lint model fuzz bench bench-kafka parts example kill killcalls torture soak corpus tidy servers servers-stop ci
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -28,8 +28,8 @@ lint: ## staticcheck, and golangci-lint where it is installed
 model: ## the model checker with SEEDS seeds (default 20000)
 	go test -run 'TestModel$$' -model.seeds $(SEEDS) -v .
 
-kill: ## ventas killed with kill -9, 2,000 times
-	LEAT_LONG=1 go test -run Kill -v -timeout 60m ./examples/ventas
+kill: ## ventas and eventos killed with kill -9, 2,000 and 1,700 times
+	LEAT_LONG=1 go test -run Kill -v -timeout 60m ./examples/ventas ./examples/eventos
 
 killcalls: ## killed at every system call that changes a file (needs strace)
 	go test -run KillAtEverySyscall -v ./internal/lake ./internal/folder ./internal/store ./internal/jsonlines ./sink/sqlitesink
@@ -49,6 +49,11 @@ fuzz: ## every fuzz target for 30 s
 bench: ## leat beside polars, DuckDB and the others, ratios beside targets (installs them)
 	bench/rivals/setup.sh
 	cd bench && go run ./compare
+
+bench-kafka: ## leat beside Kafka Streams, Flink, PySpark, Bytewax on one real broker (installs all of it)
+	bench/rivals/setup-kafka.sh
+	.ci/servers/kafka.sh start 1
+	cd bench && LEAT_KAFKA=$${LEAT_KAFKA:-127.0.0.1:19092} go run ./kafka
 
 parts: ## the benchmarks of the parts
 	go test -run xxx -bench . -benchmem . ./source/... ./sink/... ./stage/... ./internal/csvtext ./internal/row ./internal/parquetread ./internal/sqlitepage

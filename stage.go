@@ -31,7 +31,8 @@ type Stage[In, Out any] interface {
 type Stateful interface {
 	// Restore replaces all state of the partition by what was saved: a snapshot
 	// and the deltas after it, oldest first; none means a fresh start. Called
-	// before the first Process of the partition in each life of the pipeline.
+	// before the first Process of the partition in each life of the pipeline, and
+	// with none when the partition is given up or the life is over: it is to be forgotten.
 	Restore(partition string, saved [][]byte) error
 
 	// Delta returns what changed since the last Delta, Snapshot or Restore;
@@ -63,6 +64,13 @@ type Blocking interface {
 // quick, so count as you go.
 type Sized interface {
 	StateSize() (keys, bytes int64)
+}
+
+// AppendOnly is a small optional interface of stages with state: whether their deltas only
+// add, so that all of them together are no larger than a snapshot. Then one is asked for
+// only when the pieces become many.
+type AppendOnly interface {
+	AppendOnly() bool
 }
 
 // Fingerprinted is a small optional interface of stages with state: what of their

@@ -23,12 +23,26 @@ type cut struct {
 	deltas []store.Delta
 	clean  bool // everything read is delivered, and nothing comes any more (rule E7-4)
 
-	stopped []*lane // of these alone that is so: they are given up
+	stopped []laneCut // of these alone that is so: they are given up
 }
 
 type laneCut struct {
 	lane *lane
 	pos  Position
+}
+
+// clean are the partitions that a stop here leaves clean (rule E7-4): none while a sink holds
+// more since an earlier life, since that came of its configuration.
+func (l laneCut) clean() []string {
+	if l.lane.behind(l.pos) {
+		return nil
+	}
+	return l.lane.clean
+}
+
+// behind tells whether a sink has held more than pos since an earlier life.
+func (l *lane) behind(pos Position) bool {
+	return slices.ContainsFunc(l.held, func(held Position) bool { return held.Known() && (!pos.Known() || held.Next > pos.Next) })
 }
 
 // forSink gives the positions that the sink commits. Where it holds more since
@@ -239,7 +253,7 @@ func (g *generation) take(force, caughtUp bool) (*cut, error) {
 
 // maxPendingState is how many bytes of state may wait for sinks that answer
 // "not yet" before they are forced (rule E9).
-const maxPendingState = 16 << 20
+const maxPendingState = 8 << 20
 
 func (g *generation) stateWaiting() (bytes int) {
 	g.mu.Lock()
@@ -255,17 +269,18 @@ func (g *generation) stateWaiting() (bytes int) {
 // When a stage is asked for its whole state instead of what has changed: when the changes
 // since the last whole one are larger than that, but not for less than minDeltas bytes, or
 // when there are maxPieces of them. So what is written is at most about three times what
-// has changed, and what is read at a start at most about twice the state.
+// has changed, and what is read at a start at most about twice the state. Deltas that only
+// add are as small as a snapshot: for them the number counts alone.
 const (
 	minDeltas = 1 << 20
 	maxPieces = 1000
 )
 
-func (e *Engine) wantsSnapshot(s store.Size) bool {
+func (e *Engine) wantsSnapshot(n *Node, s store.Size) bool {
 	if e.cfg.StatePieces > 0 {
 		return s.Pieces >= e.cfg.StatePieces
 	}
-	return s.Pieces >= maxPieces || s.Deltas > max(minDeltas, s.Snapshot)
+	return s.Pieces >= maxPieces || s.Deltas > max(minDeltas, s.Snapshot) && !n.Stage.State.AppendOnly
 }
 
 type stateOf struct{ stage, partition string }
@@ -288,7 +303,7 @@ func (g *generation) deltas(c *cut) error {
 				if !known { // from here on with what waits for sinks that answer "not yet"
 					size = g.e.store.Size(d.Stage, d.Partition)
 				}
-				if g.e.wantsSnapshot(size) {
+				if g.e.wantsSnapshot(n, size) {
 					ask, d.Full = n.Stage.State.Snapshot, true
 				}
 				err := guard(func() (err error) {
@@ -364,12 +379,12 @@ func (g *generation) completeCuts() error {
 	cp.Deltas = needed(whole)
 	for _, c := range whole {
 		for _, l := range c.stopped {
-			cp.Clean = append(cp.Clean, l.clean...)
+			cp.Clean = append(cp.Clean, l.clean()...)
 		}
 	}
 	if last.clean {
-		for _, l := range last.lanes {
-			cp.Clean = append(cp.Clean, l.lane.clean...)
+		for _, l := range lanes {
+			cp.Clean = append(cp.Clean, l.clean()...)
 		}
 	}
 	err := e.hit("engine/before-store")
@@ -389,6 +404,13 @@ func (g *generation) completeCuts() error {
 		return g.storageFailed(err)
 	}
 	e.remember(cp)
+	e.mu.Lock()
+	for _, l := range lanes {
+		if l.pos.Known() {
+			e.given[l.lane.name] = l.lane.given
+		}
+	}
+	e.mu.Unlock()
 
 	for _, n := range e.plan.Nodes {
 		if n.Kind != KindSource {
@@ -414,8 +436,8 @@ func (g *generation) completeCuts() error {
 		g.complete[l.lane.name] = l.pos
 	}
 	g.savedLocked(last)
-	g.revokedLocked()
 	g.mu.Unlock()
+	g.revoked()
 	e.observe(Event{Kind: EventCheckpoint, Seq: last.seq, Duration: time.Since(last.at)})
 	return nil
 }

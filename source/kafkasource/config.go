@@ -66,8 +66,8 @@ type Config[T any] struct {
 	// The default, read committed, reads up to the first transaction that is still open.
 	ReadUncommitted bool
 
-	// Drain makes Run return when every partition of this process has been read up to where it
-	// ended when Run was first called.
+	// Drain makes Run return when every partition has been read up to where it ended when Run
+	// was first called; in a group, those of other members by them, to their commit.
 	Drain bool
 
 	// MaxMessages makes Run return after so many records, those of a rewind not counted

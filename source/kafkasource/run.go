@@ -56,6 +56,7 @@ type reading[T any] struct {
 	arrived time.Time // the last record
 	told    bool      // CaughtUp, since then
 	looked  time.Time // at the ends, since then
+	asked   time.Time // when the group was last asked how far it is (Drain)
 	listed  time.Time // the topics
 	lacking time.Time // since when partitions are missing that rule H1 asks for
 	waited  bool      // for them, and logged
