@@ -24,14 +24,14 @@ func TestOpenBesideCompact(t *testing.T) {
 	s := New(byP(dir))
 	s.hook = unsynced(1000)
 	s.config.MaxOpen = folders
-	require.NoError(t, s.Open(t.Context(), env()))
+	require.NoError(t, openTaking(s, env()))
 	for range 2 {
 		var rows []fila
 		for i := range int64(folders) {
 			rows = append(rows, fila{ID: i, P: fmt.Sprint(i)})
 		}
 		require.NoError(t, putRows(s, rows))
-		commit(t, s, held(t, s)+1)
+		commit(t, s, heldBy(t, s)+1)
 	}
 	require.NoError(t, s.Close())
 	compacted := make(chan error)
@@ -42,7 +42,7 @@ func TestOpenBesideCompact(t *testing.T) {
 	for {
 		s := New(byP(dir))
 		s.hook = unsynced(1000)
-		require.NoError(t, s.Open(t.Context(), leat.Env{Pipeline: "other"}))
+		require.NoError(t, openTaking(s, leat.Env{Pipeline: "other"}))
 		require.NoError(t, s.Close())
 		select {
 		case err := <-compacted:
@@ -63,7 +63,7 @@ func TestMovedFolder(t *testing.T) {
 		"gone": func(*testing.T, string) {},
 		"another lake in its place": func(t *testing.T, dir string) {
 			s := New(byP(dir))
-			require.NoError(t, s.Open(t.Context(), env()))
+			require.NoError(t, openTaking(s, env()))
 			require.NoError(t, s.Close())
 		},
 	} {
@@ -103,15 +103,15 @@ func TestMoveAfterCollision(t *testing.T) {
 	_, err := first.Commit(t.Context(), forced(3))
 	require.ErrorIs(t, err, errInjected)
 	require.NoError(t, first.Close())
-	require.NoError(t, second.write(t.Context(), numbered(3, 6), func(int) leat.Offset { return 0 }))
+	require.NoError(t, second.write(t.Context(), "src", numbered(3, 6), func(int) leat.Offset { return 0 }))
 	failAt(t, "lake/before-entry", 1)
 	_, err = second.Commit(t.Context(), forced(6))
 	require.ErrorIs(t, err, errInjected)
 	require.NoError(t, second.Close())
 	failpoint.Set(nil)
 	require.NoError(t, Move(dir, Held{Pipeline: "ventas", Sink: "a", Partition: "src", Position: upTo(3).Positions["src"]}, leat.Position{Next: 1}))
-	require.Equal(t, int64(6), held(t, opened(t, byP(dir), b)))
-	require.Equal(t, int64(1), held(t, opened(t, byP(dir), a)))
+	require.Equal(t, int64(6), heldBy(t, opened(t, byP(dir), b)))
+	require.Equal(t, int64(1), heldBy(t, opened(t, byP(dir), a)))
 	whole(t, dir, 6)
 	tidyTree(t, dir)
 	data, _ := tree(t, dir)
@@ -130,7 +130,7 @@ func TestStrayEntry(t *testing.T) {
 	a := opened(t, byP(dir), leat.Env{Pipeline: "ventas", Node: "a"})
 	b := New(byP(dir))
 	b.hook = unsynced(4)
-	require.NoError(t, b.Open(t.Context(), leat.Env{Pipeline: "ventas", Node: "b"}))
+	require.NoError(t, openTaking(b, leat.Env{Pipeline: "ventas", Node: "b"}))
 	t.Cleanup(func() { _ = b.Close() })
 	commit(t, a, 3)
 	stray := entryName(a.w.st.seq + 1)
@@ -144,11 +144,11 @@ func TestStrayEntry(t *testing.T) {
 	}
 	require.NoFileExists(t, b.w.abs(stray))
 	require.NoError(t, os.WriteFile(b.w.abs(stray), kept, 0o600))
-	require.NoError(t, a.write(t.Context(), numbered(30, 40), func(int) leat.Offset { return 3 }))
+	require.NoError(t, a.write(t.Context(), "src", numbered(30, 40), func(int) leat.Offset { return 3 }))
 	commit(t, a, 13)
 	whole(t, dir, 40)
 	require.NoError(t, a.Close())
-	require.Equal(t, int64(13), held(t, opened(t, byP(dir), leat.Env{Pipeline: "ventas", Node: "a"})))
+	require.Equal(t, int64(13), heldBy(t, opened(t, byP(dir), leat.Env{Pipeline: "ventas", Node: "a"})))
 }
 
 func TestSplitFinal(t *testing.T) {

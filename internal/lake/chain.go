@@ -71,6 +71,7 @@ func (l *lake) damaged(name string, cause error) error {
 // state is what the entries up to seq come to.
 type state struct {
 	seq     int64
+	last    string // the id of entry seq; "" when that is not known
 	owners  map[owner]*ownerRecord
 	files   []*FileInfo         // nil where one was removed
 	index   map[string]int      // of files, by path
@@ -83,9 +84,50 @@ type state struct {
 }
 
 type ownerRecord struct {
-	epoch     int64
-	last      string // id of its last entry
-	positions map[string]leat.Position
+	base       int64 // the epoch of partitions that have begun none of their own: version 1 had one for all
+	partitions map[string]held
+}
+
+// held is a partition of an owner.
+type held struct {
+	epoch int64
+	some  bool // rows are held; else at means nothing (rule E7)
+	at    leat.Position
+}
+
+// of is a partition, also one that nobody has taken over yet.
+func (r *ownerRecord) of(partition string) held {
+	h := r.partitions[partition]
+	h.epoch = max(h.epoch, r.base)
+	return h
+}
+
+// fault tells why m can't move a partition now: compare-and-set on epoch and position
+// (rules E3, F2).
+func (r *ownerRecord) fault(m movement) error {
+	switch h := r.of(string(m.Partition)); {
+	case m.Epoch != h.epoch:
+		return fmt.Errorf("partition %q: it was written in epoch %d, when epoch %d had begun", m.Partition, m.Epoch, h.epoch)
+	case h.some != (m.From != nil):
+		return fmt.Errorf("partition %q: it begins where nothing was held, or the other way round", m.Partition)
+	case h.some && m.From.leat() != h.at:
+		return fmt.Errorf("partition %q: it begins at %d, and %d is where the entry before ended", m.Partition, m.From.Next, h.at.Next)
+	}
+	return nil
+}
+
+// fenced names the partitions of a commit that another member has taken, and tells what
+// is wrong with the first of them (rule E3).
+func (r *ownerRecord) fenced(e *entry) (partitions []string, why error) {
+	for _, m := range e.Positions {
+		if err := r.fault(m); err != nil {
+			partitions = append(partitions, string(m.Partition))
+			if why == nil {
+				why = err
+			}
+		}
+	}
+	return partitions, why
 }
 
 func newState() *state {
@@ -101,7 +143,7 @@ func (s *state) forget() {
 func (s *state) of(o owner) *ownerRecord {
 	r := s.owners[o]
 	if r == nil {
-		r = &ownerRecord{positions: map[string]leat.Position{}}
+		r = &ownerRecord{partitions: map[string]held{}}
 		s.owners[o] = r
 	}
 	return r
@@ -123,15 +165,28 @@ func (s *state) check(e *entry) error {
 	if e.Seq != s.seq+1 {
 		return fmt.Errorf("it says that it is entry %d, and its place is %d", e.Seq, s.seq+1)
 	}
+	for _, m := range e.Positions {
+		if (m.To != nil) != (e.Kind == kindCommit) {
+			return fmt.Errorf("what it says about partition %q is impossible in a %s", m.Partition, e.Kind)
+		}
+	}
 	r := s.of(e.Owner)
 	switch e.Kind {
 	case kindTakeover:
-		if e.Epoch <= r.epoch {
-			return fmt.Errorf("epoch %d of %s comes after epoch %d", e.Epoch, e.Owner, r.epoch)
+		if e.Version == 1 && e.Epoch <= r.base {
+			return fmt.Errorf("epoch %d of %s comes after epoch %d", e.Epoch, e.Owner, r.base)
+		}
+		for _, m := range e.Positions {
+			if now := r.of(string(m.Partition)).epoch; m.Epoch <= now {
+				return fmt.Errorf("epoch %d of partition %q of %s comes after epoch %d", m.Epoch, m.Partition, e.Owner, now)
+			}
 		}
 	case kindCommit:
-		if e.Epoch != r.epoch {
-			return fmt.Errorf("%s has written it in epoch %d, when epoch %d had begun", e.Owner, e.Epoch, r.epoch)
+		if e.Version == 1 && e.Epoch != r.base {
+			return fmt.Errorf("%s has written it in epoch %d, when epoch %d had begun", e.Owner, e.Epoch, r.base)
+		}
+		if _, why := r.fenced(e); why != nil {
+			return why
 		}
 	case kindReplace:
 		if e.Owner != compactor {
@@ -139,15 +194,6 @@ func (s *state) check(e *entry) error {
 		}
 	default:
 		return fmt.Errorf("its kind %q is unknown", e.Kind)
-	}
-	for _, m := range e.Positions {
-		held, some := r.positions[string(m.Partition)]
-		switch {
-		case some != (m.From != nil):
-			return fmt.Errorf("partition %q: it begins where nothing was held, or the other way round", m.Partition)
-		case some && m.From.leat() != held:
-			return fmt.Errorf("partition %q: it begins at %d, and %d is where the entry before ended", m.Partition, m.From.Next, held.Next)
-		}
 	}
 	if s.lite {
 		return nil
@@ -170,13 +216,19 @@ func (s *state) check(e *entry) error {
 
 // apply adds an entry that check has let through; size is that of its file.
 func (s *state) apply(e *entry, size int) {
-	s.seq = e.Seq
+	s.seq, s.last = e.Seq, e.ID
 	s.entries++
 	s.bytes += int64(size)
 	r := s.of(e.Owner)
-	r.epoch, r.last = max(r.epoch, e.Epoch), e.ID
+	if e.Kind == kindTakeover {
+		r.base = max(r.base, e.Epoch)
+	}
 	for _, m := range e.Positions {
-		r.positions[string(m.Partition)] = m.To.leat()
+		h := r.of(string(m.Partition))
+		if h.epoch = m.Epoch; m.To != nil {
+			h.some, h.at = true, m.To.leat()
+		}
+		r.partitions[string(m.Partition)] = h
 	}
 	if s.lite {
 		return
@@ -268,7 +320,7 @@ func (l *lake) tryLoad() (*state, error) {
 		}
 	}
 	// The last entry is never tidied away, so an end without it is no end.
-	if ok, err := l.endsAt(st.seq); err != nil {
+	if ok, err := l.endsAt(st.seq, st.last); err != nil {
 		return nil, err
 	} else if !ok {
 		return nil, errAgain{l.damaged(entryName(st.seq), errors.New("it is missing"))}
@@ -281,12 +333,20 @@ func (l *lake) tryLoad() (*state, error) {
 
 // endsAt tells whether entry seq is still there. The entries after the snapshot
 // before the newest one are never deleted, so who finds none after seq, and seq
-// itself there, has seen the end.
-func (l *lake) endsAt(seq int64) (bool, error) {
+// itself there, has seen the end. The id tells it from the entry of a writer that slept while
+// its number was used and deleted, and was killed before it found out.
+func (l *lake) endsAt(seq int64, id string) (bool, error) {
 	if seq == 0 {
 		return true, nil
 	}
-	return l.exists(entryName(seq))
+	if id == "" {
+		return l.exists(entryName(seq))
+	}
+	e, _, err := l.readEntry(seq)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && e.ID == id, err
 }
 
 func (l *lake) exists(name string) (bool, error) {
@@ -312,11 +372,11 @@ func (l *lake) readEntry(seq int64) (*entry, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	var e entry
-	if err := unseal(b, &e); err != nil {
+	e, err := decode(b)
+	if err != nil {
 		return nil, 0, l.damaged(entryName(seq), err)
 	}
-	return &e, len(b), nil
+	return e, len(b), nil
 }
 
 // next adds the entry after st to it; nil when there is none.
@@ -337,7 +397,7 @@ func (l *lake) next(st *state) (*entry, error) {
 
 // catchUp reads the entries that have come since st.
 func (l *lake) catchUp(st *state) (came []*entry, err error) {
-	began := st.seq
+	began, last := st.seq, st.last
 	var fault error
 	for {
 		e, err := l.next(st)
@@ -348,9 +408,8 @@ func (l *lake) catchUp(st *state) (came []*entry, err error) {
 		came = append(came, e)
 	}
 	// What comes after an entry that is there has never been tidied away. So it is
-	// the chain, and not the entry of a writer that slept while its number was used
-	// and deleted, and was killed before it found out.
-	ok, err := l.endsAt(began)
+	// the chain.
+	ok, err := l.endsAt(began, last)
 	if err != nil || ok {
 		return came, errors.Join(fault, err)
 	}
@@ -380,12 +439,16 @@ func (l *lake) readSnapshot(seq int64) (*state, error) {
 		return nil, l.damagedSnapshot(name, fmt.Errorf("it is the %s of entry %d", s.Kind, s.Seq))
 	}
 	st := newState()
-	st.seq, st.base = seq, int64(len(b))
+	st.seq, st.last, st.base = seq, s.Last, int64(len(b))
 	for _, o := range s.Owners {
 		r := st.of(o.Owner)
-		r.epoch, r.last = o.Epoch, o.Last
+		r.base = o.Epoch
 		for _, p := range o.Positions {
-			r.positions[string(p.Partition)] = p.At.leat()
+			h := held{epoch: p.Epoch}
+			if p.At != nil {
+				h.some, h.at = true, p.At.leat()
+			}
+			r.partitions[string(p.Partition)] = h
 		}
 	}
 	for i := range s.Schemas {
@@ -420,7 +483,7 @@ func (l *lake) snapshotDue(st *state) bool {
 
 // summary is st as a snapshot.
 func (l *lake) summary(st *state) (*snapshot, error) {
-	s := &snapshot{Version: version, Seq: st.seq, Kind: kindSnapshot, Time: time.Now().UTC(), Files: make([]snapshotFile, 0, len(st.index))}
+	s := &snapshot{Version: version, Seq: st.seq, Last: st.last, Kind: kindSnapshot, Time: time.Now().UTC(), Files: make([]snapshotFile, 0, len(st.index))}
 	owners := slices.SortedFunc(maps.Keys(st.owners), func(a, b owner) int {
 		if a.Pipeline != b.Pipeline {
 			if a.Pipeline < b.Pipeline {
@@ -436,9 +499,14 @@ func (l *lake) summary(st *state) (*snapshot, error) {
 	ownerAt, schemaAt := map[owner]int{}, map[string]int{}
 	for i, o := range owners {
 		r := st.owners[o]
-		state := ownerState{Owner: o, Epoch: r.epoch, Last: r.last}
-		for _, p := range slices.Sorted(maps.Keys(r.positions)) {
-			state.Positions = append(state.Positions, heldPosition{text(p), positionOf(r.positions[p])})
+		state := ownerState{Owner: o, Epoch: r.base}
+		for _, p := range slices.Sorted(maps.Keys(r.partitions)) {
+			h := r.of(p)
+			at := heldPosition{Partition: text(p), Epoch: h.epoch}
+			if h.some {
+				at.At = positionOf(h.at)
+			}
+			state.Positions = append(state.Positions, at)
 		}
 		s.Owners = append(s.Owners, state)
 		ownerAt[o] = i

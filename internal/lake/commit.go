@@ -14,62 +14,74 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/durable"
 	"github.com/leatgo/leat/internal/failpoint"
-	"github.com/leatgo/leat/internal/filelock"
 )
 
-// writer is an owner with its lock: it writes entries.
+// writer is a member: it writes entries of its owner.
 type writer struct {
 	*lake
-	owner owner
-	ext   string // of its files
-	epoch int64
-	lock  *os.File
-	st    *state
-	tmps  int // temporary names used up in this epoch
+	owner  owner
+	ext    string // of its files
+	member string
+	lock   *os.File
+	alone  *os.File // the lock of an owner that is one member at a time
+	st     *state
+	tmps   int // temporary names used up
+	living int // other members that were alive in recover
 }
 
-// begin locks the lake for an owner and reads the manifest.
+// begin makes a member of an owner and reads the manifest.
 func (l *lake) begin(o owner, ext string) (_ *writer, err error) {
 	w := &writer{lake: l, owner: o, ext: ext}
 	if err := l.ensureDir(leatDir); err != nil {
 		return nil, err
 	}
-	if w.lock, err = l.root.OpenFile(lockName(o), os.O_RDWR|os.O_CREATE, 0o644); err != nil {
-		return nil, err
-	}
 	defer func() {
 		if err != nil {
-			w.end()
+			err = errors.Join(err, w.end())
 		}
 	}()
-	if err := filelock.Try(w.lock, false); errors.Is(err, filelock.ErrLocked) {
-		locked := w.lock
-		w.lock = nil
-		return nil, leat.Transient(errors.Join(fmt.Errorf("%s is being written by %s in another process, or by another sink of this one (%s is locked)", l.dir, o, l.abs(lockName(o))), locked.Close()))
-	} else if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", l.abs(lockName(o)), err)
+	if o == compactor {
+		if w.alone, err = l.lockFile(lockName(o, veteran)); errors.Is(err, errTaken) {
+			return nil, leat.Transient(fmt.Errorf("%s is being compacted already (%s is locked)", l.dir, l.abs(lockName(o, veteran))))
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	if err := w.join(); err != nil {
+		return nil, err
 	}
 	if w.st, err = l.load(); err != nil {
 		return nil, err
 	}
-	w.epoch = w.st.of(o).epoch
 	return w, nil
 }
 
+// end gives back what begin has taken.
 func (w *writer) end() error {
-	if w.lock == nil {
-		return nil
+	err := w.leave()
+	if w.alone != nil {
+		err = errors.Join(err, w.dropLock(lockName(w.owner, veteran), w.alone))
+		w.alone = nil
 	}
-	filelock.Unlock(w.lock)
-	err := w.lock.Close()
-	w.lock = nil
 	return err
 }
 
 // nextTmp is a new temporary name.
 func (w *writer) nextTmp() string {
 	w.tmps++
-	return tmpName(w.owner, w.epoch, w.tmps)
+	return tmpName(w.owner, w.member, w.tmps)
+}
+
+// inPlace makes sure that the root is still the folder of its path, which is synced by it.
+func (l *lake) inPlace() error {
+	opened, err := l.root.Stat(".")
+	if err != nil {
+		return err
+	}
+	if there, err := os.Stat(l.dir); err != nil || !os.SameFile(opened, there) {
+		return errors.Join(fmt.Errorf("%s is not the folder any more that was opened", l.dir), err)
+	}
+	return nil
 }
 
 // ensureDir makes a folder under the root, with durable names. It never leaves
@@ -102,15 +114,10 @@ func (l *lake) ensureDir(dir string) error {
 
 // writeTmp writes a whole small file, synced, under a temporary name.
 func (w *writer) writeTmp(b []byte) (name string, err error) {
-	var f *os.File
-	for { // recovery works with names of the epoch before, of which some are taken
-		name = w.nextTmp()
-		if f, err = w.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644); err == nil {
-			break
-		}
-		if !errors.Is(err, fs.ErrExist) {
-			return "", err
-		}
+	name = w.nextTmp()
+	f, err := w.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return "", err
 	}
 	_, err = w.hook.write(f, b)
 	if err == nil {
@@ -125,7 +132,7 @@ func (w *writer) writeTmp(b []byte) (name string, err error) {
 
 // newEntry begins an entry of this owner.
 func (w *writer) newEntry(k kind) *entry {
-	return &entry{Version: version, Kind: k, ID: rand.Text(), Epoch: w.epoch, Owner: w.owner, Time: time.Now().UTC()}
+	return &entry{Version: version, Kind: k, ID: rand.Text(), Owner: w.owner, Time: time.Now().UTC()}
 }
 
 // planned is where a finished file is to go.
@@ -169,9 +176,10 @@ func (w *writer) name(e *entry, plans []planned) error {
 var errNotCurrent = errors.New("the lake has changed in a way that this can't follow")
 
 // publish makes e the next entry of the manifest: the commit point (rule F1). Its
-// files are whole and synced, under their temporary names.
+// files are whole and synced, under their temporary names. leat.ErrFenced means that
+// nothing has happened, and won't.
 //
-// After an error it is not known whether e has been published, or will be: the
+// After any other error it is not known whether e has been published, or will be: the
 // recovery of the next begin finds out (rule E4).
 func (w *writer) publish(e *entry) error {
 	var pending string // its name, once there is one
@@ -180,19 +188,26 @@ func (w *writer) publish(e *entry) error {
 		if err != nil {
 			return err
 		}
-		own := w.st.of(w.owner)
-		if own.last == e.ID || slices.ContainsFunc(came, func(c *entry) bool { return c.ID == e.ID }) {
-			break // a new owner has rolled it forward
+		if slices.ContainsFunc(came, func(c *entry) bool { return c.ID == e.ID }) {
+			break // one that took this member for dead has rolled it forward
 		}
+		own := w.st.of(w.owner)
 		switch e.Kind {
 		case kindTakeover:
-			e.Epoch = own.epoch + 1
+			for i := range e.Positions {
+				m := &e.Positions[i]
+				m.Epoch = own.of(string(m.Partition)).epoch + 1
+			}
 		case kindCommit:
-			if own.epoch != e.Epoch { // rule E3
-				return fmt.Errorf("%w: %s has begun epoch %d, and this is epoch %d", leat.ErrFenced, w.owner, own.epoch, e.Epoch)
+			if partitions, why := own.fenced(e); why != nil { // rule E3
+				if pending != "" {
+					w.withdraw(e, pending)
+				}
+				return fmt.Errorf("%w: %w", leat.Fenced(partitions...), why)
 			}
 		}
-		e.Seq = w.st.seq + 1
+		e.Seq, e.Version = w.st.seq+1, version
+		before := w.st.last
 		if err := w.st.check(e); err != nil {
 			return fmt.Errorf("%w: %w", errNotCurrent, err)
 		}
@@ -205,17 +220,13 @@ func (w *writer) publish(e *entry) error {
 			return err
 		}
 		if len(e.Files) > 0 {
-			before := pending
-			pending = pendingName(e.Seq, w.owner)
+			pending = pendingName(w.owner, w.member)
 			if err := w.root.Rename(name, pending); err != nil {
 				return err
 			}
 			name = pending
 			if err := durable.SyncDir(w.abs(leatDir)); err != nil {
 				return err
-			}
-			if before != "" && before != pending {
-				_ = w.root.Remove(before) // left behind, it is found to be superfluous
 			}
 			if err := failpoint.Hit("lake/pending-written"); err != nil {
 				return err
@@ -231,8 +242,12 @@ func (w *writer) publish(e *entry) error {
 		if err := failpoint.Hit("lake/before-entry"); err != nil {
 			return err
 		}
-		// Compare-and-set (rule E3): only one writer gets this number.
-		err = durable.RenameNoReplace(w.abs(name), w.abs(entryName(e.Seq)))
+		if err := w.inPlace(); err != nil {
+			return err
+		}
+		// Compare-and-set (rule E3): only one writer gets this number. It is a second name of
+		// the pending entry, which stays until it is known that this is the end of the chain.
+		err = w.link(name, entryName(e.Seq))
 		if errors.Is(err, fs.ErrExist) {
 			if len(e.Files) == 0 {
 				_ = w.root.Remove(name)
@@ -240,41 +255,37 @@ func (w *writer) publish(e *entry) error {
 			continue
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			if there, err2 := w.exists(name); err2 != nil || there { // under the open root, and not under its path
-				return errors.Join(fmt.Errorf("%s is not the folder any more that was opened: %w", w.dir, err), err2)
-			}
-			continue // a new owner has found the pending entry, and settled it
+			continue // one that took this member for dead has settled the pending entry
+		}
+		if err == nil {
+			err = durable.SyncDir(w.abs(leatDir))
 		}
 		if err != nil {
 			return err
 		}
-		pending = ""
 		if err := failpoint.Hit("lake/after-entry"); err != nil {
 			return err
 		}
 		// The number may have been free because so much has come meanwhile that its
 		// entry was tidied away. Then the one before is gone too.
-		ok, err := w.endsAt(e.Seq - 1)
+		ok, err := w.endsAt(e.Seq-1, before)
 		if err != nil {
 			return err
+		}
+		if len(e.Files) == 0 {
+			_ = w.root.Remove(name)
 		}
 		if ok {
 			w.st.apply(e, len(b))
 			break
 		}
-		now, err := w.load()
+		published, err := w.overtaken(e)
 		if err != nil {
 			return err
 		}
-		if now.of(w.owner).last != e.ID {
-			if err := w.root.Remove(entryName(e.Seq)); err != nil { // nobody reads it there
-				return err
-			}
+		if published {
+			break
 		}
-		if w.st.lite {
-			now.forget()
-		}
-		w.st = now
 	}
 	if pending != "" {
 		_ = w.root.Remove(pending)
@@ -283,6 +294,53 @@ func (w *writer) publish(e *entry) error {
 		_ = w.root.Remove(f.Tmp)
 	}
 	return nil
+}
+
+// overtaken tells, of an entry that was written while others went far ahead, whether
+// it is in the chain: its number was free as long as nobody had used it, and again once
+// that entry was tidied away.
+func (w *writer) overtaken(e *entry) (published bool, err error) {
+	now, err := w.load()
+	if err != nil {
+		return false, err
+	}
+	switch e.Kind {
+	case kindReplace:
+		published = now.isLive(e.Files[0].Path)
+	case kindCommit:
+		// Nobody else moves a partition in its epoch, so one that has come there tells. If
+		// all epochs have ended, the next look finds out that the member is fenced.
+		own := now.of(w.owner)
+		published = slices.ContainsFunc(e.Positions, func(m movement) bool {
+			return own.of(string(m.Partition)) == held{m.Epoch, true, m.To.leat()}
+		})
+	} // of a takeover it can't be told, and one more does no harm
+	keep, err := w.keeps()
+	if err != nil {
+		return false, err
+	}
+	if e.Seq <= keep { // nobody reads it there
+		if err := w.root.Remove(entryName(e.Seq)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	if w.st.lite {
+		now.forget()
+	}
+	w.st = now
+	return published, nil
+}
+
+// withdraw takes back a commit that was fenced under way. What it does not manage is left
+// to the recovery of the next begin.
+func (w *writer) withdraw(e *entry, pending string) {
+	now, err := w.load()
+	if err != nil {
+		return
+	}
+	if w.takeBack(now, e) == nil {
+		_ = w.root.Remove(pending)
+	}
 }
 
 // place gives the files of e their final names, durably. It never replaces a
@@ -390,8 +448,7 @@ func (w *writer) look(f *file) (tmp, final fs.FileInfo, err error) {
 	return tmp, final, nil
 }
 
-// whole tells under which name a file of a pending entry can be had. Of a file
-// that has its final name and no other, only the size can be judged.
+// whole tells under which name a file of a pending entry can be had.
 func (w *writer) whole(f *file) (where, error) {
 	tmp, final, err := w.look(f)
 	if err != nil {
@@ -402,10 +459,16 @@ func (w *writer) whole(f *file) (where, error) {
 		return nowhere, nil
 	case tmp != nil && (final == nil || !os.SameFile(tmp, final)):
 		return atTmp, nil
-	case final != nil && final.Mode().IsRegular() && final.Size() == f.Bytes:
-		return atPath, nil
+	case final == nil || !final.Mode().IsRegular() || final.Size() != f.Bytes:
+		return nowhere, nil
 	}
-	return nowhere, nil
+	if tmp == nil { // it was renamed; or it never got this name, and the file is somebody else's
+		sum, err := w.sum(f.Path)
+		if err != nil || sum != f.Checksum {
+			return nowhere, err
+		}
+	}
+	return atPath, nil
 }
 
 // unplace takes the final name off a file that is not committed.
@@ -461,24 +524,35 @@ func (w *writer) tidy() error {
 	return w.retire()
 }
 
+// keeps is the last entry that nobody reads any more: the snapshot before the newest
+// says what it did. 0 when there is none.
+func (l *lake) keeps() (int64, error) {
+	names, err := l.list()
+	if err != nil {
+		return 0, err
+	}
+	var newest, before int64
+	for _, name := range names {
+		if seq := seqOf(name, snapshotExt); seq > newest {
+			newest, before = seq, newest
+		} else {
+			before = max(before, seq)
+		}
+	}
+	return before, nil
+}
+
 // retire deletes what is older than the snapshot before the newest, so that
 // readers who have begun there come to an end.
 func (w *writer) retire() error {
+	keep, err := w.keeps()
+	if err != nil || keep == 0 {
+		return err
+	}
 	names, err := w.list()
 	if err != nil {
 		return err
 	}
-	var snapshots []int64
-	for _, name := range names {
-		if seq := seqOf(name, snapshotExt); seq > 0 {
-			snapshots = append(snapshots, seq)
-		}
-	}
-	if len(snapshots) < 2 {
-		return nil
-	}
-	slices.Sort(snapshots)
-	keep := snapshots[len(snapshots)-2]
 	slices.Sort(names) // entries are deleted in order: endsAt relies on it
 	for _, name := range names {
 		entry, snap := seqOf(name, entryExt), seqOf(name, snapshotExt)

@@ -53,7 +53,7 @@ func TestCompact(t *testing.T) {
 		require.NoError(t, err)
 		assert.Zero(t, stats)
 		require.NoError(t, s.Close())
-		assert.Equal(t, n, held(t, opened(t, byP(dir), env())))
+		assert.Equal(t, n, heldBy(t, opened(t, byP(dir), env())))
 	})
 	t.Run("the order stays when a commit comes in between", func(t *testing.T) {
 		t.Parallel()
@@ -90,10 +90,10 @@ func TestCompact(t *testing.T) {
 			for k := range int64(5) { // 20 bytes each
 				at := int64(i)*50 + k*10
 				put(t, s, at, at+10)
-				commit(t, s, at+10)
+				commit(t, s, int64(i)*2000+at+10)
 			}
 			put(t, s, int64(1000*(i+1)), int64(1000*(i+1)+100)) // a large one
-			commit(t, s, int64(1000*(i+1)+100))
+			commit(t, s, int64(2000*(i+1)))
 			require.NoError(t, s.Close())
 		}
 		o := compacting()
@@ -168,7 +168,7 @@ func TestCompact(t *testing.T) {
 		o := compacting()
 		o.Merge = func(ctx context.Context, files []string, w io.Writer) (int64, error) {
 			_, err := Compact(ctx, dir, compacting())
-			assert.ErrorContains(t, err, "the compaction in another process")
+			assert.ErrorContains(t, err, "is being compacted already")
 			assert.True(t, leat.IsTransient(err))
 			return mergeLines(ctx, files, w)
 		}
@@ -180,7 +180,7 @@ func TestCompact(t *testing.T) {
 		dir := t.TempDir()
 		s := New(byP(dir))
 		s.hook = unsynced(8)
-		require.NoError(t, s.Open(t.Context(), env()))
+		require.NoError(t, openTaking(s, env()))
 		var stop atomic.Bool
 		var committed atomic.Int64
 		var wg sync.WaitGroup
@@ -225,7 +225,7 @@ func TestCompact(t *testing.T) {
 		require.NoError(t, s.Close())
 		whole(t, dir, commits*9)
 		tidyTree(t, dir)
-		assert.Equal(t, int64(commits*9), held(t, opened(t, byP(dir), env())))
+		assert.Equal(t, int64(commits*9), heldBy(t, opened(t, byP(dir), env())))
 	})
 	t.Run("an open file stays readable", func(t *testing.T) {
 		t.Parallel()

@@ -10,7 +10,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	killtest.Main(m, map[string]func(dir string){"commit": commitAndCompact})
+	killtest.Main(m, map[string]func(dir string){"commit": commitAndCompact, "member": beMember})
 }
 
 var compactAll = CompactOptions{Ext: ".txt", Merge: mergeLines, Target: 1 << 20}
@@ -44,8 +44,8 @@ func commitAndCompact(dir string) {
 func requireWhole(t *testing.T, dir string, acked int64) {
 	t.Helper()
 	s := New(byP(dir))
-	require.NoError(t, s.Open(t.Context(), env()))
-	next := held(t, s)
+	require.NoError(t, openTaking(s, env()))
+	next := heldBy(t, s)
 	require.NoError(t, s.Close())
 	require.GreaterOrEqual(t, next, acked, "A3: a reported commit is durable")
 	whole(t, dir, next)

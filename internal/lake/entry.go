@@ -12,14 +12,17 @@ import (
 	"github.com/leatgo/leat"
 )
 
-const version = 1
+// version 2 has an epoch for each partition. In version 1 an owner had one for all, since it
+// was one process; what version 1 has written is read as what it means in version 2
+// (rule H6). No program writes it any more, so it is at the beginning of a chain only.
+const version = 2
 
 // kind says what an entry does.
 type kind string
 
 const (
 	kindCommit   kind = "commit"   // adds files and moves positions
-	kindTakeover kind = "takeover" // begins an epoch (rule E2)
+	kindTakeover kind = "takeover" // begins an epoch of partitions (rule E2)
 	kindReplace  kind = "replace"  // one file for several
 	kindSnapshot kind = "snapshot" // all of the above, summed up
 )
@@ -30,7 +33,7 @@ type entry struct {
 	Seq       int64      `json:"seq"`
 	Kind      kind       `json:"kind"`
 	ID        string     `json:"id"` // of the attempt: whether an entry is one's own (rule E4)
-	Epoch     int64      `json:"epoch"`
+	Epoch     int64      `json:"epoch,omitempty"` // version 1: of all partitions
 	Owner     owner      `json:"owner"`
 	Time      time.Time  `json:"time"`
 	Files     []file     `json:"files,omitempty"`
@@ -51,11 +54,13 @@ type file struct {
 	Since    int64      `json:"since,omitempty"` // of a replacing file: the oldest entry whose rows it holds
 }
 
-// movement is how far a commit moves a partition: [from, to).
+// movement is how far a commit moves a partition: [from, to). Of a takeover it is the
+// partition and its new epoch only.
 type movement struct {
 	Partition text      `json:"partition"`
+	Epoch     int64     `json:"epoch"`
 	From      *position `json:"from,omitempty"` // missing: nothing was held (rule E7)
-	To        position  `json:"to"`
+	To        *position `json:"to,omitempty"`
 }
 
 type position struct {
@@ -64,7 +69,9 @@ type position struct {
 	Log    text  `json:"log,omitzero"`
 }
 
-func positionOf(p leat.Position) position { return position{p.Next, text(p.Resume), text(p.Log)} }
+func positionOf(p leat.Position) *position {
+	return &position{p.Next, text(p.Resume), text(p.Log)}
+}
 
 func (p position) leat() leat.Position {
 	return leat.Position{Next: p.Next, Resume: string(p.Resume), Log: string(p.Log)}
@@ -75,6 +82,7 @@ func (p position) leat() leat.Position {
 type snapshot struct {
 	Version int            `json:"version"`
 	Seq     int64          `json:"seq"`
+	Last    string         `json:"last,omitempty"` // the id of entry seq
 	Kind    kind           `json:"kind"`
 	Time    time.Time      `json:"time"`
 	Owners  []ownerState   `json:"owners"`
@@ -92,14 +100,14 @@ type snapshotFile struct {
 
 type ownerState struct {
 	Owner     owner          `json:"owner"`
-	Epoch     int64          `json:"epoch"`
-	Last      string         `json:"last"` // the id of its last entry
+	Epoch     int64          `json:"epoch,omitempty"` // version 1: of all partitions
 	Positions []heldPosition `json:"positions,omitempty"`
 }
 
 type heldPosition struct {
-	Partition text     `json:"partition"`
-	At        position `json:"at"`
+	Partition text      `json:"partition"`
+	Epoch     int64     `json:"epoch"`
+	At        *position `json:"at,omitempty"` // missing: nothing is held (rule E7)
 }
 
 // text is any bytes: JSON alone would change what is not UTF-8, and a partition
@@ -149,6 +157,20 @@ func seal(v any) ([]byte, error) {
 	return append(b[:len(b)-1], sealBegin+sum+sealEnd...), nil
 }
 
+// decode reads an entry.
+func decode(b []byte) (*entry, error) {
+	var e entry
+	if err := unseal(b, &e); err != nil {
+		return nil, err
+	}
+	if e.Version == 1 {
+		for i := range e.Positions {
+			e.Positions[i].Epoch = e.Epoch
+		}
+	}
+	return &e, nil
+}
+
 // unseal reads what seal wrote into v. The version is judged before the rest.
 func unseal(b []byte, v any) error {
 	if len(b) <= sealLen || !strings.HasPrefix(string(b[len(b)-sealLen:]), sealBegin) {
@@ -166,8 +188,8 @@ func unseal(b []byte, v any) error {
 	if err := json.Unmarshal(body, &head); err != nil {
 		return err
 	}
-	if head.Version != version {
-		return fmt.Errorf("it has version %d; this program knows version %d", head.Version, version)
+	if head.Version < 1 || head.Version > version {
+		return fmt.Errorf("it has version %d; this program knows versions 1 to %d", head.Version, version)
 	}
 	return json.Unmarshal(body, v)
 }

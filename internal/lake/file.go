@@ -2,7 +2,9 @@ package lake
 
 import (
 	"bufio"
+	"errors"
 	"hash/crc32"
+	"io"
 	"os"
 	"time"
 
@@ -68,6 +70,17 @@ func (o *outFile) entry() file {
 		f.Min, f.Max = &o.times.min, &o.times.max
 	}
 	return f
+}
+
+// sum is the checksum of a file that is there.
+func (l *lake) sum(name string) (string, error) {
+	in, err := l.root.Open(name)
+	if err != nil {
+		return "", err
+	}
+	crc := crc32.New(castagnoli)
+	_, err = io.Copy(crc, in)
+	return checksum(crc.Sum32()), errors.Join(err, in.Close())
 }
 
 // timeRange spans event times.

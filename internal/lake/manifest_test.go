@@ -71,14 +71,20 @@ func TestDamage(t *testing.T) {
 		{"the first entry is missing", func(t *testing.T, dir string) {
 			require.NoError(t, os.Remove(filepath.Join(dir, "_leat/0000000000000001.json")))
 		}, []string{"0000000000000001.json", "missing"}},
-		{"another version", func(t *testing.T, dir string) { reseal(t, dir, 3, func(e *entry) { e.Version = 2 }) }, []string{one, "version 2; this program knows version 1"}},
+		{"another version", func(t *testing.T, dir string) { reseal(t, dir, 3, func(e *entry) { e.Version = 3 }) }, []string{one, "version 3; this program knows versions 1 to 2"}},
 		{"an entry in another's place", func(t *testing.T, dir string) { reseal(t, dir, 3, func(e *entry) { e.Seq = 2 }) }, []string{one, "its place is 3"}},
-		{"an unknown kind", func(t *testing.T, dir string) { reseal(t, dir, 3, func(e *entry) { e.Kind = "x" }) }, []string{one, `kind "x"`}},
+		{"an unknown kind", func(t *testing.T, dir string) { reseal(t, dir, 3, func(e *entry) { e.Kind, e.Positions = "x", nil }) }, []string{one, `kind "x"`}},
 		{"F2: from is not the previous to", func(t *testing.T, dir string) {
 			reseal(t, dir, 3, func(e *entry) { e.Positions[0].From.Next = 5 })
 		}, []string{one, `partition "src": it begins at 5, and 6`}},
 		{"F2: from is missing", func(t *testing.T, dir string) { reseal(t, dir, 3, func(e *entry) { e.Positions[0].From = nil }) }, []string{one, "nothing was held"}},
-		{"an older epoch", func(t *testing.T, dir string) { reseal(t, dir, 3, func(e *entry) { e.Epoch = 0 }) }, []string{one, "in epoch 0, when epoch 1"}},
+		{"an older epoch", func(t *testing.T, dir string) { reseal(t, dir, 3, func(e *entry) { e.Positions[0].Epoch = 0 }) }, []string{one, `partition "src": it was written in epoch 0, when epoch 1`}},
+		{"a takeover of an epoch that was", func(t *testing.T, dir string) {
+			reseal(t, dir, 3, func(e *entry) {
+				e.Kind, e.Files, e.Positions = kindTakeover, nil, []movement{{Partition: "src", Epoch: 1}}
+			})
+		}, []string{one, `epoch 1 of partition "src"`, "after epoch 1"}},
+		{"a commit that does not say how far", func(t *testing.T, dir string) { reseal(t, dir, 3, func(e *entry) { e.Positions[0].To = nil }) }, []string{one, `"src" is impossible`}},
 		{"a file twice", func(t *testing.T, dir string) {
 			reseal(t, dir, 3, func(e *entry) { e.Files[0].Path = "p=a/ventas-2-0.txt" })
 		}, []string{one, "is there twice"}},
@@ -100,7 +106,7 @@ func TestDamage(t *testing.T) {
 		}, []string{"no regular file"}},
 		{"the manifest is lost", func(t *testing.T, dir string) { require.NoError(t, os.RemoveAll(filepath.Join(dir, "_leat"))) }, []string{"no manifest in", "move the files away"}},
 		{"a damaged pending entry", func(t *testing.T, dir string) {
-			require.NoError(t, os.WriteFile(filepath.Join(dir, pendingName(9, owner{"ventas", "lago"})), []byte("{}"), 0o600))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, pendingName(owner{"ventas", "lago"}, newMember())), []byte("{}"), 0o600))
 		}, []string{".pending", "is damaged", "move it away"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -158,7 +164,7 @@ func TestRetention(t *testing.T) {
 		dir := t.TempDir()
 		s := New(config(dir))
 		s.hook = unsynced(8)
-		require.NoError(t, s.Open(t.Context(), env()))
+		require.NoError(t, openTaking(s, env()))
 		const commits = 150
 		for i := range int64(commits) {
 			put(t, s, i, i+1)
@@ -182,7 +188,7 @@ func TestRetention(t *testing.T) {
 		assert.Less(t, len(manifest), 120)
 		whole(t, dir, commits)
 		s = opened(t, config(dir), env())
-		assert.Equal(t, int64(commits), held(t, s))
+		assert.Equal(t, int64(commits), heldBy(t, s))
 		tidyTree(t, dir)
 	})
 	t.Run("F7: the newest snapshot is damaged: the way out that the error names", func(t *testing.T) {
@@ -190,7 +196,7 @@ func TestRetention(t *testing.T) {
 		dir := t.TempDir()
 		s := New(config(dir))
 		s.hook.every = 4
-		require.NoError(t, s.Open(t.Context(), env()))
+		require.NoError(t, openTaking(s, env()))
 		for i := range int64(60) {
 			put(t, s, i, i+1)
 			commit(t, s, i+1)
@@ -208,7 +214,7 @@ func TestRetention(t *testing.T) {
 		require.ErrorContains(t, err, last)
 		require.ErrorContains(t, err, "move it away")
 		require.NoError(t, os.Remove(filepath.Join(dir, leatDir, last)))
-		assert.Equal(t, int64(60), held(t, opened(t, config(dir), env())))
+		assert.Equal(t, int64(60), heldBy(t, opened(t, config(dir), env())))
 		whole(t, dir, 60)
 	})
 	t.Run("F7, E3: a writer that slept through it all takes no number that was tidied away", func(t *testing.T) {
@@ -218,8 +224,8 @@ func TestRetention(t *testing.T) {
 		quick.hook.every = 4
 		put(t, slow, 0, 5)
 		run := func() {
-			require.NoError(t, quick.Open(t.Context(), leat.Env{Pipeline: "otra", Node: "lago"}))
-			at := held(t, quick)
+			require.NoError(t, openTaking(quick, leat.Env{Pipeline: "otra", Node: "lago"}))
+			at := heldBy(t, quick)
 			for i := at; i < at+60; i++ {
 				put(t, quick, 5+i, 5+i+1)
 				commit(t, quick, i+1)
@@ -238,14 +244,14 @@ func TestRetention(t *testing.T) {
 		whole(t, dir, 125)
 		tidyTree(t, dir)
 		require.NoError(t, slow.Close())
-		assert.Equal(t, int64(5), held(t, opened(t, config(dir), env())))
+		assert.Equal(t, int64(5), heldBy(t, opened(t, config(dir), env())))
 	})
 	t.Run("F7: readers are not disturbed", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
 		s := New(config(dir))
 		s.hook = unsynced(4)
-		require.NoError(t, s.Open(t.Context(), env()))
+		require.NoError(t, openTaking(s, env()))
 		var stop atomic.Bool
 		var committed atomic.Int64
 		var wg sync.WaitGroup
@@ -277,7 +283,7 @@ func TestRetention(t *testing.T) {
 		dir := t.TempDir()
 		s := New(config(dir))
 		s.hook.every = 4
-		require.NoError(t, s.Open(t.Context(), env()))
+		require.NoError(t, openTaking(s, env()))
 		for i := range int64(40) {
 			broken := errors.New("broken")
 			put(t, s, i, i+1)

@@ -15,6 +15,7 @@ const (
 	snapshotExt = ".snapshot.json"
 	pendingExt  = ".pending"
 	tmpExt      = ".tmp"
+	lockExt     = ".lock"
 	maxElement  = 255 // bytes that a file system takes as one name
 
 	// nullPartition is the folder of the empty value, as Hive and all that came
@@ -95,7 +96,16 @@ func short(s string) string {
 	return strings.ReplaceAll(string(b[:min(len(b), 40)]), ".", "-")
 }
 
-func lockName(o owner) string { return path.Join(leatDir, o.id()+".lock") }
+// lockName is the file that a member has locked while it lives.
+func lockName(o owner, member string) string {
+	if member == veteran {
+		return path.Join(leatDir, o.id()+lockExt)
+	}
+	return path.Join(leatDir, o.id()+"."+member+lockExt)
+}
+
+// recoveryName is the file that is locked by the member that clears up after dead ones.
+func recoveryName(o owner) string { return path.Join(leatDir, o.id()+".recovery"+lockExt) }
 
 func entryName(seq int64) string { return path.Join(leatDir, fmt.Sprintf("%016d%s", seq, entryExt)) }
 
@@ -103,39 +113,50 @@ func snapshotName(seq int64) string {
 	return path.Join(leatDir, fmt.Sprintf("%016d%s", seq, snapshotExt))
 }
 
-func pendingName(seq int64, o owner) string {
-	return path.Join(leatDir, fmt.Sprintf(".%016d.%s%s", seq, o.id(), pendingExt))
+// pendingName is a member's one commit that is under way.
+func pendingName(o owner, member string) string {
+	return path.Join(leatDir, fmt.Sprintf(".%s.%s%s", o.id(), member, pendingExt))
 }
 
-// tmpName is a file that is being written. Epoch and number make it unique, so
-// that an owner who has been fenced without knowing touches nothing of the new
-// one.
-func tmpName(o owner, epoch int64, n int) string {
-	return path.Join(leatDir, fmt.Sprintf(".%s.%d-%d%s", o.id(), epoch, n, tmpExt))
+// tmpName is a file that is being written. Nobody else has its name, so that a member
+// who has been fenced without knowing touches nothing of the new one.
+func tmpName(o owner, member string, n int) string {
+	return path.Join(leatDir, fmt.Sprintf(".%s.%s-%d%s", o.id(), member, n, tmpExt))
 }
 
-// isTmpOf tells whether a name in the manifest's folder is a temporary file of o.
-func isTmpOf(name string, o owner) bool {
-	rest, ok := strings.CutPrefix(name, "."+o.id()+".")
-	if !ok {
-		return false
+// splitOwn tells whose a name in the manifest's folder is, if it is a lock, a temporary
+// file or a pending entry of o: ext is lockExt, tmpExt or pendingExt.
+func splitOwn(name string, o owner) (member, ext string, ok bool) {
+	ext = path.Ext(name)
+	name, dotted := strings.CutPrefix(strings.TrimSuffix(name, ext), ".")
+	if dotted == (ext == lockExt) {
+		return "", "", false
 	}
-	rest, ok = strings.CutSuffix(rest, tmpExt)
-	if !ok {
-		return false
+	if ext == lockExt && name == o.id() {
+		return veteran, ext, true
 	}
-	epoch, n, ok := strings.Cut(rest, "-")
-	return ok && isNumber(epoch) && isNumber(n)
-}
-
-// isPendingOf tells whether a name in the manifest's folder is a pending entry of o.
-func isPendingOf(name string, o owner) bool {
-	rest, ok := strings.CutSuffix(name, "."+o.id()+pendingExt)
-	if !ok {
-		return false
+	if ext == pendingExt { // version 1: the number of the entry in front
+		if seq, ok := strings.CutSuffix(name, "."+o.id()); ok && isNumber(seq) {
+			return veteran, ext, true
+		}
 	}
-	rest, ok = strings.CutPrefix(rest, ".")
-	return ok && isNumber(rest)
+	member, ok = strings.CutPrefix(name, o.id()+".")
+	if !ok {
+		return "", "", false
+	}
+	switch ext {
+	case lockExt, pendingExt:
+		return member, ext, isMember(member)
+	case tmpExt:
+		member, n, ok := strings.Cut(member, "-")
+		if isNumber(member) { // version 1: the epoch
+			member = veteran
+		} else {
+			ok = ok && isMember(member)
+		}
+		return member, ext, ok && isNumber(n)
+	}
+	return "", "", false
 }
 
 // seqOf reads the number of an entry or, with snapshotExt, of a snapshot; 0 when

@@ -15,6 +15,7 @@ import (
 type Held struct {
 	Pipeline, Sink, Partition string
 	Position                  leat.Position // zero: nothing is held
+	Epoch                     int64         // how often it was taken over
 }
 
 // Positions lists what the sinks of all pipelines hold. It may be called while they
@@ -33,8 +34,10 @@ func Positions(dir string) ([]Held, error) {
 	}
 	var out []Held
 	for o, r := range st.owners {
-		for _, p := range slices.Sorted(maps.Keys(r.positions)) {
-			out = append(out, Held{string(o.Pipeline), string(o.Sink), p, r.positions[p]})
+		for _, p := range slices.Sorted(maps.Keys(r.partitions)) {
+			if h := r.of(p); h.some {
+				out = append(out, Held{string(o.Pipeline), string(o.Sink), p, h.at, h.epoch})
+			}
 		}
 	}
 	slices.SortFunc(out, func(a, b Held) int {
@@ -45,7 +48,7 @@ func Positions(dir string) ([]Held, error) {
 
 // Move puts the position of h, as Positions gave it, to another one: an operator's
 // reset. The zero Position makes the sink hold nothing. The files stay as they are.
-// It is an error when the sink is open, or has moved since.
+// It is an error when the sink is open in any process, or has moved since.
 func Move(dir string, h Held, to leat.Position) (err error) {
 	defer func() {
 		if err != nil {
@@ -68,12 +71,14 @@ func Move(dir string, h Held, to leat.Position) (err error) {
 	if err := w.recover(); err != nil { // what was cut off may move the position
 		return err
 	}
-	held, some := w.st.of(w.owner).positions[h.Partition]
-	if !some || held != h.Position {
-		return fmt.Errorf("it is %d now, and was %d: look again", held.Next, h.Position.Next)
+	if w.living > 0 {
+		return leat.Transient(fmt.Errorf("it is being written by %s in %d processes or sinks", w.owner, w.living))
 	}
-	from := positionOf(held)
+	now := w.st.of(w.owner).of(h.Partition)
+	if !now.some || now.at != h.Position {
+		return fmt.Errorf("it is %d now, and was %d: look again", now.at.Next, h.Position.Next)
+	}
 	e := w.newEntry(kindCommit)
-	e.Positions = []movement{{Partition: text(h.Partition), From: &from, To: positionOf(to)}}
+	e.Positions = []movement{{Partition: text(h.Partition), Epoch: now.epoch, From: positionOf(now.at), To: positionOf(to)}}
 	return w.publish(e)
 }

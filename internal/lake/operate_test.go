@@ -25,7 +25,7 @@ func TestMove(t *testing.T) {
 
 	held, err := Positions(dir)
 	require.NoError(t, err)
-	require.Equal(t, []Held{{"ventas", "lago", "src", leat.Position{Next: 10, Log: "log"}}}, held)
+	require.Equal(t, []Held{{"ventas", "lago", "src", leat.Position{Next: 10, Log: "log"}, 2}}, held, "Restore has been called twice")
 	require.Error(t, Move(dir, held[0], leat.Position{}), "a sink is open")
 	require.NoError(t, s.Close())
 

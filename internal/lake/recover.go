@@ -9,52 +9,27 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/durable"
 )
 
-// recover brings the lake to where every commit of this owner has happened or
-// not, and deletes what it left behind (rules F1, F5). Nothing of another owner is
-// touched.
-func (w *writer) recover() error {
-	names, err := w.list()
-	if err != nil {
-		return err
-	}
-	slices.Sort(names)
-	slices.Reverse(names) // of several pending entries the last is the one that counts
-	for _, name := range names {
-		if !isPendingOf(name, w.owner) {
-			continue
-		}
-		if err := w.settle(path.Join(leatDir, name)); err != nil {
-			return err
-		}
-	}
-	for _, name := range names {
-		if isTmpOf(name, w.owner) {
-			if err := w.root.Remove(path.Join(leatDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// settle rolls a pending entry forward, or back.
+// settle rolls a pending entry of a dead member forward if its partitions are still those
+// of its epochs, and else back: whoever has taken them over writes its rows again.
 func (w *writer) settle(name string) error {
 	b, err := w.root.ReadFile(name)
 	if err != nil {
 		return err
 	}
-	var e entry
-	if err := unseal(b, &e); err != nil {
+	e, err := decode(b)
+	if err != nil {
 		return fmt.Errorf("%s, a commit that was not finished, is damaged: %w; nothing was changed: move it away, and its rows are written again", w.abs(name), err)
 	}
-	if w.st.of(w.owner).last == e.ID { // it is finished
-		return w.root.Remove(name)
+	if _, err := w.catchUp(w.st); err != nil {
+		return err
 	}
-	e.Seq = w.st.seq + 1
-	forward := w.st.check(&e) == nil // else a new epoch has begun in between
+	forward := e.Version == version || e.Kind != kindCommit || e.Epoch == w.st.of(w.owner).base
+	e.Version, e.Epoch, e.Seq = version, 0, w.st.seq+1 // what version 1 has begun is carried out as version 2
+	forward = forward && w.st.check(e) == nil
 	for i := range e.Files {
 		at, err := w.whole(&e.Files[i])
 		if err != nil {
@@ -63,25 +38,45 @@ func (w *writer) settle(name string) error {
 		forward = forward && at != nowhere
 	}
 	if forward {
-		err := w.publish(&e)
-		if err == nil {
-			if err = w.root.Remove(name); errors.Is(err, fs.ErrNotExist) {
-				err = nil // it has become the entry
-			}
-			return err
-		}
-		if !errors.Is(err, errNotCurrent) {
+		switch err := w.publish(e); {
+		case err == nil:
+			return w.removed(name)
+		case !errors.Is(err, errNotCurrent) && !errors.Is(err, leat.ErrFenced):
 			return err
 		}
 	}
+	if err := w.takeBack(w.st, e); err != nil {
+		return err
+	}
+	return w.removed(name)
+}
+
+// removed deletes a pending entry, if it has not become an entry.
+func (w *writer) removed(name string) error {
+	if err := w.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// takeBack takes their final names off the files of a pending entry, as far as they have
+// them: a file that counts, or that is somebody else's, stays. now knows all files.
+func (w *writer) takeBack(now *state, e *entry) error {
 	for i := range e.Files {
 		f := &e.Files[i]
 		tmp, final, err := w.look(f)
 		if err != nil {
 			return err
 		}
-		if final == nil || w.st.isLive(f.Path) || tmp != nil && !os.SameFile(tmp, final) { // none, or somebody else's
+		if final == nil || now.isLive(f.Path) || tmp != nil && !os.SameFile(tmp, final) {
 			continue
+		}
+		if tmp == nil { // it was renamed; or it is gone, and who else has this name?
+			if at, err := w.whole(f); err != nil {
+				return err
+			} else if at != atPath {
+				continue
+			}
 		}
 		if err := w.root.Remove(f.Path); err != nil {
 			return err
@@ -90,24 +85,18 @@ func (w *writer) settle(name string) error {
 			return err
 		}
 	}
-	return w.root.Remove(name)
+	return nil
 }
 
 // newest refuses a manifest that ends before the entry of which a file of this pipeline is:
 // it is an older copy. Its rows would be written again, beside a file that has them, which
 // a reader finds who does not ask the manifest.
 func (w *writer) newest() error {
-	names, err := w.list()
-	if err != nil {
+	if some, err := w.pending(); some || err != nil { // somebody is between a file and its entry
 		return err
 	}
-	for _, name := range names {
-		if strings.HasSuffix(name, pendingExt) { // somebody else is between the file and its entry
-			return nil
-		}
-	}
 	found := ""
-	err = fs.WalkDir(w.root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(w.root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // compacted away just now
 			return nil
@@ -124,13 +113,26 @@ func (w *writer) newest() error {
 	if err != nil || found == "" {
 		return err
 	}
-	if _, err := w.catchUp(w.st); err != nil { // or another owner has gone on
+	// Or another has begun a commit, carried it out, or taken it back.
+	if some, err := w.pending(); some || err != nil {
+		return err
+	}
+	if _, err := w.catchUp(w.st); err != nil {
+		return err
+	}
+	if there, err := w.exists(found); err != nil || !there {
 		return err
 	}
 	if seqOfFile(path.Base(found), filePrefix(string(w.owner.Pipeline)), w.ext) <= w.st.seq {
 		return nil
 	}
 	return fmt.Errorf("%s is of a later entry than the last one, %d, of the manifest %s: the manifest is an older copy. Put the newest one back; or, to go on from where it ends, move such files away, whose rows are written again", w.abs(found), w.st.seq, w.abs(leatDir))
+}
+
+// pending tells whether anybody is in a commit.
+func (w *writer) pending() (bool, error) {
+	names, err := w.list()
+	return slices.ContainsFunc(names, func(name string) bool { return strings.HasSuffix(name, pendingExt) }), err
 }
 
 // verify makes sure that every file that counts is there (rule F5).
@@ -192,6 +194,10 @@ func (w *writer) virgin() error {
 		return err
 	}
 	if found != "" {
+		// Or somebody has begun the lake meanwhile.
+		if _, err := w.catchUp(w.st); err != nil || w.st.seq > 0 {
+			return err
+		}
 		return fmt.Errorf("%s is there, and no manifest in %s: leat has not written it, or the manifest is lost; move the files away, restore %s, or give another Dir", w.abs(found), w.abs(leatDir), leatDir)
 	}
 	return nil

@@ -79,7 +79,7 @@ func TestRecovery(t *testing.T) {
 				}
 				failpoint.Set(nil)
 				s = opened(t, byP(dir), env())
-				at := held(t, s)
+				at := heldBy(t, s)
 				if tc.finished {
 					require.Equal(t, int64(20), at)
 				} else {
@@ -101,7 +101,7 @@ func TestRecovery(t *testing.T) {
 			put(t, s, 0, 9)
 			commit(t, s, 9)
 			put(t, s, 9, 20)
-			tmp := s.w.abs(tmpName(s.w.owner, s.w.epoch, 6)) // of the last file
+			tmp := s.w.abs(tmpName(s.w.owner, s.w.member, s.w.tmps)) // of the last file
 			failAt(t, point, 1)
 			_, err := s.Commit(t.Context(), forced(20))
 			require.ErrorIs(t, err, errInjected)
@@ -109,7 +109,7 @@ func TestRecovery(t *testing.T) {
 			require.NoError(t, s.Close())
 			require.NoError(t, os.Truncate(tmp, 1))
 			s = opened(t, byP(dir), env())
-			require.Equal(t, int64(9), held(t, s))
+			require.Equal(t, int64(9), heldBy(t, s))
 			whole(t, dir, 9)
 			tidyTree(t, dir)
 		}
@@ -122,18 +122,18 @@ func TestRecovery(t *testing.T) {
 		_, err := s.Commit(t.Context(), forced(9))
 		require.ErrorIs(t, err, errInjected)
 		failpoint.Set(nil)
-		name := s.w.abs(pendingName(2, s.w.owner))
+		name := s.w.abs(pendingName(s.w.owner, s.w.member))
 		require.NoError(t, s.Close())
-		away := filepath.Join(filepath.Dir(name), ".0000000000000002.another"+pendingExt)
+		away := filepath.Join(filepath.Dir(name), ".another"+pendingExt)
 		require.NoError(t, os.Rename(name, away))
 		s = New(byP(dir))
 		// A start that does not see the pending entry begins another epoch; its
 		// temporary files are gone, and the renamed ones are left.
-		require.NoError(t, s.Open(t.Context(), env()))
+		require.NoError(t, openTaking(s, env()))
 		require.NoError(t, s.Close())
 		require.NoError(t, os.Rename(away, name))
 		s = opened(t, byP(dir), env())
-		require.Zero(t, held(t, s))
+		require.Zero(t, heldBy(t, s))
 		require.Empty(t, content(t, dir))
 		tidyTree(t, dir)
 	})
@@ -143,7 +143,7 @@ func TestRecovery(t *testing.T) {
 				dir := t.TempDir()
 				s := New(byP(dir))
 				s.hook.every = 2
-				require.NoError(t, s.Open(t.Context(), env()))
+				require.NoError(t, openTaking(s, env()))
 				failAt(t, point, n)
 				for i := range int64(16) {
 					put(t, s, i, i+1)
@@ -151,7 +151,7 @@ func TestRecovery(t *testing.T) {
 				}
 				failpoint.Set(nil)
 				require.NoError(t, s.Close())
-				require.Equal(t, int64(16), held(t, opened(t, byP(dir), env())))
+				require.Equal(t, int64(16), heldBy(t, opened(t, byP(dir), env())))
 				whole(t, dir, 16)
 				tidyTree(t, dir)
 			}
@@ -189,7 +189,7 @@ func TestRecovery(t *testing.T) {
 		failpoint.Set(nil)
 		s := New(byP(dir))
 		s.hook.every = 2
-		require.NoError(t, s.Open(t.Context(), env()))
+		require.NoError(t, openTaking(s, env()))
 		for i := int64(18); i < 38; i++ {
 			put(t, s, i, i+1)
 			commit(t, s, i+1)
@@ -256,6 +256,7 @@ func model(t *testing.T, r *rand.Rand) {
 		if o.sink != nil {
 			require.NoError(t, o.sink.Close())
 		}
+		var at map[string]leat.Position
 		for {
 			o.sink = New(byP(dir))
 			o.sink.hook = unsynced(every)
@@ -263,12 +264,13 @@ func model(t *testing.T, r *rand.Rand) {
 			o.sink.config.Roll.Rows = int64(1 + r.IntN(40))
 			err := o.sink.Open(context.Background(), o.env)
 			if err == nil {
-				break
+				if at, err = o.sink.Restore(context.Background(), []string{"src"}); err == nil {
+					break
+				}
+				require.NoError(t, o.sink.Close())
 			}
 			require.ErrorIs(t, err, errInjected)
 		}
-		at, err := o.sink.Restore(context.Background(), []string{"src"})
-		require.NoError(t, err)
 		now := at["src"].Next
 		step("%v opened at %d", o.base, now)
 		require.GreaterOrEqual(t, now, o.least, "A3: a reported commit is durable")
@@ -313,7 +315,7 @@ func model(t *testing.T, r *rand.Rand) {
 				rows[i] = fila{ID: o.base + o.next + int64(i), P: string(rune('a' + r.IntN(4)))}
 			}
 			step("%v writes %d rows at %d", o.base, len(rows), o.next)
-			require.NoError(t, o.sink.write(context.Background(), rows, func(i int) leat.Offset { return rows[i].ID - o.base }))
+			require.NoError(t, o.sink.write(context.Background(), "src", rows, func(i int) leat.Offset { return rows[i].ID - o.base }))
 			o.next += int64(len(rows))
 		case k < 15:
 			cp := upTo(o.next)

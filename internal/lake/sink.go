@@ -29,7 +29,8 @@ type Sink[T any] struct {
 	w      *writer
 	format Format[T]
 	schema string
-	held   map[string]leat.Position // of the last commit; a missing one is not 0 (rule E7)
+	held   map[string]held     // the partitions that Restore has taken, as of the last commit
+	wrote  map[string]struct{} // those whose rows are not committed
 	groups map[string]*group[T]     // by partition values
 	used   []*group[T]              // of this batch
 	open   map[*outFile]struct{}
@@ -52,6 +53,9 @@ type Sink[T any] struct {
 	// Write has no way to stop the pipeline (a plain error of it condemns rows),
 	// so the Open of the rewind does.
 	doom error
+
+	// seen outlives a life: the last entry there was in the last one.
+	seen int64
 }
 
 // group is the rows of one batch that go into one folder.
@@ -87,8 +91,8 @@ func limit[N int | int64 | time.Duration](v, standard N) N {
 	return v
 }
 
-// Open locks the lake for this owner, brings commits that were cut off to an end,
-// makes sure that all committed files are there, and takes over (rule E2).
+// Open brings commits that were cut off to an end and makes sure that all committed files
+// are there.
 func (s *Sink[T]) Open(_ context.Context, env leat.Env) error {
 	if err := s.doom; err != nil {
 		s.doom = nil
@@ -130,6 +134,7 @@ func (s *Sink[T]) begin(env leat.Env) error {
 	s.env, s.w, s.format, s.schema = env, w, format, format.Schema()
 	s.gone, s.inDoubt, s.due, s.buffered = nil, false, false, 0
 	s.groups, s.open, s.done, s.used = map[string]*group[T]{}, map[*outFile]struct{}{}, nil, nil
+	s.held, s.wrote = map[string]held{}, map[string]struct{}{}
 	s.values = make([]string, len(s.config.Partition))
 	s.first, s.last, s.committed = time.Time{}, time.Time{}, time.Now()
 	if err := w.recover(); err != nil {
@@ -140,41 +145,61 @@ func (s *Sink[T]) begin(env leat.Env) error {
 			return err
 		}
 	}
-	if err := errors.Join(w.newest(), w.verify()); err != nil {
+	if s.seen == 0 || w.st.seq < s.seen { // a rewind need not search the folders again
+		if err := w.newest(); err != nil {
+			return err
+		}
+	}
+	if err := w.verify(); err != nil {
 		return err
 	}
-	takeover := w.newEntry(kindTakeover)
-	if err := w.publish(takeover); err != nil {
-		return fmt.Errorf("take over: %w", err)
-	}
-	w.epoch, w.tmps = takeover.Epoch, 0
-	s.held = maps.Clone(w.st.of(o).positions)
+	s.seen = w.st.seq
 	w.st.forget()
-	s.tidy()
 	return nil
 }
 
-// Restore returns the positions of the last commit; Open has taken over. See
-// leat.Transactional.
+// Restore takes the partitions over: the commits of whoever had them fail from now on
+// (rule E2). What is in open files is not touched. See leat.Transactional.
 func (s *Sink[T]) Restore(_ context.Context, partitions []string) (map[string]leat.Position, error) {
 	if err := s.usable(); err != nil {
 		return nil, err
 	}
 	out := make(map[string]leat.Position, len(partitions))
-	for _, p := range partitions {
-		if at := s.held[p]; at.Known() { // rule E7: a missing position is not 0
-			out[p] = at
+	if len(partitions) == 0 {
+		return out, nil
+	}
+	e := s.w.newEntry(kindTakeover)
+	for _, p := range slices.Compact(slices.Sorted(slices.Values(partitions))) {
+		e.Positions = append(e.Positions, movement{Partition: text(p)})
+	}
+	if err := s.w.publish(e); err != nil {
+		if s.written() {
+			return nil, s.abort(err)
+		}
+		return nil, openError(s.errorf("take partitions over in", err))
+	}
+	now := s.w.st.of(s.w.owner)
+	for _, m := range e.Positions {
+		h := now.of(string(m.Partition))
+		h.epoch = m.Epoch // that of another one, if it has taken over since, is not this one's
+		s.held[string(m.Partition)] = h
+		if h.some && h.at.Known() { // rule E7: a missing position is not 0
+			out[string(m.Partition)] = h.at
 		}
 	}
+	s.tidy()
 	return out, nil
 }
 
+// written tells whether there are rows that are not committed.
+func (s *Sink[T]) written() bool { return len(s.open) > 0 || len(s.done) > 0 }
+
 // Write adds the rows of a batch to open files: see leat.Sink.
 func (s *Sink[T]) Write(ctx context.Context, b *leat.Batch[T]) error {
-	return s.write(ctx, b.Rows(), b.Offset)
+	return s.write(ctx, b.Partition(), b.Rows(), b.Offset)
 }
 
-func (s *Sink[T]) write(ctx context.Context, rows []T, offset func(int) leat.Offset) error {
+func (s *Sink[T]) write(ctx context.Context, partition string, rows []T, offset func(int) leat.Offset) error {
 	if err := s.usable(); err != nil {
 		return err
 	}
@@ -194,6 +219,7 @@ func (s *Sink[T]) write(ctx context.Context, rows []T, offset func(int) leat.Off
 	}
 	s.last = now
 	s.batch++
+	s.wrote[partition] = struct{}{}
 	for _, g := range s.used {
 		pick := g.pick
 		n, lead := len(pick), 0
@@ -432,8 +458,12 @@ func (s *Sink[T]) Commit(_ context.Context, cp leat.Checkpoint) (done bool, err 
 	if err := s.usable(); err != nil {
 		return false, err
 	}
-	moves := s.moves(cp)
-	none := len(s.open) == 0 && len(s.done) == 0
+	moves, err := s.moves(cp)
+	if err != nil {
+		s.gone = s.aborted(err)
+		return false, s.errorf("commit", err)
+	}
+	none := !s.written()
 	switch {
 	case none && len(moves) == 0:
 		return true, nil
@@ -475,8 +505,10 @@ func (s *Sink[T]) Commit(_ context.Context, cp leat.Checkpoint) (done bool, err 
 		return false, s.commitError(err)
 	}
 	for _, m := range moves {
-		s.held[string(m.Partition)] = m.To.leat()
+		s.held[string(m.Partition)] = held{m.Epoch, true, m.To.leat()}
 	}
+	clear(s.wrote)
+	s.seen = s.w.st.seq
 	for _, g := range s.groups {
 		g.file = nil
 	}
@@ -505,22 +537,33 @@ func (s *Sink[T]) isDue(cp leat.Checkpoint, none bool) bool {
 	return s.due || r.Age > 0 && time.Since(s.first) >= r.Age || r.Idle > 0 && time.Since(s.last) >= r.Idle
 }
 
-// moves are the positions that a checkpoint moves, in order.
-func (s *Sink[T]) moves(cp leat.Checkpoint) []movement {
+// moves are the positions that a checkpoint moves, in order. Every partition whose rows
+// are in the files is among them: its epoch guards them.
+func (s *Sink[T]) moves(cp leat.Checkpoint) ([]movement, error) {
 	var out []movement
+	left := maps.Clone(s.wrote)
 	for p, to := range cp.Positions {
-		from, some := s.held[p]
-		if !to.Known() || some && (from == to || from.Log == to.Log && to.Next < from.Next) {
+		if !to.Known() {
+			continue
+		}
+		from, taken := s.held[p]
+		if !taken {
+			return nil, fmt.Errorf("partition %q was never restored", p)
+		}
+		if from.some && (from.at == to || from.at.Log == to.Log && to.Next < from.at.Next) {
 			// After a crash the sink may be ahead of the others, and the engine drops
 			// what it holds (rule E7): it must not step back.
 			continue
 		}
-		m := movement{Partition: text(p), To: positionOf(to)}
-		if some {
-			at := positionOf(from)
-			m.From = &at
+		m := movement{Partition: text(p), Epoch: from.epoch, To: positionOf(to)}
+		if from.some {
+			m.From = positionOf(from.at)
 		}
+		delete(left, p)
 		out = append(out, m)
+	}
+	if len(left) > 0 { // rule H4: rows of a partition that was given up without a rewind
+		return nil, fmt.Errorf("rows of partitions %q were written, and the checkpoint does not move these", slices.Sorted(maps.Keys(left)))
 	}
 	slices.SortFunc(out, func(a, b movement) int {
 		if a.Partition < b.Partition {
@@ -528,7 +571,7 @@ func (s *Sink[T]) moves(cp leat.Checkpoint) []movement {
 		}
 		return 1
 	})
-	return out
+	return out, nil
 }
 
 // tidy keeps the manifest short. The commit before it is done whatever comes of
@@ -568,7 +611,7 @@ func (s *Sink[T]) release() error {
 		c.Close()
 	}
 	err := errors.Join(s.w.end(), s.w.root.Close())
-	s.w, s.format, s.held, s.groups, s.used, s.open, s.done, s.gone = nil, nil, nil, nil, nil, nil, nil, nil
+	s.w, s.format, s.held, s.wrote, s.groups, s.used, s.open, s.done, s.gone = nil, nil, nil, nil, nil, nil, nil, nil, nil
 	return err
 }
 
@@ -612,6 +655,7 @@ func (s *Sink[T]) writeError(err error) error {
 func (s *Sink[T]) commitError(err error) error {
 	switch {
 	case errors.Is(err, leat.ErrFenced):
+		s.inDoubt = false // nothing of it has happened, and won't
 		s.gone = s.aborted(err)
 		return s.errorf("commit", err)
 	case passing(err):

@@ -27,7 +27,7 @@ func TestCommitted(t *testing.T) {
 		t.Parallel()
 		dir := filepath.Join(t.TempDir(), "a", "lago")
 		s := opened(t, byP(dir), env())
-		assert.Zero(t, held(t, s))
+		assert.Zero(t, heldBy(t, s))
 		put(t, s, 0, 10)
 		commit(t, s, 10)
 		put(t, s, 10, 20)
@@ -37,7 +37,7 @@ func TestCommitted(t *testing.T) {
 		whole(t, dir, 20)
 		tidyTree(t, dir)
 		s = opened(t, byP(dir), env())
-		assert.Equal(t, int64(20), held(t, s))
+		assert.Equal(t, int64(20), heldBy(t, s))
 		files, err := Files(dir)
 		require.NoError(t, err)
 		assert.Equal(t, "p=a/ventas-2-0.txt", files[0].Path)
@@ -55,7 +55,7 @@ func TestCommitted(t *testing.T) {
 		require.NoError(t, s.Close())
 		tidyTree(t, dir)
 		s = opened(t, byP(dir), env())
-		assert.Equal(t, int64(10), held(t, s))
+		assert.Equal(t, int64(10), heldBy(t, s))
 		put(t, s, 10, 30)
 		commit(t, s, 30)
 		whole(t, dir, 30)
@@ -65,14 +65,14 @@ func TestCommitted(t *testing.T) {
 		s := opened(t, config(t.TempDir()), env())
 		commit(t, s, 10)
 		commit(t, s, 5)
-		assert.Equal(t, int64(10), held(t, s))
+		assert.Equal(t, int64(10), heldBy(t, s))
 		before := s.w.st.seq
 		commit(t, s, 10)
 		assert.Equal(t, before, s.w.st.seq, "nothing moved: no entry")
 		done, err := s.Commit(t.Context(), leat.Checkpoint{Force: true, Positions: map[string]leat.Position{"src": {Next: 3, Log: "new log"}}})
 		require.NoError(t, err)
 		require.True(t, done)
-		assert.Equal(t, int64(3), held(t, s), "another offset space after a reset")
+		assert.Equal(t, int64(3), heldBy(t, s), "another offset space after a reset")
 	})
 	t.Run("names that no JSON string holds", func(t *testing.T) {
 		t.Parallel()
@@ -80,8 +80,10 @@ func TestCommitted(t *testing.T) {
 		e := leat.Env{Pipeline: "v\xff/..", Node: "..\xfe"}
 		at := map[string]leat.Position{"\xff": {Next: 7, Resume: "\xfd", Log: "l"}, "": {Next: 1}}
 		s := opened(t, config(dir), e)
-		put(t, s, 0, 2)
-		_, err := s.Commit(t.Context(), leat.Checkpoint{Positions: at, Force: true})
+		_, err := s.Restore(t.Context(), []string{"\xff", "", "\xff"})
+		require.NoError(t, err)
+		require.NoError(t, s.write(t.Context(), "\xff", numbered(0, 2), func(int) leat.Offset { return 0 }))
+		_, err = s.Commit(t.Context(), leat.Checkpoint{Positions: at, Force: true})
 		require.NoError(t, err)
 		require.NoError(t, s.Close())
 		got, err := opened(t, config(dir), e).Restore(t.Context(), []string{"\xff", ""})
@@ -207,10 +209,24 @@ func TestNames(t *testing.T) {
 		assert.Len(t, filePrefix(strings.Repeat("ñ", 100)), 120)
 		assert.NotEqual(t, owner{"a.b", "c"}.id(), owner{"a", "b.c"}.id())
 		a, b := owner{"a", "b"}, owner{text("a.b." + owner{"a", "b"}.id()), "c"}
-		assert.False(t, isTmpOf(filepath.Base(tmpName(b, 1, 1)), a))
-		assert.True(t, isTmpOf(filepath.Base(tmpName(a, 1, 1)), a))
-		assert.True(t, isPendingOf(filepath.Base(pendingName(1, a)), a))
-		assert.False(t, isPendingOf(filepath.Base(pendingName(1, b)), a))
+		m := newMember()
+		require.True(t, isMember(m), m)
+		for _, tc := range []struct{ name, member, ext string }{
+			{lockName(a, m), m, lockExt}, {tmpName(a, m, 1), m, tmpExt}, {pendingName(a, m), m, pendingExt},
+			{lockName(a, veteran), veteran, lockExt}, {"/." + a.id() + ".5-12.tmp", veteran, tmpExt}, {"/.0000000000000007." + a.id() + ".pending", veteran, pendingExt},
+		} {
+			member, ext, ok := splitOwn(filepath.Base(tc.name), a)
+			assert.True(t, ok, tc.name)
+			assert.Equal(t, []string{tc.member, tc.ext}, []string{member, ext})
+			for _, other := range []owner{b, compactor} {
+				_, _, ok = splitOwn(filepath.Base(tc.name), other)
+				assert.False(t, ok, tc.name)
+			}
+		}
+		for _, name := range []string{"0000000000000007.json", "x", "." + a.id() + ".x-1.tmp", "." + a.id() + "." + m + "-x.tmp", "." + a.id() + "." + m + ".lock", a.id() + "." + m + "-1.tmp", "x." + a.id() + ".lock"} {
+			_, _, ok := splitOwn(name, a)
+			assert.False(t, ok, name)
+		}
 	})
 	t.Run("two levels", func(t *testing.T) {
 		t.Parallel()
@@ -242,11 +258,11 @@ func TestNames(t *testing.T) {
 			}
 			commit(t, s, 9)
 			require.NoError(t, s.Close())
-			require.Equal(t, 6, calls, "all of them again")
+			require.Equal(t, 7, calls, "all of them again, and the entry")
 			whole(t, dir, 9)
 			data, manifest := tree(t, dir)
 			assert.Equal(t, []string{"p=a/ventas-2-0.txt", "p=b/ventas-2-1.txt", "p=c/ventas-2-2.2.txt", "p=c/ventas-2-2.txt"}, data)
-			assert.Len(t, manifest, 3, "two entries and the lock")
+			assert.Len(t, manifest, 2, "two entries")
 			foreign, err := os.ReadFile(filepath.Join(dir, "p=c/ventas-2-2.txt"))
 			require.NoError(t, err)
 			assert.Equal(t, "foreign", string(foreign))
@@ -262,7 +278,7 @@ func TestNames(t *testing.T) {
 			commit(t, a, 2) // a is quicker
 			return root.Link(old, name)
 		}
-		require.NoError(t, b.write(t.Context(), numbered(2, 4), func(int) leat.Offset { return 0 }))
+		require.NoError(t, b.write(t.Context(), "src", numbered(2, 4), func(int) leat.Offset { return 0 }))
 		commit(t, b, 4)
 		files, err := Files(dir)
 		require.NoError(t, err)
@@ -358,7 +374,7 @@ func TestRoll(t *testing.T) {
 			require.NoError(t, err)
 		}
 		assert.Equal(t, int64(10), s.w.st.seq-entries)
-		assert.Equal(t, int64(600), held(t, s))
+		assert.Equal(t, int64(600), heldBy(t, s))
 	})
 }
 
@@ -413,8 +429,8 @@ func TestAllocations(t *testing.T) {
 	s := opened(t, c, env())
 	rows := numbered(0, 4096)
 	offset := func(int) leat.Offset { return 0 }
-	require.NoError(t, s.write(t.Context(), rows, offset))
-	n := testing.AllocsPerRun(50, func() { _ = s.write(t.Context(), rows, offset) })
+	require.NoError(t, s.write(t.Context(), "src", rows, offset))
+	n := testing.AllocsPerRun(50, func() { _ = s.write(t.Context(), "src", rows, offset) })
 	assert.Less(t, n, 20.0)
 }
 
@@ -460,45 +476,34 @@ func TestOwners(t *testing.T) {
 			commit(t, a, 20*i+10)
 		}
 		put(t, b, 100, 110) // stays open
-		assert.Equal(t, int64(90), held(t, a))
-		assert.Equal(t, int64(100), held(t, b))
+		assert.Equal(t, int64(90), heldBy(t, a))
+		assert.Equal(t, int64(100), heldBy(t, b))
 		whole(t, dir, 100)
 		require.NoError(t, a.Close())
 		a = opened(t, byP(dir), env())
-		assert.Equal(t, int64(90), held(t, a))
+		assert.Equal(t, int64(90), heldBy(t, a))
 		commit(t, b, 110) // F5: the other's start has not touched its open files
 		whole(t, dir, 110)
 	})
-	t.Run("a second process of the same owner is kept out", func(t *testing.T) {
-		t.Parallel()
-		dir := t.TempDir()
-		a := opened(t, config(dir), env())
-		err := New(config(dir)).Open(t.Context(), env())
-		require.ErrorContains(t, err, "is being written by pipeline ventas, sink lago in another process")
-		assert.True(t, leat.IsTransient(err))
-		require.NoError(t, a.Close())
-		opened(t, config(dir), env())
-	})
-	t.Run("E3: where there are no locks, the older owner is fenced", func(t *testing.T) {
+	t.Run("E3, E2: who takes a partition over fences the one that had it", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
 		old := opened(t, byP(dir), env())
 		put(t, old, 0, 10)
 		commit(t, old, 10)
 		put(t, old, 10, 20)
-		require.NoError(t, os.Rename(filepath.Join(dir, lockName(owner{"ventas", "lago"})), filepath.Join(dir, "_leat/elsewhere.lock")))
 		young := opened(t, byP(dir), env())
-		assert.Equal(t, int64(10), held(t, young))
+		assert.Equal(t, int64(10), heldBy(t, young))
 		put(t, young, 10, 15)
 		_, err := old.Commit(t.Context(), forced(20))
 		require.ErrorIs(t, err, leat.ErrFenced)
-		require.ErrorContains(t, err, "epoch 2")
+		require.ErrorContains(t, err, `["src"]`)
+		require.ErrorContains(t, err, "in epoch 1, when epoch 2 had begun")
 		assert.ErrorIs(t, putRows(old, numbered(20, 21)), leat.ErrAborted)
 		require.NoError(t, old.Close())
 		commit(t, young, 15)
 		whole(t, dir, 15)
 		require.NoError(t, young.Close())
-		opened(t, byP(dir), env())
 		tidyTree(t, dir)
 	})
 	t.Run("E3: fenced between the check and the entry", func(t *testing.T) {
@@ -509,14 +514,35 @@ func TestOwners(t *testing.T) {
 		var young *Sink[fila]
 		old.w.hook.link = func(root *os.Root, from, to string) error {
 			if young == nil {
-				require.NoError(t, os.Remove(filepath.Join(dir, lockName(owner{"ventas", "lago"}))))
 				young = opened(t, byP(dir), env())
 			}
 			return root.Link(from, to)
 		}
 		_, err := old.Commit(t.Context(), forced(10))
-		require.NoError(t, err, "the new owner has rolled the pending entry forward")
-		assert.Equal(t, int64(10), held(t, young))
+		require.ErrorIs(t, err, leat.ErrFenced)
+		assert.Zero(t, heldBy(t, young))
+		require.NoError(t, old.Close())
+		tidyTree(t, dir) // what was placed is taken back at once
+		put(t, young, 0, 10)
+		commit(t, young, 10)
+		whole(t, dir, 10)
+	})
+	t.Run("E3: where there are no locks, a member that is taken for dead goes on", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		old := opened(t, byP(dir), env())
+		put(t, old, 0, 10)
+		var young *Sink[fila]
+		old.w.hook.link = func(root *os.Root, from, to string) error {
+			if young == nil {
+				require.NoError(t, os.Remove(filepath.Join(dir, lockName(old.w.owner, old.w.member))))
+				young = opened(t, byP(dir), env())
+			}
+			return root.Link(from, to)
+		}
+		_, err := old.Commit(t.Context(), forced(10))
+		require.NoError(t, err, "the other one has rolled the pending entry forward")
+		assert.Equal(t, int64(10), heldBy(t, young))
 		whole(t, dir, 10)
 		put(t, old, 10, 20)
 		_, err = old.Commit(t.Context(), forced(20))
@@ -573,8 +599,8 @@ func TestDiskErrors(t *testing.T) {
 				if !tc.passing {
 					require.ErrorIs(t, s.Open(t.Context(), env()), tc.err, "a rewind does not mend it: the pipeline ends")
 				}
-				require.NoError(t, s.Open(t.Context(), env()))
-				assert.Equal(t, int64(3), held(t, s))
+				require.NoError(t, openTaking(s, env()))
+				assert.Equal(t, int64(3), heldBy(t, s))
 				put(t, s, 3, 40)
 				commit(t, s, 40)
 				whole(t, dir, 40)
@@ -592,8 +618,8 @@ func TestDiskErrors(t *testing.T) {
 						}
 						return nil
 					}
-					require.NoError(t, s.Open(t.Context(), env()))
-					from := held(t, s)
+					require.NoError(t, openTaking(s, env()))
+					from := heldBy(t, s)
 					if at == "write" {
 						s.w.hook.write = func(f *os.File, b []byte) (int, error) {
 							if err := fail(); err != nil {
@@ -618,7 +644,7 @@ func TestDiskErrors(t *testing.T) {
 					require.NoError(t, s.Close())
 					s.w = nil
 					again := opened(t, byP(dir), env())
-					whole(t, dir, held(t, again))
+					whole(t, dir, heldBy(t, again))
 					tidyTree(t, dir)
 					require.NoError(t, again.Close())
 					if err == nil {
@@ -636,7 +662,7 @@ func TestDiskErrors(t *testing.T) {
 		s.hook.link = func(*os.Root, string, string) error {
 			return &os.LinkError{Op: "link", Err: syscall.EPERM}
 		}
-		require.NoError(t, s.Open(t.Context(), env()))
+		require.NoError(t, openTaking(s, env()))
 		put(t, s, 0, 9)
 		commit(t, s, 9)
 		require.NoError(t, s.Close())
@@ -661,11 +687,11 @@ func TestDiskErrors(t *testing.T) {
 		t.Parallel()
 		s := New(config(t.TempDir()))
 		assert.ErrorIs(t, putRows(s, numbered(0, 1)), leat.ErrAborted)
-		require.NoError(t, s.Open(t.Context(), env()))
+		require.NoError(t, openTaking(s, env()))
 		assert.ErrorContains(t, s.Open(t.Context(), env()), "that is open")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(errors.New("stop"))
-		assert.ErrorContains(t, s.write(ctx, numbered(0, 1), nil), "stop")
+		assert.ErrorContains(t, s.write(ctx, "src", numbered(0, 1), nil), "stop")
 		require.NoError(t, s.Close())
 	})
 }

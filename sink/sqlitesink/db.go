@@ -28,6 +28,8 @@ type db struct {
 	file string        // the path that turns knows it by
 	turn chan struct{} // full while a sink of this process writes to the file
 	held bool          // it is this db that filled turn
+
+	queue queue // of other processes
 }
 
 // turns holds one channel for each database file that is open. Waiting senders of a
@@ -97,6 +99,7 @@ func openDB(ctx context.Context, path string, safety Synchronous, wait time.Dura
 		return nil, err
 	}
 	d.file, d.turn = file, joinTurn(file)
+	d.queue.path = file + "-queue"
 
 	if created && pageSize > 0 {
 		// Of a database that somebody else has made in between, it changes nothing.
@@ -169,7 +172,7 @@ func (d *db) begin(ctx context.Context) error {
 	if err := d.takeTurn(ctx); err != nil {
 		return err
 	}
-	err := d.whileBusy(ctx, until, func() error { return d.exec("BEGIN IMMEDIATE") })
+	err := d.lock(ctx, until)
 	if err == nil {
 		if err = failpoint.Hit("sqlitesink/begun"); err != nil {
 			d.rollback()
@@ -179,6 +182,24 @@ func (d *db) begin(ctx context.Context) error {
 		d.leaveTurn()
 	}
 	return err
+}
+
+// lock begins a transaction with the write lock, behind those of other processes that wait
+// for it already.
+func (d *db) lock(ctx context.Context, until time.Time) error {
+	begin := func() error { return d.exec("BEGIN IMMEDIATE") }
+	defer d.queue.leave()
+	if err := d.queue.enter(ctx, d, until, false); err != nil {
+		return err
+	}
+	err := begin()
+	if err == nil || troubleOf(err) != busy {
+		return err
+	}
+	if err := d.queue.enter(ctx, d, until, true); err != nil {
+		return err
+	}
+	return d.whileBusy(ctx, until, begin)
 }
 
 func (d *db) takeTurn(ctx context.Context) error {
@@ -298,6 +319,7 @@ func (d *db) tx(ctx context.Context, f func() error) error {
 // close rolls back what is open.
 func (d *db) close() error {
 	err := d.conn.Close()
+	d.queue.close()
 	d.leaveTurn()
 	if d.turn != nil {
 		quitTurn(d.file)
