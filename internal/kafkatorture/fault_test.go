@@ -101,7 +101,7 @@ func killCoordinators(ctx context.Context, w *world) {
 		p := w.pipes[w.random(len(w.pipes))]
 		short, cancel := context.WithTimeout(ctx, 5*time.Second)
 		node := int32(-1)
-		if groups := w.c.adm.FindGroupCoordinators(short, w.name+"-"+p.name); groups.FirstError() == nil {
+		if groups := w.c.adm.FindGroupCoordinators(short, w.name+"-"+p.name); groups.Error() == nil {
 			for _, c := range groups {
 				node = c.NodeID
 			}
