@@ -524,7 +524,9 @@ func (w *world) run(table *table, f fault) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var busy sync.WaitGroup
-	busy.Go(func() { w.watch(ctx) })
+	watching, unwatch := context.WithCancel(t.Context())
+	var watcher sync.WaitGroup
+	watcher.Go(func() { w.watch(watching) })
 	busy.Go(func() { f.do(ctx, w) })
 	produced := make(chan error, 1)
 	pctx, pcancel := context.WithTimeout(t.Context(), w.during+3*time.Minute)
@@ -537,12 +539,15 @@ func (w *world) run(table *table, f fault) {
 		w.fail("the records could not be produced: %v", err)
 	}
 	require.NoError(t, w.c.heal(t.Context()))
+	defer unwatch()
 	calm := time.Now()
 	for len(w.alive()) < 2 {
 		w.join("")
 	}
 	w.settle(90 * time.Second)
 	settled := time.Since(calm)
+	unwatch()
+	watcher.Wait()
 	w.drain()
 	bad := false
 	for _, p := range w.pipes {
