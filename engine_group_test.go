@@ -308,8 +308,7 @@ func groupModel(t *testing.T, rng *rand.Rand) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var ms []*groupMember
-	var pipelines []*leat.Pipeline
-	for _, p := range leat.Replicas(members, func(i int) *leat.Pipeline {
+	pipelines := leat.Replicas(members, func(i int) *leat.Pipeline {
 		m := g.member()
 		ms = append(ms, m)
 		c := config(t)
@@ -318,9 +317,7 @@ func groupModel(t *testing.T, rng *rand.Rand) {
 		p := leat.New("group", c)
 		leat.To(leat.From(p, m), leat.Sink[int](&sharedSink{table: table, rng: rand.New(rand.NewPCG(rng.Uint64(), 2))}))
 		return p
-	}) {
-		pipelines = append(pipelines, p)
-	}
+	})
 	for p := range partitions {
 		ms[p%members].give(p)
 	}

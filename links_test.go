@@ -42,8 +42,10 @@ func TestWhatAdaptersLink(t *testing.T) {
 	drivers := []string{
 		"zombiezen.com/go/sqlite", "modernc.org/sqlite", "github.com/go-playground/validator/v10", "github.com/klauspost/compress",
 		"github.com/parquet-go/parquet-go", "github.com/xitongsys/parquet-go", "github.com/apache/thrift", "google.golang.org/genproto",
-		"github.com/fsnotify/fsnotify", "github.com/nicholas-fedor/shoutrrr", "github.com/go-co-op/gocron/v2",
+		"github.com/fsnotify/fsnotify", "github.com/nicholas-fedor/shoutrrr", "github.com/go-co-op/gocron/v2", "github.com/jackc/pgx/v5",
+		"github.com/ThreeDotsLabs/watermill-kafka/v3", "github.com/IBM/sarama",
 		"github.com/prometheus/client_golang", "github.com/prometheus/client_model", "github.com/prometheus/common",
+		"github.com/twmb/franz-go/pkg/kgo", "github.com/twmb/franz-go/pkg/sr", "github.com/twmb/avro", "google.golang.org/protobuf",
 		"github.com/stretchr/testify", "go.uber.org/goleak",
 	}
 	for pkg, own := range map[string][]string{
@@ -52,15 +54,21 @@ func TestWhatAdaptersLink(t *testing.T) {
 		"source/parquetsource":             {"github.com/klauspost/compress", "github.com/fsnotify/fsnotify"},
 		"source/sqlitesource":              {"zombiezen.com/go/sqlite", "modernc.org/sqlite"},
 		"sink/sqlitesink":                  {"zombiezen.com/go/sqlite", "modernc.org/sqlite"},
-		"sink/parquetsink":                 {"github.com/parquet-go/parquet-go", "github.com/klauspost/compress"},
-		"sink/parquetsink/parquetgoengine": {"github.com/parquet-go/parquet-go", "github.com/klauspost/compress"},
-		"sink/parquetsink/xitongsysengine": {"github.com/xitongsys/parquet-go", "github.com/apache/thrift", "github.com/parquet-go/parquet-go", "github.com/klauspost/compress"},
+		"sink/parquetsink":                 {"github.com/parquet-go/parquet-go", "github.com/klauspost/compress", "google.golang.org/protobuf"},
+		"sink/parquetsink/parquetgoengine": {"github.com/parquet-go/parquet-go", "github.com/klauspost/compress", "google.golang.org/protobuf"},
+		"sink/parquetsink/xitongsysengine": {"github.com/xitongsys/parquet-go", "github.com/apache/thrift", "github.com/parquet-go/parquet-go", "github.com/klauspost/compress", "google.golang.org/protobuf"},
 		"sink/csvsink":                     {"github.com/klauspost/compress"},
 		"sink/jsonsink":                    {"github.com/klauspost/compress"},
+		"codec":                            {"github.com/twmb/franz-go/pkg/sr"},
+		"codec/avrocodec":                  {"github.com/twmb/franz-go/pkg/sr", "github.com/twmb/avro"},
+		"codec/protocodec":                 {"github.com/twmb/franz-go/pkg/sr", "google.golang.org/protobuf"},
 		"stage":                            {"github.com/go-playground/validator/v10"},
 		"notify":                           {"github.com/nicholas-fedor/shoutrrr"},
+		"state":                            {"github.com/jackc/pgx/v5"},
+		"source/watermillsource":           {},
+		"sink/watermillsink":               {},
 		"schedule":                         {"github.com/go-co-op/gocron/v2"},
-		"metrics":                          {"github.com/prometheus/client_golang", "github.com/prometheus/client_model", "github.com/prometheus/common", "github.com/klauspost/compress"},
+		"metrics":                          {"github.com/prometheus/client_golang", "github.com/prometheus/client_model", "github.com/prometheus/common", "github.com/klauspost/compress", "google.golang.org/protobuf"},
 		"operate":                          {"github.com/klauspost/compress", "github.com/fsnotify/fsnotify"},
 	} {
 		out, err := exec.Command("go", "list", "-deps", "github.com/leatgo/leat/"+pkg).Output()

@@ -24,7 +24,7 @@ import (
 )
 
 // The model checker: 2 partitions, 3 sinks (transactional, deferring,
-// idempotent), a stateless and a stateful stage. A life of the pipeline is cut
+// idempotent), a stateless and a stateful stage, and state in the folder or in a shared store. A life of the pipeline is cut
 // off between any two calls to the outside (sinks, dead letters, store, source),
 // or one of these calls fails; then the next life goes on from what is durable,
 // with other batch sizes and another interleaving. In the end everything must
@@ -124,6 +124,7 @@ type world struct {
 	late              *memTable[msum]
 	keyed             map[string]int
 	source            map[string]leat.Position
+	shared            *memShared // a state store that outlives processes; nil: the state folder
 }
 
 type memTable[T any] struct {
@@ -134,6 +135,9 @@ type memTable[T any] struct {
 func newWorld(seed int64, dir string) *world {
 	w := &world{seed: uint64(seed), dir: dir, lettersSeen: map[string]bool{}, keyed: map[string]int{}, source: map[string]leat.Position{},
 		tx: &memTable[mmade]{positions: map[string]leat.Position{}}, late: &memTable[msum]{positions: map[string]leat.Position{}}}
+	if w.pick(3, "shared") == 0 {
+		w.shared = newMemShared()
+	}
 	for p := range 2 {
 		n := 10 + w.pick(60, "rows", p)
 		rows := make([]mrow, n)
@@ -259,7 +263,21 @@ func (w *world) live() {
 }
 
 func (w *world) pipeline() *leat.Pipeline {
+	var shared leat.StateStore
+	if w.shared != nil {
+		c := w.shared.client()
+		c.call = func(name string) (bool, error) {
+			// Now and then it is carried out, and only the answer is lost (rule E4).
+			w.mu.Lock()
+			gone, call := w.crashed, w.call
+			w.mu.Unlock()
+			err := w.outside(name)
+			return err != nil && !gone && w.pick(2, "done all the same", call, w.life) == 0, err
+		}
+		shared = c
+	}
 	p := leat.New("model", leat.Config{
+		State:    shared,
 		StateDir: w.dir, CheckpointEvery: 10 * time.Millisecond,
 		DeadLetters: worldLetters{w}, Logger: slog.New(slog.DiscardHandler),
 		Breaker: leat.Breaker{Share: -1},
@@ -742,6 +760,9 @@ func (w *world) check(p *leat.Pipeline) {
 	}
 	if !maps.Equal(got, letters) {
 		fail("letters:\n got %v\nwant %v", sortedKeys(got), sortedKeys(letters))
+	}
+	if w.shared != nil && w.lives > 1 {
+		return // counters are of the last process alone
 	}
 	// Rule A8: the counters prove it, whatever happened.
 	made := total - filtered - bad + added

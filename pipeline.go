@@ -23,6 +23,25 @@ type Config struct {
 	// outlive the process. Defaults to leat-state/<pipeline>.
 	StateDir string
 
+	// State is where positions and the state of stages are kept, when several processes
+	// share the work (rule H1); package state has one in PostgreSQL. StateDir then keeps
+	// only what is a process's own, so each needs one of its own: dead letters and
+	// ledgers. Counters begin anew with each process, and Replay is refused. Defaults to
+	// StateDir, for one process alone.
+	State StateStore
+
+	// Reconfigure names stages with state that are configured otherwise than what the saved
+	// state was made with (see Fingerprinted), that are new, or that are gone and whose
+	// state is to be deleted. Such a pipeline is refused otherwise, and also when the
+	// last stop was not clean (rule E7-4): that one must be finished with the old
+	// configuration. Names can stay here; they allow every later change too.
+	Reconfigure []string
+
+	// NewSinks names sinks that start where the pipeline stands, instead of getting all that
+	// was read before. With stages with state a new sink is refused otherwise (rule
+	// E7-4). It is only about partitions of which the sink holds nothing yet.
+	NewSinks []string
+
 	// Version of the program, kept in dead letters.
 	Version string
 
@@ -231,6 +250,16 @@ func (p *Pipeline) Check() error {
 			if f, ok := n.impl.(FileRejecter); n.engine.Kind == engine.KindSource && (!ok || !f.CanRejectFiles()) {
 				fault("rule B2: Config.OnReject[%s] is RejectFile, but %s reads no files, or can't refuse one", class, n.engine.Name)
 			}
+		}
+	}
+	for _, name := range c.NewSinks {
+		if !slices.ContainsFunc(p.nodes, func(n *node) bool { return n.engine.Kind == engine.KindSink && n.engine.Name == name }) {
+			fault("Config.NewSinks: there is no sink %q", name)
+		}
+	}
+	if v, ok := c.State.(Validator); ok && !isNil(c.State) {
+		if err := v.Validate(); err != nil {
+			fault("Config.State: %w", err)
 		}
 	}
 	faults = append(faults, p.checkPaths()...)
@@ -506,7 +535,12 @@ func (p *Pipeline) plan() *engine.Plan {
 		Letters:       erasedLetters{letters},
 		LettersJoined: joinedWith(letters),
 		Middleware:    c.Middleware,
+		Reconfigure:   c.Reconfigure,
+		NewSinks:      c.NewSinks,
 		Logger:        logger.With("pipeline", p.name),
+	}
+	if !isNil(c.State) {
+		plan.Config.State = eraseState(c.State)
 	}
 	if c.Observe != nil {
 		plan.Config.Observe = func(e engine.Event) {

@@ -16,6 +16,7 @@ import (
 	"github.com/leatgo/leat/sink/jsonsink"
 	"github.com/leatgo/leat/sink/parquetsink"
 	"github.com/leatgo/leat/sink/sqlitesink"
+	"github.com/leatgo/leat/sink/watermillsink"
 )
 
 func readme(t *testing.T) string {
@@ -49,10 +50,11 @@ func TestGuaranteeTable(t *testing.T) {
 		ID int `leat:"id"`
 	}
 	declared := map[string]leat.Guaranteed{
-		"sqlitesink":  sqlitesink.New(sqlitesink.Config[row]{Path: "x.db", Table: "t"}),
-		"parquetsink": parquetsink.New(parquetsink.Config[row]{Dir: "lake"}),
-		"csvsink":     csvsink.New(csvsink.Config[row]{Dir: "lake"}),
-		"jsonsink":    jsonsink.New(jsonsink.Config[row]{Dir: "lake"}),
+		"sqlitesink":    sqlitesink.New(sqlitesink.Config[row]{Path: "x.db", Table: "t"}),
+		"parquetsink":   parquetsink.New(parquetsink.Config[row]{Dir: "lake"}),
+		"csvsink":       csvsink.New(csvsink.Config[row]{Dir: "lake"}),
+		"jsonsink":      jsonsink.New(jsonsink.Config[row]{Dir: "lake"}),
+		"watermillsink": watermillsink.New(watermillsink.Config[row]{Topic: "t"}),
 	}
 	sinks, err := filepath.Glob("sink/*sink")
 	require.NoError(t, err)

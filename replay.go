@@ -106,6 +106,9 @@ func Replay(ctx context.Context, p *Pipeline, letters iter.Seq2[DeadLetter, erro
 	if used {
 		return ReplayStats{}, p.usedUp()
 	}
+	if !isNil(p.config.State) {
+		return ReplayStats{}, fmt.Errorf("leat: pipeline %s: Replay can't be used with Config.State: it would take partitions from the processes that run on it", p.name)
+	}
 	r := &replay{p: p, stats: ReplayStats{Why: map[string]int{}}, sources: map[string]*replaySource{}}
 	plan := p.plan()
 	log := plan.Config.Logger
@@ -116,7 +119,7 @@ func Replay(ctx context.Context, p *Pipeline, letters iter.Seq2[DeadLetter, erro
 		s := &replaySource{r: r, node: n}
 		r.sources[n.engine.Name] = s
 		n.engine.Source = &engine.Source{
-			Run: s.run, Close: n.engine.Source.Close, Replay: engine.ReplayExact,
+			Run: s.run, Close: n.engine.Source.Close, Replay: engine.ReplayExact, Homes: []string{},
 			Commit: func(context.Context, engine.Checkpoint) error { return nil }, // it is not about what the source reads
 		}
 	}

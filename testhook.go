@@ -19,6 +19,7 @@ func init() {
 		edit(plan)
 		return runPlans(ctx, []*Pipeline{pipeline}, []*engine.Plan{plan})
 	}
+	testhook.Storage = func(s any) engine.Storage { return engine.SharedStorage(*eraseState(s.(StateStore))) }
 	testhook.Batch = func(b any) engine.Batch { return b.(interface{ untyped() engine.Batch }).untyped() }
 }
 

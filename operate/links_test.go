@@ -14,7 +14,7 @@ func TestWhatOperateLinks(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "github.com/leatgo/leat/operate").Output()
 	require.NoError(t, err)
 	for dep := range strings.FieldsSeq(string(out)) {
-		for _, driver := range []string{"zombiezen.com/", "modernc.org/", "github.com/parquet-go/", "github.com/stretchr/testify"} {
+		for _, driver := range []string{"zombiezen.com/", "modernc.org/", "github.com/parquet-go/", "github.com/jackc/", "github.com/stretchr/testify"} {
 			require.False(t, strings.HasPrefix(dep, driver), "operate links %s, so every user of it does", dep)
 		}
 	}

@@ -126,7 +126,7 @@ func (d lakeHolder) Positions(context.Context) ([]Held, error) {
 	}
 	out := make([]Held, len(held))
 	for i, h := range held {
-		out[i] = Held{Holder: "lake " + string(d), Pipeline: h.Pipeline, Sink: h.Sink, Partition: h.Partition, Position: h.Position}
+		out[i] = Held{Holder: "lake " + string(d), Pipeline: h.Pipeline, Sink: h.Sink, Partition: h.Partition, Position: h.Position, Epoch: h.Epoch}
 	}
 	return out, nil
 }

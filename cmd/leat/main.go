@@ -37,6 +37,7 @@ type options struct {
 	sqlite, lake              []string
 	partition, pipeline, to   string
 	yes                       bool
+	stage, state, pg, schema  string
 }
 
 // call is one use of a command.
@@ -70,6 +71,15 @@ var commands = []command{
 		f.StringVar(&o.to, "to", "", "an offset, or \"forget\" to read as if for the first time")
 		f.StringVar(&o.pipeline, "pipeline", "", "whose positions, when several pipelines write to one place")
 		f.BoolVar(&o.yes, "yes", false, "do it")
+	}},
+	{"state", []string{"export|import"}, "positions and state of stages to a file, and from it into an empty place; the pipeline must be stopped", moveState, func(f *flag.FlagSet, o *options) {
+		f.StringVar(&o.state, "state", "", "a state folder")
+		f.StringVar(&o.pg, "pg", "", "instead: a PostgreSQL connection string; leave the password to PGPASSWORD or ~/.pgpass, as others see the command line")
+		f.StringVar(&o.schema, "schema", "", "with -pg: the schema of the tables")
+		f.StringVar(&o.pipeline, "pipeline", "", "with -pg: whose state; when importing, by default that of the file")
+		f.StringVar(&o.stage, "stage", "", "export: the state of this stage only, to look at; it can't be imported")
+		f.StringVar(&o.file, "i", "", "import: the file; default: standard input")
+		f.StringVar(&o.out, "o", "", "export: the file; default: standard output")
 	}},
 }
 

@@ -21,6 +21,9 @@ type cut struct {
 	at     time.Time
 	count  counters // of sources and stages; sinks add theirs when they pass it
 	deltas []store.Delta
+	clean  bool // everything read is delivered, and nothing comes any more (rule E7-4)
+
+	stopped []*lane // of these alone that is so: they are given up
 }
 
 type laneCut struct {
@@ -95,6 +98,7 @@ func (g *generation) checkpoints() error {
 			if err != nil {
 				return err
 			}
+			c.clean = true
 			if final = c; len(g.workers) == 0 {
 				g.poke()
 			}
@@ -248,16 +252,23 @@ func (g *generation) stateWaiting() (bytes int) {
 	return bytes
 }
 
-// maxDeltas is how many pieces of state are kept before a stage is asked for a
-// whole one.
-const maxDeltas = 64
+// When a stage is asked for its whole state instead of what has changed: when the changes
+// since the last whole one are larger than that, but not for less than minDeltas bytes, or
+// when there are maxPieces of them. So what is written is at most about three times what
+// has changed, and what is read at a start at most about twice the state.
+const (
+	minDeltas = 1 << 20
+	maxPieces = 1000
+)
 
-func (e *Engine) maxDeltas() int {
+func (e *Engine) wantsSnapshot(s store.Size) bool {
 	if e.cfg.StatePieces > 0 {
-		return e.cfg.StatePieces
+		return s.Pieces >= e.cfg.StatePieces
 	}
-	return maxDeltas
+	return s.Pieces >= maxPieces || s.Deltas > max(minDeltas, s.Snapshot)
 }
+
+type stateOf struct{ stage, partition string }
 
 // deltas asks the stages what has changed since the last cut (rule G12: state
 // and positions are one cut).
@@ -273,7 +284,11 @@ func (g *generation) deltas(c *cut) error {
 			for _, home := range l.lane.homes() {
 				d := store.Delta{Stage: n.Name, Partition: home}
 				ask := n.Stage.State.Delta
-				if g.e.store.Blobs(d.Stage, d.Partition) >= g.e.maxDeltas() {
+				size, known := l.lane.sizes[stateOf{n.Name, home}]
+				if !known { // from here on with what waits for sinks that answer "not yet"
+					size = g.e.store.Size(d.Stage, d.Partition)
+				}
+				if g.e.wantsSnapshot(size) {
 					ask, d.Full = n.Stage.State.Snapshot, true
 				}
 				err := guard(func() (err error) {
@@ -285,7 +300,9 @@ func (g *generation) deltas(c *cut) error {
 				}
 				if d.Blob != nil || d.Full {
 					c.deltas = append(c.deltas, d)
+					size.Add(len(d.Blob), d.Full)
 				}
+				l.lane.sizes[stateOf{n.Name, home}] = size
 			}
 		}
 	}
@@ -344,21 +361,34 @@ func (g *generation) completeCuts() error {
 			cp.Positions[l.lane.name] = store.Position(l.pos)
 		}
 	}
+	cp.Deltas = needed(whole)
 	for _, c := range whole {
-		cp.Deltas = append(cp.Deltas, c.deltas...)
+		for _, l := range c.stopped {
+			cp.Clean = append(cp.Clean, l.clean...)
+		}
+	}
+	if last.clean {
+		for _, l := range last.lanes {
+			cp.Clean = append(cp.Clean, l.lane.clean...)
+		}
 	}
 	err := e.hit("engine/before-store")
 	if err == nil {
-		err = e.store.Commit(cp)
+		err = e.retry(g.ctx, "state store", "", nil, func() error { return e.store.Commit(g.ctx, cp) })
 	}
 	if err == nil {
 		err = e.hit("engine/after-store")
 	}
 	if err != nil {
-		return e.storeFailed(err)
+		e.mu.Lock()
+		e.doubt = &cp
+		e.mu.Unlock()
+		if dead := g.cause(); dead != nil && e.store.Shared() {
+			return dead // that cut it off; what is saved is asked for again
+		}
+		return g.storageFailed(err)
 	}
-	e.saved.Seq, e.saved.Counters = cp.Seq, cp.Counters
-	e.remember(cp.Positions)
+	e.remember(cp)
 
 	for _, n := range e.plan.Nodes {
 		if n.Kind != KindSource {
@@ -388,6 +418,23 @@ func (g *generation) completeCuts() error {
 	g.mu.Unlock()
 	e.observe(Event{Kind: EventCheckpoint, Seq: last.seq, Duration: time.Since(last.at)})
 	return nil
+}
+
+// needed are the pieces of state of cuts that are saved together, without those that a
+// later snapshot among them replaces.
+func needed(cuts []*cut) (out []store.Delta) {
+	whole := map[stateOf]bool{}
+	for _, c := range slices.Backward(cuts) {
+		for _, d := range slices.Backward(c.deltas) {
+			k := stateOf{d.Stage, d.Partition}
+			if !whole[k] {
+				out = append(out, d)
+			}
+			whole[k] = whole[k] || d.Full
+		}
+	}
+	slices.Reverse(out)
+	return out
 }
 
 // reasonsOf copies the reasons of one node.

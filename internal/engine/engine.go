@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -15,7 +13,6 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
-	"github.com/leatgo/leat/internal/durable"
 	"github.com/leatgo/leat/internal/failpoint"
 	"github.com/leatgo/leat/internal/store"
 )
@@ -35,7 +32,8 @@ type Engine struct {
 	done     chan struct{}
 	err      error
 
-	store   *store.Store
+	store   Storage
+	folder  Storage // the state folder, when store is a shared one; else nil
 	letters *letters
 	seq     uint64      // of the last cut taken
 	saved   store.Saved // what the store holds; kept true after each Commit
@@ -49,6 +47,8 @@ type Engine struct {
 	rewinds int
 	fenced  map[string]uint64 // partitions that another owner has taken: what Partition.Given was
 	times   times
+
+	doubt *store.Checkpoint // a commit to a shared storage that failed: it may have been done
 }
 
 // New prepares a run. The end of ctx asks for a drain.
@@ -116,17 +116,13 @@ func (e *Engine) run() (err error) {
 	if e.ctx.Err() != nil {
 		return nil // nothing was begun
 	}
-	if err := e.openStore(e.cfg.Alone != nil); err != nil {
+	defer func() { err = join(err, e.closeStorage()) }()
+	if err := e.openStorage(e.cfg.Alone != nil); err != nil {
 		if e.ctx.Err() != nil {
 			return nil // stopped while waiting: nothing was begun
 		}
 		return err
 	}
-	defer func() {
-		if e.store != nil {
-			err = join(err, e.store.Close())
-		}
-	}()
 	if e.saved, err = e.store.Load(); err != nil {
 		return err
 	}
@@ -184,82 +180,11 @@ func (e *Engine) run() (err error) {
 			return fmt.Errorf("stopped while recovering; what is not committed is read again at the next start: %w", back.cause)
 		}
 		if e.reopen.Swap(false) {
-			if err := e.reopenStore(); err != nil {
+			if err := e.reopenStorage(); err != nil {
 				return errors.Join(back.cause, err)
 			}
 		}
 	}
-}
-
-// openStore opens the state folder; while its disk is full it waits (rule B8). Now: a
-// folder that another process has is an error at once.
-func (e *Engine) openStore(now bool) error {
-	path := filepath.Join(e.cfg.StateDir, "checkpoints.db")
-	return e.retry(e.ctx, "state folder", "", nil, func() (err error) {
-		defer func() {
-			if durable.NoRoom(err) {
-				err = Transient(err)
-			}
-		}()
-		if err := durable.MkdirAll(e.cfg.StateDir, 0o700); err != nil {
-			return fmt.Errorf("state folder: %w", err)
-		}
-		if now {
-			e.store, err = store.OpenNow(path)
-		} else {
-			e.store, err = store.Open(e.ctx, path, func() {
-				e.log.Warn("another process runs this pipeline; waiting for it to end", "state", e.cfg.StateDir)
-			})
-		}
-		return err
-	})
-}
-
-// reopenStore finds out what a store that failed holds.
-func (e *Engine) reopenStore() error {
-	err := e.store.Close()
-	e.store = nil
-	if err != nil {
-		return err
-	}
-	// Not waiting: a process that has taken the folder in this moment may wait for a source's
-	// folder, which this one has.
-	if err := e.openStore(true); err != nil {
-		return err
-	}
-	saved, err := e.store.Load()
-	if err != nil {
-		return err
-	}
-	e.mu.Lock()
-	e.saved = saved
-	e.mu.Unlock()
-	e.seq = max(e.seq, saved.Seq)
-	return nil
-}
-
-// storeFailed is what becomes of a store that can't be written. After an error it must
-// be opened anew. On a full disk that is done, in a rewind; anything else, such as an
-// fsync that failed for whatever reason, is for people to look at.
-func (e *Engine) storeFailed(err error) error {
-	err = &Error{Offset: -1, Err: fmt.Errorf("the state folder %s can't be written; the sinks keep what they committed, the rest is read again at the next start: %w", e.cfg.StateDir, err)}
-	if durable.NoRoom(err) {
-		e.reopen.Store(true)
-		return &rewind{cause: err}
-	}
-	return err
-}
-
-// remember keeps saved.Positions what the store holds. Seq and Counters are the
-// checkpoint loop's alone; positions are also read while a source assigns
-// partitions (rule H5).
-func (e *Engine) remember(positions map[string]store.Position) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.saved.Positions == nil {
-		e.saved.Positions = map[string]store.Position{}
-	}
-	maps.Copy(e.saved.Positions, positions)
 }
 
 // rewind is the outcome of a generation that ends in another one (rule E8).

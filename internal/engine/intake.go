@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/leatgo/leat/internal/store"
 )
@@ -88,8 +90,14 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 		}
 	}
 
+	// Behind the sinks: an older owner saves nothing that they do not hold.
+	if err := g.takeOver(in.ctx, names); err != nil {
+		return nil, err
+	}
+
 	out := map[string]Position{}
 	fresh := map[string]store.Position{}
+	notes := map[string]store.Note{}
 	g.mu.Lock()
 	virgin := !g.delivered // else counters count what has been delivered, and stay
 	g.mu.Unlock()
@@ -98,8 +106,11 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 		if _, ok := logs[name]; !ok {
 			continue
 		}
-		l, known, err := g.newLane(in.node, p, name, held, virgin)
+		l, known, err := g.newLane(in.ctx, in.node, p, name, held, notes, virgin)
 		if err != nil {
+			if isRewind(err) {
+				g.fail(err)
+			}
 			return nil, wrap(in.node, name, err)
 		}
 		if !known {
@@ -107,7 +118,7 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 		}
 		out[p.Name] = l.start
 	}
-	if err := e.begin(fresh); err != nil {
+	if err := g.noteStart(in.ctx, fresh, notes); err != nil {
 		if isRewind(err) {
 			g.fail(err)
 		}
@@ -116,28 +127,11 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 	return out, nil
 }
 
-// begin notes in the store where partitions that are new to it start: if the first
-// cut is lost between a sink and the store, reading goes back to here, and the
-// counters still belong to it (rule A8).
-func (e *Engine) begin(fresh map[string]store.Position) error {
-	if len(fresh) == 0 {
-		return nil
-	}
-	err := e.hit("engine/begin-store")
-	if err == nil {
-		err = e.store.Begin(fresh)
-	}
-	if err != nil {
-		return e.storeFailed(err)
-	}
-	e.remember(fresh)
-	return nil
-}
-
-// newLane decides where a partition starts and restores its state.
-func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node]map[string]Position, virgin bool) (_ *lane, storeKnows bool, _ error) {
+// newLane decides where a partition starts and restores its state. It adds to notes what
+// has to be in the store before the first row (rule E7-4).
+func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name string, held map[*Node]map[string]Position, notes map[string]store.Note, virgin bool) (_ *lane, storeKnows bool, _ error) {
 	e := g.e
-	l := &lane{source: src, name: name, local: p.Name, log: p.Log, given: p.Given, ready: map[uint64]*passage{}}
+	l := &lane{source: src, name: name, local: p.Name, log: p.Log, given: p.Given, ready: map[uint64]*passage{}, sizes: map[stateOf]store.Size{}}
 	l.held = make([]Position, len(e.plan.Nodes))
 
 	var states []*Node
@@ -171,10 +165,16 @@ func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node
 			allKeep = false
 			continue
 		}
-		if err := consider("sink "+w.node.Name, at[name]); err != nil {
+		stands := at[name]
+		if !stands.Known() && slices.Contains(e.cfg.NewSinks, w.node.Name) {
+			stands = Position(stored) // rule E7-4: it starts at the state's cut
+		}
+		if err := consider("sink "+w.node.Name, stands); err != nil {
 			return nil, false, err
 		}
-		if at[name].Known() {
+		if stands.Known() && !at[name].Known() {
+			e.log.Info("a new sink starts where the pipeline stands", "sink", w.node.Name, "partition", name, "position", stored.Next)
+		} else if at[name].Known() {
 			l.ahead = max(l.ahead, at[name].Next)
 		} else if storeKnows && Position(stored).Known() {
 			// A new sink, one that was reset, or one that has lost its positions: nobody can tell.
@@ -201,11 +201,23 @@ func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node
 	}
 	if len(states) > 0 && start != Position(stored) {
 		return nil, false, fmt.Errorf("rule E7-4: a sink holds less (up to %d) than the saved state of stage %s (up to %d), so the rows between would be missing from it: "+
-			"restore the sink's data, or delete the state folder %s to start from the beginning", start.Next, states[0].Name, stored.Next, e.cfg.StateDir)
+			"name a sink that is new in Config.NewSinks, and it starts at the state's position; else restore the sink's data, or delete the state folder %s to start from the beginning", start.Next, states[0].Name, stored.Next, e.cfg.StateDir)
 	}
+	changed, err := e.notesFor(l, states)
+	if err != nil {
+		return nil, false, err
+	}
+	maps.Copy(notes, changed)
 	for _, n := range states {
 		for _, home := range l.homes() {
-			blobs, err := e.store.State(n.Name, home)
+			var blobs [][]byte
+			err := e.retry(ctx, "state store", home, nil, func() (err error) {
+				blobs, err = e.store.State(ctx, n.Name, home)
+				return err
+			})
+			if errors.Is(err, ErrFenced) {
+				err = g.gaveUp(err, l)
+			}
 			if err != nil {
 				return nil, false, err
 			}
@@ -224,7 +236,7 @@ func (g *generation) newLane(src *Node, p Partition, name string, held map[*Node
 	if _, twice := g.lanes[name]; twice {
 		return nil, false, errors.New("the source assigned this partition twice")
 	}
-	if virgin && storeKnows && start != Position(stored) {
+	if virgin && storeKnows && start != Position(stored) && !e.store.Shared() {
 		// Counters belong to the store's positions; from elsewhere they would
 		// count some rows twice or not at all.
 		e.mu.Lock()

@@ -1,5 +1,7 @@
 package engine
 
+import "github.com/leatgo/leat/internal/store"
+
 // lane is one partition in one generation: where it is and what is due next.
 // Its fields are guarded by generation.mu, but held and start, which do not
 // change.
@@ -12,15 +14,17 @@ type lane struct {
 	start  Position
 	ahead  int64      // the largest offset that a sink stood at (rule E7)
 	held   []Position // by sink node: what the sink held at the start (rule E7)
+	clean  []string   // partitions that a clean stop leaves clean (rule E7-4)
 
-	issued uint64              // tickets given out
-	due    uint64              // the ticket to be delivered next
-	ready  map[uint64]*passage // the reorder buffer: filed and not due yet
-	busy   bool                // somebody drains it
-	pos    Position            // everything before it is delivered
-	sent   Position            // everything before it is sent
-	goal   uint64              // CaughtUp waits for this ticket
-	cutAt  Position            // pos at the last cut; the checkpoint loop's own
+	issued uint64                 // tickets given out
+	due    uint64                 // the ticket to be delivered next
+	ready  map[uint64]*passage    // the reorder buffer: filed and not due yet
+	busy   bool                   // somebody drains it
+	pos    Position               // everything before it is delivered
+	sent   Position               // everything before it is sent
+	goal   uint64                 // CaughtUp waits for this ticket
+	cutAt  Position               // pos at the last cut; the checkpoint loop's own
+	sizes  map[stateOf]store.Size // of state, with what is not saved yet; the checkpoint loop's own
 
 	closing bool // it is being given up: nothing more is sent (rule H3)
 	gone    bool // it was given up: later cuts leave it out

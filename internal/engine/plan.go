@@ -37,12 +37,16 @@ type Config struct {
 	Logger           *slog.Logger
 	Observe          func(Event) // may be nil
 
+	State       *StateStore // shared by processes; nil: the state folder alone
+	Reconfigure []string    // stages with state that may differ from the saved state (rule E7-4)
+	NewSinks    []string    // sinks that start at the state's cut (rule E7-4)
+
 	// Alone, if set, is called with what the state folder holds once that is this run's alone, before
 	// anything else is opened. A folder in use is then an error at once.
 	Alone func(ctx context.Context, held map[string]Position) error
 
 	// For the test kit alone: Hook is called at the failpoints around the store, and its
-	// error is the step's; StatePieces, if not 0, stands for maxDeltas.
+	// error is the step's; StatePieces, if not 0, is how many pieces of state are merged.
 	Hook        func(point string) error
 	StatePieces int
 }
@@ -112,6 +116,8 @@ type State struct {
 	Restore  func(partition string, blobs [][]byte) error
 	Delta    func(partition string) ([]byte, error)
 	Snapshot func(partition string) ([]byte, error)
+
+	Fingerprint func() string // nil: the state depends on no configuration
 }
 
 // Sink is a sink with its row type hidden. All functions of one sink are

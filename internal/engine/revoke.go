@@ -118,6 +118,7 @@ func (g *generation) revokeCuts() error {
 	g.mu.Lock()
 	for _, r := range ready {
 		r.cut = c.seq
+		c.stopped = append(c.stopped, r.lanes...)
 	}
 	g.mu.Unlock()
 	if len(g.drivers) == 0 {
@@ -166,6 +167,6 @@ func (in *Intake) LocalState() string {
 }
 
 // sharedState tells whether state and positions are kept where other processes see them.
-func (e *Engine) sharedState() bool { return false }
+func (e *Engine) sharedState() bool { return e.store.Shared() }
 
 var errEnded = errors.New("the generation has ended")

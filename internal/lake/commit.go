@@ -177,7 +177,7 @@ var errNotCurrent = errors.New("the lake has changed in a way that this can't fo
 
 // publish makes e the next entry of the manifest: the commit point (rule F1). Its
 // files are whole and synced, under their temporary names. leat.ErrFenced means that
-// nothing has happened, and won't.
+// nothing of it will happen any more.
 //
 // After any other error it is not known whether e has been published, or will be: the
 // recovery of the next begin finds out (rule E4).

@@ -32,7 +32,7 @@ type entry struct {
 	Version   int        `json:"version"`
 	Seq       int64      `json:"seq"`
 	Kind      kind       `json:"kind"`
-	ID        string     `json:"id"` // of the attempt: whether an entry is one's own (rule E4)
+	ID        string     `json:"id"`              // of the attempt: whether an entry is one's own (rule E4)
 	Epoch     int64      `json:"epoch,omitempty"` // version 1: of all partitions
 	Owner     owner      `json:"owner"`
 	Time      time.Time  `json:"time"`

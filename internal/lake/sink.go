@@ -29,10 +29,10 @@ type Sink[T any] struct {
 	w      *writer
 	format Format[T]
 	schema string
-	held   map[string]held     // the partitions that Restore has taken, as of the last commit
-	wrote  map[string]struct{} // those whose rows are not committed
-	groups map[string]*group[T]     // by partition values
-	used   []*group[T]              // of this batch
+	held   map[string]held      // the partitions that Restore has taken, as of the last commit
+	wrote  map[string]struct{}  // those whose rows are not committed
+	groups map[string]*group[T] // by partition values
+	used   []*group[T]          // of this batch
 	open   map[*outFile]struct{}
 	done   []*outFile // finished, not committed
 	clock  uint64     // counts uses of files
@@ -655,7 +655,7 @@ func (s *Sink[T]) writeError(err error) error {
 func (s *Sink[T]) commitError(err error) error {
 	switch {
 	case errors.Is(err, leat.ErrFenced):
-		s.inDoubt = false // nothing of it has happened, and won't
+		s.inDoubt = false // nothing of it will happen any more
 		s.gone = s.aborted(err)
 		return s.errorf("commit", err)
 	case passing(err):

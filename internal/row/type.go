@@ -125,6 +125,9 @@ func (t *Type) Column(name string) *Column { return t.byName[name] }
 // Keys returns the columns tagged `key`, in field order; nil when there are none.
 func (t *Type) Keys() []*Column { return t.keys }
 
+// GoType is the type that was compiled.
+func (t *Type) GoType() reflect.Type { return t.goType }
+
 // String returns the Go type's name, such as main.Venta.
 func (t *Type) String() string { return t.goType.String() }
 
@@ -251,7 +254,7 @@ func embedding(t reflect.Type) embed {
 	if ptr {
 		t = t.Elem()
 	}
-	if t.Kind() != reflect.Struct || isSQLNull(t) {
+	if t.Kind() != reflect.Struct || IsSQLNull(t) {
 		return embedColumn
 	}
 	if k, _ := KindOf(t); k != Other {
@@ -268,7 +271,7 @@ func (c *compiler) column(f reflect.StructField, tag tag, offset uintptr, path s
 	switch {
 	case f.Type.Kind() == reflect.Pointer:
 		col.null, col.elem = nullPtr, f.Type.Elem()
-	case isSQLNull(f.Type):
+	case IsSQLNull(f.Type):
 		v, valid := f.Type.Field(0), f.Type.Field(1)
 		col.null, col.elem, col.valueOff, col.validOff = nullSQL, v.Type, v.Offset, valid.Offset
 	}
@@ -351,9 +354,9 @@ func (c *compiler) extra(col *Column, tag tag, path string) {
 	col.Extra, col.Kind, col.canParse, col.canValue, col.ownJSON = true, Text, false, true, true
 }
 
-// isSQLNull knows sql.Null[T] and sql.NullString, sql.NullInt64 and so on by
+// IsSQLNull knows sql.Null[T] and sql.NullString, sql.NullInt64 and so on by
 // what they share: a value, then Valid.
-func isSQLNull(t reflect.Type) bool {
+func IsSQLNull(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && t.PkgPath() == sqlPkg && t.NumField() == 2 && t.Field(1).Name == "Valid"
 }
 

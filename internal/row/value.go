@@ -132,3 +132,18 @@ func getFloat(q unsafe.Pointer, bits int) float64 {
 }
 
 func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
+
+// Text is the column's value as text, for adapters that have no other form for it: what
+// [Column.Parse] reads. Of a Text and a Time, whose layout it has; others have their
+// own forms. The value must not be null. Errors are of type *[Error].
+func (c *Column) Text(p unsafe.Pointer) (string, error) {
+	q := c.At(p)
+	switch c.Kind {
+	case Text:
+		b, err := c.marshalText(q)
+		return string(b), err
+	case Time:
+		return (*(*time.Time)(q)).UTC().Format(c.Layout), nil
+	}
+	return "", c.fail(RuleType, "", "a "+c.elem.String()+" has no text here", nil)
+}

@@ -26,7 +26,7 @@ func commit(dir string) {
 	saved, err := s.Load()
 	killtest.Must(err)
 	if saved.Seq == 0 {
-		killtest.Must(s.Begin(positions("a", 0, "b", 0)))
+		killtest.Must(s.Begin(positions("a", 0, "b", 0), map[string]Note{"a": {Stages: map[string]string{"s": "v1"}}}))
 	}
 	for seq := saved.Seq + 1; killtest.More(); seq++ {
 		killtest.Must(s.Commit(Checkpoint{

@@ -17,7 +17,31 @@ type schema struct {
 	steps   map[int]func(*bbolt.Tx) error // by the version it starts from: rewrites the content for the next one
 }
 
-var current = schema{version: 1}
+var current = schema{version: 2, steps: map[int]func(*bbolt.Tx) error{1: addSizes}}
+
+// addSizes is the step from format 1, which had no notes and did not say how large the state is. Whether the first of its pieces
+// is a snapshot it did not say either; taken for deltas, they are merged a little early.
+func addSizes(tx *bbolt.Tx) error {
+	payload, err := get(tx, checkpointBucket, lastKey)
+	if err != nil {
+		return err
+	}
+	h, err := decodeHead(payload)
+	if err != nil {
+		return err
+	}
+	for k, e := range h.State {
+		for n := e.First; n < e.Next; n++ {
+			piece, err := getPiece(tx, k, n)
+			if err != nil {
+				return fmt.Errorf("piece %d of the state of stage %q, partition %q: %w", n, k.stage, k.partition, err)
+			}
+			e.Deltas += int64(len(piece))
+		}
+		h.State[k] = e
+	}
+	return putHead(tx, h)
+}
 
 type formatJSON struct {
 	Format int `json:"format"`

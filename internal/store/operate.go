@@ -1,12 +1,14 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -105,7 +107,7 @@ func peek(path string) (Saved, error) {
 	if err != nil {
 		return Saved{}, err
 	}
-	return Saved{Seq: h.Seq, Positions: h.Positions, Counters: h.Counters}, nil
+	return h.saved(), nil
 }
 
 // Move durably puts a partition that the store knows to another position and removes its state, which belongs to the old
@@ -120,25 +122,10 @@ func (s *Store) Move(partition string, to Position) error {
 	if _, known := old.Positions[partition]; !known {
 		return fmt.Errorf("store: %s holds no position of partition %q", s.path, partition)
 	}
-	next := *old
-	next.Positions, next.State = maps.Clone(old.Positions), map[stateKey]extent{}
+	next := old.clone()
 	next.Positions[partition] = to
-	gone := map[stateKey]extent{}
-	for k, e := range old.State {
-		if k.partition == partition {
-			gone[k] = e
-		} else {
-			next.State[k] = e
-		}
-	}
-	return s.update(&next, func(state *bbolt.Bucket) error {
-		for k, e := range gone {
-			if err := removePieces(state, k, e); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	delete(next.Notes, partition) // it is about the state
+	return s.without(next, func(k stateKey) bool { return k.partition == partition })
 }
 
 // Stateful lists the stages that have state of a partition, by their names.
@@ -149,4 +136,71 @@ func (s *Store) Stateful(partition string) (stages []string) {
 		}
 	}
 	return stages
+}
+
+// Pieces calls f with all state, oldest pieces first. The blob is valid during the call.
+func (s *Store) Pieces(f func(d Delta) error) error {
+	h := s.head.Load()
+	keys := slices.SortedFunc(maps.Keys(h.State), func(a, b stateKey) int {
+		return cmp.Or(cmp.Compare(a.partition, b.partition), cmp.Compare(a.stage, b.stage))
+	})
+	for _, k := range keys {
+		blobs, err := s.State(k.stage, k.partition)
+		if err != nil {
+			return err
+		}
+		for i, b := range blobs {
+			if err := f(Delta{k.stage, k.partition, b, i == 0 && h.State[k].Snapshot > 0}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// ErrNotEmpty says that a store that is to be filled holds something already.
+var ErrNotEmpty = errors.New("it holds positions already")
+
+// Fill puts into an empty store what f gives, all or nothing. f calls add for each piece of state. After an error the store
+// refuses all calls.
+func (s *Store) Fill(f func(add func(Delta) error) (Saved, error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	if h := s.head.Load(); h.Seq > 0 || len(h.Positions) > 0 {
+		return fmt.Errorf("store: %s: %w", s.path, ErrNotEmpty)
+	}
+	next := newHead()
+	return s.update(next, func(state *bbolt.Bucket) error {
+		saved, err := f(func(d Delta) error {
+			if err := (&Checkpoint{Seq: 1, Deltas: []Delta{d}}).check(0); err != nil {
+				return err
+			}
+			k := stateKey{d.Stage, d.Partition}
+			e := next.State[k]
+			if d.Full && e.Next > 0 {
+				return fmt.Errorf("state of stage %q, partition %q: a snapshot comes after other pieces", d.Stage, d.Partition)
+			}
+			if err := putPiece(state, k, e.Next, d.Blob); err != nil {
+				return err
+			}
+			e.Next++
+			e.Add(len(d.Blob), d.Full)
+			next.State[k] = e
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		next.Seq = saved.Seq
+		maps.Copy(next.Positions, saved.Positions)
+		maps.Copy(next.Notes, saved.Notes)
+		next.Counters = maps.Clone(saved.Counters)
+		if next.Counters == nil {
+			next.Counters = map[string]int64{}
+		}
+		return nil
+	})
 }

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"math"
+	"slices"
 	"sort"
 	"strings"
 	"unicode/utf8"
@@ -69,8 +71,11 @@ func decodeRecord(bucket, key, rec []byte) ([]byte, error) {
 
 type (
 	stateKey struct{ stage, partition string }
-	// extent says which blobs a state consists of: the numbers First <= n < Next.
-	extent struct{ First, Next uint64 }
+	// extent says which blobs a state consists of, the numbers First <= n < Next, and their size.
+	extent struct {
+		First, Next uint64
+		Size
+	}
 )
 
 // head is the one record that says everything but the blobs: it is replaced as a whole by every commit, and it names the
@@ -78,12 +83,26 @@ type (
 type head struct {
 	Seq       uint64
 	Positions map[string]Position
+	Notes     map[string]Note
 	Counters  map[string]int64
 	State     map[stateKey]extent
 }
 
 func newHead() *head {
-	return &head{Positions: map[string]Position{}, Counters: map[string]int64{}, State: map[stateKey]extent{}}
+	return &head{Positions: map[string]Position{}, Notes: map[string]Note{}, Counters: map[string]int64{}, State: map[stateKey]extent{}}
+}
+
+// clone is a head that can be changed. Stages of notes are shared, and never changed in place.
+func (h *head) clone() *head {
+	return &head{h.Seq, maps.Clone(h.Positions), maps.Clone(h.Notes), h.Counters, maps.Clone(h.State)}
+}
+
+func (h *head) saved() Saved {
+	s := Saved{Seq: h.Seq, Positions: h.Positions, Counters: h.Counters}
+	if len(h.Notes) > 0 {
+		s.Notes = h.Notes
+	}
+	return s
 }
 
 // The JSON of a head. Lists and not objects, because names may be any bytes (see text) and are sorted for the reader.
@@ -91,6 +110,7 @@ type (
 	headJSON struct {
 		Seq       uint64         `json:"seq"`
 		Positions []positionJSON `json:"positions"`
+		Notes     []noteJSON     `json:"notes"`
 		Counters  []counterJSON  `json:"counters"`
 		State     []stateJSON    `json:"state"`
 	}
@@ -99,6 +119,15 @@ type (
 		Next      int64 `json:"next"`
 		Resume    text  `json:"resume,omitempty"`
 		Log       text  `json:"log,omitempty"`
+	}
+	noteJSON struct {
+		Partition text        `json:"partition"`
+		Clean     bool        `json:"clean,omitempty"`
+		Stages    []printJSON `json:"stages"` // null: nobody has said
+	}
+	printJSON struct {
+		Stage       text `json:"stage"`
+		Fingerprint text `json:"fingerprint,omitempty"`
 	}
 	counterJSON struct {
 		Name  text  `json:"name"`
@@ -109,6 +138,8 @@ type (
 		Partition text   `json:"partition"`
 		First     uint64 `json:"first"`
 		Next      uint64 `json:"next"`
+		Snapshot  int64  `json:"snapshot,omitempty"` // bytes
+		Deltas    int64  `json:"deltas,omitempty"`
 	}
 )
 
@@ -116,19 +147,31 @@ func encodeHead(h *head) ([]byte, error) {
 	j := headJSON{
 		Seq:       h.Seq,
 		Positions: make([]positionJSON, 0, len(h.Positions)),
+		Notes:     make([]noteJSON, 0, len(h.Notes)),
 		Counters:  make([]counterJSON, 0, len(h.Counters)),
 		State:     make([]stateJSON, 0, len(h.State)),
 	}
 	for name, p := range h.Positions {
 		j.Positions = append(j.Positions, positionJSON{text(name), p.Next, text(p.Resume), text(p.Log)})
 	}
+	for name, n := range h.Notes {
+		nj := noteJSON{Partition: text(name), Clean: n.Clean}
+		if n.Stages != nil {
+			nj.Stages = []printJSON{}
+		}
+		for _, stage := range slices.Sorted(maps.Keys(n.Stages)) {
+			nj.Stages = append(nj.Stages, printJSON{text(stage), text(n.Stages[stage])})
+		}
+		j.Notes = append(j.Notes, nj)
+	}
 	for name, v := range h.Counters {
 		j.Counters = append(j.Counters, counterJSON{text(name), v})
 	}
 	for k, e := range h.State {
-		j.State = append(j.State, stateJSON{text(k.stage), text(k.partition), e.First, e.Next})
+		j.State = append(j.State, stateJSON{text(k.stage), text(k.partition), e.First, e.Next, e.Snapshot, e.Deltas})
 	}
 	sort.Slice(j.Positions, func(a, b int) bool { return j.Positions[a].Partition < j.Positions[b].Partition })
+	sort.Slice(j.Notes, func(a, b int) bool { return j.Notes[a].Partition < j.Notes[b].Partition })
 	sort.Slice(j.Counters, func(a, b int) bool { return j.Counters[a].Name < j.Counters[b].Name })
 	sort.Slice(j.State, func(a, b int) bool {
 		x, y := j.State[a], j.State[b]
@@ -149,6 +192,19 @@ func decodeHead(payload []byte) (*head, error) {
 	for _, p := range j.Positions {
 		h.Positions[string(p.Partition)] = Position{p.Next, string(p.Resume), string(p.Log)}
 	}
+	for _, n := range j.Notes {
+		note := Note{Clean: n.Clean}
+		if n.Stages != nil {
+			note.Stages = map[string]string{}
+		}
+		for _, p := range n.Stages {
+			note.Stages[string(p.Stage)] = string(p.Fingerprint)
+		}
+		if len(note.Stages) != len(n.Stages) {
+			return nil, errors.New("the content names something twice")
+		}
+		h.Notes[string(n.Partition)] = note
+	}
 	for _, c := range j.Counters {
 		h.Counters[string(c.Name)] = c.Value
 	}
@@ -156,9 +212,9 @@ func decodeHead(payload []byte) (*head, error) {
 		if s.First >= s.Next {
 			return nil, fmt.Errorf("the state of stage %q, partition %q has no pieces", s.Stage, s.Partition)
 		}
-		h.State[stateKey{string(s.Stage), string(s.Partition)}] = extent{s.First, s.Next}
+		h.State[stateKey{string(s.Stage), string(s.Partition)}] = extent{s.First, s.Next, Size{int(s.Next - s.First), s.Snapshot, s.Deltas}}
 	}
-	if len(h.Positions) != len(j.Positions) || len(h.Counters) != len(j.Counters) || len(h.State) != len(j.State) {
+	if len(h.Positions) != len(j.Positions) || len(h.Notes) != len(j.Notes) || len(h.Counters) != len(j.Counters) || len(h.State) != len(j.State) {
 		return nil, errors.New("the content names something twice")
 	}
 	return h, nil
@@ -269,3 +325,6 @@ func removePieces(state *bbolt.Bucket, k stateKey, e extent) error {
 	}
 	return nil
 }
+
+// Text is text, for other files that have to keep such strings.
+type Text = text

@@ -7,8 +7,8 @@
 //
 // # What is on disk
 //
-//	bucket "meta"        key "format"     {"format":1}: the version of all that follows (rule H6)
-//	bucket "checkpoint"  key "last"       the head, as JSON: seq, positions, counters, and which pieces of state there are
+//	bucket "meta"        key "format"     {"format":2}: the version of all that follows (rule H6)
+//	bucket "checkpoint"  key "last"       the head, as JSON: seq, positions, notes, counters, and which pieces of state there are
 //	bucket "state"       stage, partition, number, part → (a part of) one piece, as the stage gave it
 //
 // Every value is a record with a version and a CRC-32C over its place and content. The head names all the rest, and the
@@ -58,6 +58,31 @@ type Position struct {
 	Resume, Log string
 }
 
+// Note is what is remembered of a partition beside its position (rule E7-4).
+type Note struct {
+	// Clean says that the last run to read the partition stopped with all of it delivered, everywhere.
+	Clean bool
+	// Stages are the stages with state that see the partition's rows, with their fingerprints; nil when nobody has said.
+	Stages map[string]string
+}
+
+// Size is how much state of a stage there is for a partition.
+type Size struct {
+	Pieces   int
+	Snapshot int64 // bytes of the snapshot; 0 when there is none
+	Deltas   int64 // bytes of the deltas since
+}
+
+// Add counts one more piece.
+func (s *Size) Add(bytes int, full bool) {
+	if full {
+		*s = Size{Snapshot: int64(bytes)}
+	} else {
+		s.Deltas += int64(bytes)
+	}
+	s.Pieces++
+}
+
 // Delta is one piece of the state of a stage for a partition.
 type Delta struct {
 	Stage, Partition string
@@ -71,12 +96,14 @@ type Checkpoint struct {
 	Positions map[string]Position // by partition; replaces only the partitions it names
 	Counters  map[string]int64    // replaces all counters
 	Deltas    []Delta             // appended in order
+	Clean     []string            // partitions of which this is the last checkpoint before a clean stop
 }
 
-// Saved is what the store holds, the state apart. The maps belong to the caller and are never nil.
+// Saved is what the store holds, the state apart. The maps belong to the caller and are never nil, but Notes when there are none.
 type Saved struct {
 	Seq       uint64 // 0: nothing was committed yet
 	Positions map[string]Position
+	Notes     map[string]Note // by partition
 	Counters  map[string]int64
 }
 
@@ -279,7 +306,7 @@ func (s *Store) Load() (Saved, error) {
 	if err != nil {
 		return Saved{}, err
 	}
-	return Saved{Seq: h.Seq, Positions: h.Positions, Counters: h.Counters}, nil
+	return h.saved(), nil
 }
 
 // State returns the state of a stage for a partition: the snapshot, if there is one, and the deltas since, oldest first; none
@@ -314,11 +341,9 @@ func (s *Store) State(stage, partition string) (blobs [][]byte, err error) {
 	return blobs, nil
 }
 
-// Blobs returns how many pieces the state of a stage for a partition has. It never waits: the engine asks it before each
-// checkpoint, to know when to demand a snapshot.
-func (s *Store) Blobs(stage, partition string) int {
-	e := s.head.Load().State[stateKey{stage, partition}]
-	return int(e.Next - e.First)
+// Size tells how much state of a stage for a partition there is. It never waits.
+func (s *Store) Size(stage, partition string) Size {
+	return s.head.Load().State[stateKey{stage, partition}].Size
 }
 
 // Commit makes cp durable: when it returns nil, all of it is on disk (rule A3). cp is not kept.
@@ -336,18 +361,13 @@ func (s *Store) Commit(cp Checkpoint) error {
 	if err := cp.check(old.Seq); err != nil {
 		return fmt.Errorf("store: commit: %w", err)
 	}
-	next := newHead()
-	next.Seq = cp.Seq
-	for _, from := range []map[string]Position{old.Positions, cp.Positions} {
-		for name, p := range from {
-			next.Positions[name] = p
-		}
-	}
-	for name, v := range cp.Counters {
-		next.Counters[name] = v
-	}
-	for k, e := range old.State {
-		next.State[k] = e
+	next := old.clone()
+	next.Seq, next.Counters = cp.Seq, cp.Counters
+	maps.Copy(next.Positions, cp.Positions)
+	for _, name := range cp.Clean {
+		note := next.Notes[name]
+		note.Clean = true
+		next.Notes[name] = note
 	}
 	return s.update(next, func(state *bbolt.Bucket) error {
 		for _, d := range cp.Deltas {
@@ -363,6 +383,7 @@ func (s *Store) Commit(cp Checkpoint) error {
 				e.First = e.Next
 			}
 			e.Next++
+			e.Add(len(d.Blob), d.Full)
 			next.State[k] = e
 		}
 		return nil
@@ -370,9 +391,10 @@ func (s *Store) Commit(cp Checkpoint) error {
 }
 
 // Begin durably notes where the first reading of partitions starts; the zero Position means the source's own start. A partition
-// that the store knows stays as it is. Seq, counters and state stay too: from here on they tell what has been done since
-// that start. Errors are those of Commit.
-func (s *Store) Begin(positions map[string]Position) error {
+// that the store knows stays where it is. Seq, counters and state stay too: from here on they tell what has been done since
+// that start. notes take the place of older ones, and the state of stages that one with Stages does not name is removed.
+// Nothing is written when nothing changes. Errors are those of Commit.
+func (s *Store) Begin(positions map[string]Position, notes map[string]Note) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -382,44 +404,54 @@ func (s *Store) Begin(positions map[string]Position) error {
 	if err := (&Checkpoint{Seq: old.Seq + 1, Positions: positions}).check(old.Seq); err != nil {
 		return fmt.Errorf("store: begin: %w", err)
 	}
-	next := *old
-	next.Positions = maps.Clone(old.Positions)
+	next, changed := old.clone(), false
 	for name, p := range positions {
 		if _, known := old.Positions[name]; !known {
-			next.Positions[name] = p
+			next.Positions[name], changed = p, true
 		}
 	}
-	if len(next.Positions) == len(old.Positions) {
+	for name, n := range notes {
+		if was, ok := old.Notes[name]; !ok || was.Clean != n.Clean || !maps.Equal(was.Stages, n.Stages) || (was.Stages == nil) != (n.Stages == nil) {
+			next.Notes[name], changed = Note{n.Clean, maps.Clone(n.Stages)}, true
+		}
+	}
+	if !changed {
 		return nil
 	}
-	return s.update(&next, func(*bbolt.Bucket) error { return nil })
+	return s.without(next, func(k stateKey) bool {
+		n, ok := notes[k.partition]
+		_, named := n.Stages[k.stage]
+		return ok && n.Stages != nil && !named
+	})
 }
 
-// Forget durably removes the position and the state of partitions: an operator's reset. Counters and Seq stay. Errors are
-// those of Commit.
+// Forget durably removes the position, the note and the state of partitions: an operator's reset. Counters and Seq stay.
+// Errors are those of Commit.
 func (s *Store) Forget(partitions ...string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
 		return s.err
 	}
-	old, next := s.head.Load(), newHead()
-	next.Seq, next.Counters = old.Seq, old.Counters
-	for name, p := range old.Positions {
-		if !slices.Contains(partitions, name) {
-			next.Positions[name] = p
-		}
+	next := s.head.Load().clone()
+	for _, name := range partitions {
+		delete(next.Positions, name)
+		delete(next.Notes, name)
 	}
-	gone := map[stateKey]extent{}
-	for k, e := range old.State {
-		if slices.Contains(partitions, k.partition) {
-			gone[k] = e
-		} else {
-			next.State[k] = e
+	return s.without(next, func(k stateKey) bool { return slices.Contains(partitions, k.partition) })
+}
+
+// without stores next less the state that gone names. The caller holds s.mu.
+func (s *Store) without(next *head, gone func(stateKey) bool) error {
+	removed := map[stateKey]extent{}
+	for k, e := range next.State {
+		if gone(k) {
+			removed[k] = e
+			delete(next.State, k)
 		}
 	}
 	return s.update(next, func(state *bbolt.Bucket) error {
-		for k, e := range gone {
+		for k, e := range removed {
 			if err := removePieces(state, k, e); err != nil {
 				return err
 			}

@@ -2,10 +2,12 @@ package store
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
@@ -35,7 +37,7 @@ func mustState(t *testing.T, s *Store, stage, partition string) []string {
 	t.Helper()
 	blobs, err := s.State(stage, partition)
 	require.NoError(t, err)
-	require.Equal(t, len(blobs), s.Blobs(stage, partition))
+	require.Equal(t, len(blobs), s.Size(stage, partition).Pieces)
 	var out []string
 	for _, b := range blobs {
 		out = append(out, string(b))
@@ -670,7 +672,7 @@ func TestNewerFormat(t *testing.T) {
 	require.ErrorContains(t, err, fmt.Sprintf("format %d", current.version+1))
 }
 
-// rule H6: the upgrade path works, all or nothing, before there is a second format.
+// rule H6: the upgrade path works, all or nothing, for formats to come.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
 	path := newPath(t)
@@ -692,11 +694,12 @@ func TestUpgrade(t *testing.T) {
 			return errors.Join(putHead(tx, h), err)
 		}
 	}
-	broken := schema{version: 3, steps: map[int]func(*bbolt.Tx) error{1: step(10, nil), 2: step(100, errors.New("no"))}}
+	v := current.version
+	broken := schema{version: v + 2, steps: map[int]func(*bbolt.Tx) error{v: step(10, nil), v + 1: step(100, errors.New("no"))}}
 	_, err := open(t.Context(), path, nil, broken)
-	require.ErrorContains(t, err, "from format 2 to 3: no")
-	_, err = open(t.Context(), path, nil, schema{version: 2})
-	require.ErrorContains(t, err, "no way from format 1 to 2")
+	require.ErrorContains(t, err, fmt.Sprintf("from format %d to %d: no", v+1, v+2))
+	_, err = open(t.Context(), path, nil, schema{version: v + 1})
+	require.ErrorContains(t, err, fmt.Sprintf("no way from format %d to %d", v, v+1))
 
 	s = mustOpen(t, path)
 	saved, err := s.Load()
@@ -704,7 +707,7 @@ func TestUpgrade(t *testing.T) {
 	require.Equal(t, uint64(7), saved.Seq, "a failed upgrade has changed nothing")
 	require.NoError(t, s.Close())
 
-	s, err = open(t.Context(), path, nil, schema{version: 3, steps: map[int]func(*bbolt.Tx) error{1: step(10, nil), 2: step(100, nil)}})
+	s, err = open(t.Context(), path, nil, schema{version: v + 2, steps: map[int]func(*bbolt.Tx) error{v: step(10, nil), v + 1: step(100, nil)}})
 	require.NoError(t, err)
 	saved, err = s.Load()
 	require.NoError(t, err)
@@ -713,6 +716,67 @@ func TestUpgrade(t *testing.T) {
 	require.NoError(t, s.Close())
 	_, err = Open(t.Context(), path, nil)
 	require.ErrorIs(t, err, ErrNewer)
+}
+
+// rule H6: a file of format 1, as the commit before format 2 wrote it.
+func TestUpgradeFromFormat1(t *testing.T) {
+	t.Parallel()
+	f, err := os.Open("testdata/format1.db.gz")
+	require.NoError(t, err)
+	defer f.Close()
+	unpacked, err := gzip.NewReader(f)
+	require.NoError(t, err)
+	old, err := io.ReadAll(unpacked)
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "checkpoints.db")
+	require.NoError(t, os.WriteFile(path, old, 0o600))
+	_, _, err = Peek(path)
+	require.ErrorContains(t, err, "format 1", "looking changes nothing")
+
+	for range 2 {
+		s := mustOpen(t, path)
+		saved, err := s.Load()
+		require.NoError(t, err)
+		require.Equal(t, Saved{Seq: 9, Counters: map[string]int64{"orders\x00in": 90},
+			Positions: map[string]Position{"orders": {Next: 90, Resume: "r\xff", Log: "l"}, "lines/1": {Next: 9, Log: "m"}}}, saved)
+		require.Len(t, mustState(t, s, "dedupe", "orders"), 9)
+		require.Equal(t, Size{Pieces: 9, Deltas: 45}, s.Size("dedupe", "orders"))
+		count := mustState(t, s, "count", "orders")
+		require.Len(t, count, 6)
+		require.Equal(t, strings.Repeat("y", 20_009), count[5])
+		require.Equal(t, Size{Pieces: 6, Deltas: 6*20_000 + 4 + 5 + 6 + 7 + 8 + 9}, s.Size("count", "orders"))
+		require.NoError(t, s.Close())
+	}
+}
+
+// rule E7-4: notes, and what goes with a stage that is no more.
+func TestNotes(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := mustOpen(t, path)
+	notes := map[string]Note{"p": {Stages: map[string]string{"old": "1", "kept": "\xff"}}, "q": {Stages: map[string]string{}}, "r": {}}
+	require.NoError(t, s.Begin(positions("p", 0, "q", 0, "r", 0), notes))
+	require.NoError(t, s.Commit(Checkpoint{Seq: 1, Positions: positions("p", 1), Clean: []string{"q"},
+		Deltas: []Delta{{"old", "p", []byte("o"), false}, {"kept", "p", []byte("kk"), true}, {"kept", "p", []byte("k"), false}, {"old", "r", []byte("r"), false}}}))
+	require.Equal(t, Size{2, 2, 1}, s.Size("kept", "p"))
+	require.NoError(t, s.Close())
+
+	s = mustOpen(t, path)
+	saved, err := s.Load()
+	require.NoError(t, err)
+	notes["q"] = Note{true, map[string]string{}}
+	require.Equal(t, notes, saved.Notes)
+	require.NoError(t, s.Begin(nil, map[string]Note{"p": {Stages: map[string]string{"kept": "2", "new": ""}}, "r": {}}))
+	require.Empty(t, mustState(t, s, "old", "p"), "the stage is gone, and its state with it")
+	require.Equal(t, []string{"kk", "k"}, mustState(t, s, "kept", "p"))
+	require.Equal(t, []string{"r"}, mustState(t, s, "old", "r"), "nobody has said what stages there are")
+	require.Equal(t, Size{2, 2, 1}, s.Size("kept", "p"))
+	require.NoError(t, s.Move("p", Position{Next: 5}))
+	require.NoError(t, s.Forget("q"))
+	saved, err = s.Load()
+	require.NoError(t, err)
+	require.Equal(t, map[string]Note{"r": {}}, saved.Notes)
+	require.NoError(t, s.Close())
 }
 
 // Many commits with snapshots do not let the file grow without end, and verify agrees with bbolt on all that bbolt writes.
@@ -726,7 +790,7 @@ func TestFileStaysSoundAndBounded(t *testing.T) {
 		for range rng.IntN(5) {
 			stage, partition := fmt.Sprint("s", rng.IntN(3)), fmt.Sprint("p", rng.IntN(20))
 			cp.Deltas = append(cp.Deltas, Delta{
-				Stage: stage, Partition: partition, Blob: make([]byte, rng.IntN(60_000)), Full: s.Blobs(stage, partition) > 5,
+				Stage: stage, Partition: partition, Blob: make([]byte, rng.IntN(60_000)), Full: s.Size(stage, partition).Pieces > 5,
 			})
 		}
 		require.NoError(t, s.Commit(cp))
@@ -798,7 +862,9 @@ func FuzzHead(f *testing.F) {
 		h.Seq = uint64(len(data))
 		h.Positions[a] = Position{-1, b, a}
 		h.Counters[b] = 5
-		h.State[stateKey{a, b}] = extent{1, 2}
+		h.Notes[a] = Note{true, map[string]string{b: a}}
+		h.Notes[b+"x"] = Note{}
+		h.State[stateKey{a, b}] = extent{1, 2, Size{1, 3, 4}}
 		enc, err := encodeHead(h)
 		if err != nil {
 			t.Fatal(err)
@@ -925,10 +991,10 @@ func TestBegin(t *testing.T) {
 	t.Parallel()
 	path := newPath(t)
 	s := mustOpen(t, path)
-	require.NoError(t, s.Begin(positions("new", 0, "held", 7)))
+	require.NoError(t, s.Begin(positions("new", 0, "held", 7), nil))
 	require.NoError(t, s.Commit(Checkpoint{Seq: 1, Positions: positions("held", 9), Counters: map[string]int64{"in": 2}}))
-	require.NoError(t, s.Begin(positions("held", 3, "later", 1)))
-	require.NoError(t, s.Begin(nil))
+	require.NoError(t, s.Begin(positions("held", 3, "later", 1), nil))
+	require.NoError(t, s.Begin(nil, nil))
 	require.NoError(t, s.Close())
 
 	s = mustOpen(t, path)

@@ -17,6 +17,9 @@ var (
 	// Run is Pipeline.Run, with a last look at the plan before the engine has it.
 	Run func(ctx context.Context, pipeline any, edit func(*engine.Plan)) error
 
+	// Storage is what the engine makes of a leat.StateStore.
+	Storage func(stateStore any) engine.Storage
+
 	// Batch gives the untyped side of a *leat.Batch.
 	Batch func(batch any) engine.Batch
 )

@@ -71,6 +71,18 @@
 // query can't find. Texts and bytes have none, nor has a row group of a float column
 // that holds a NaN.
 //
+// # Several processes
+//
+// The members of a consumer group may write to one lake under the same pipeline and sink
+// name, each with a state folder of its own: a partition belongs to the process that was
+// given it last, and a commit of the one before is fenced (rules E2, E3). A pipeline that
+// is started twice by mistake waits for its state folder, if that is the same; with two
+// folders it looks like a group: the younger one takes the partitions over, and the
+// older one stops with leat.ErrFenced. No row is lost or there twice either way.
+//
+// Who reads the folder itself, and not by the manifest, sees a file a moment before its commit;
+// that of a fenced one is taken away again.
+//
 // # Starting over
 //
 // To write a lake again from the beginning, delete its folder, _leat included.

@@ -16,7 +16,9 @@ import (
 	"github.com/leatgo/leat/internal/killtest"
 )
 
-func TestMain(m *testing.M) { killtest.Main(m, map[string]func(dir string){"load": load, "member": beMember}) }
+func TestMain(m *testing.M) {
+	killtest.Main(m, map[string]func(dir string){"load": load, "member": beMember})
+}
 
 func killedDB(dir string) string { return filepath.Join(dir, "v.db") }
 

@@ -66,9 +66,20 @@
 // SQLite has one writer per database. The sink holds the write lock from the
 // first Write after a commit until the next commit, so other writers wait for
 // about leat.Config.CheckpointEvery; readers never wait (the journal is WAL).
-// Several sinks of one process on one database take turns in order of arrival.
-// Writers in other processes get in between two transactions by luck, so keep
-// them few and give them a busy timeout of several checkpoints.
+// Sinks on one database take turns: those of one process in order of arrival, those of
+// several processes so that none that waits is overtaken by one that has just committed.
+// For the latter an empty file, NAME-queue, is made beside the database when a sink
+// has to wait for the first time. Other programs get in between two transactions by luck,
+// so give them a busy timeout of several checkpoints.
+//
+// # Several processes
+//
+// The members of a consumer group may write to one table under the same pipeline and sink
+// name: each partition belongs to the process that was given it last, whose epoch
+// fences the one before (rules E2, E3). They do not write any faster than one, and each waits for
+// the commits of all others: with N members, a partition's rows appear within about N times
+// leat.Config.CheckpointEvery, which should be well under the group's session timeout
+// then. The file must be on a disk of the machine they all run on.
 //
 // # Starting over
 //
