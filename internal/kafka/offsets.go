@@ -258,6 +258,9 @@ func CommitOffsetsIn(ctx context.Context, cl *kgo.Client, tx Txn, m Member, at m
 	if err != nil {
 		return fmt.Errorf("committing offsets of group %s: %w", m.Group, err)
 	}
+	if resp.Version < 3 { // the member was not in the request, so a zombie would not be refused
+		return fmt.Errorf("committing offsets of group %s: %w: transactions need brokers of version 2.5 or later (KIP-447)", m.Group, kerr.UnsupportedVersion)
+	}
 	for i, t := range resp.Topics {
 		if t.Topic == "" && i < len(req.Topics) {
 			t.Topic = req.Topics[i].Topic

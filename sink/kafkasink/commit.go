@@ -201,7 +201,7 @@ func (l *life) asMember(ctx context.Context, moved map[kafka.TopicPartition]kafk
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case denied(err):
+		case denied(err), errors.Is(err, kerr.UnsupportedVersion):
 			return err
 		case !passing(err) || time.Now().After(end):
 			return l.lost(err)

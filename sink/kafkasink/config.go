@@ -72,9 +72,9 @@ type Config[T any] struct {
 	// leat.Idempotent. It has no meaning with Transaction.
 	Unique bool
 
-	// Opts are added to the client's own: TLS, SASL, compression, linger and so on. acks,
-	// idempotence and what Transaction needs can't be changed. With Transaction they are
-	// its own, and this stays empty.
+	// Opts are added to the client's own: TLS, SASL, compression, linger and so on. That all
+	// replicas in sync acknowledge can't be changed. With Transaction they are its own,
+	// and this stays empty.
 	Opts []kgo.Opt
 }
 

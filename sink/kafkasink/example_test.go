@@ -1,6 +1,7 @@
 package kafkasink_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -101,6 +102,56 @@ func ExampleDeadLetters() {
 	}
 	// Output:
 	// ventas/ventas/0, offset 1, column total: {"total":"diez"}
+}
+
+// Letters are read from their topic, mended, and replayed; a sink of its own, without a
+// transaction, writes what they have become.
+func ExampleReadDeadLetters() {
+	cluster, dir := embedded("ventas", "buenas", "malas")
+	defer cluster.Close()
+	defer os.RemoveAll(dir)
+	brokers := cluster.ListenAddrs()
+	fill(cluster, "ventas", `{"total":10}`, `{"total":"diez"}`)
+
+	type Venta struct {
+		Total float64 `leat:"total"`
+		Clave string  `leat:"@key"`
+	}
+	letters := kafkasink.LettersConfig{Brokers: brokers, Topic: "malas"}
+	build := func(replay bool) *leat.Pipeline {
+		src := kafkasource.New(kafkasource.Config[Venta]{Brokers: brokers, Topics: []string{"ventas"}, Group: "ventas", Drain: true})
+		tx := kafkasink.NewTransaction(kafkasink.TransactionConfig{Source: src, Brokers: brokers})
+		sink, log := kafkasink.Config[Venta]{Topic: "buenas", Transaction: tx}, tx.DeadLetters("malas")
+		if replay {
+			sink.Transaction, sink.Brokers, log = nil, brokers, kafkasink.DeadLetters(letters)
+		}
+		p := leat.New("ventas", leat.Config{StateDir: dir, DeadLetters: log, Breaker: leat.Breaker{Share: -1}})
+		leat.To(leat.From(p, src), kafkasink.New(sink))
+		return p
+	}
+	ctx := context.Background()
+	if err := build(false).Run(ctx); err != nil {
+		fmt.Println(err)
+		return
+	}
+	stats, err := leat.Replay(ctx, build(true), func(yield func(leat.DeadLetter, error) bool) {
+		for l, err := range kafkasink.ReadDeadLetters(ctx, letters) {
+			l.Raw = bytes.Replace(l.Raw, []byte(`"diez"`), []byte("10"), 1)
+			if !yield(l, err) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(stats.Sent, "replayed,", stats.Rejected, "rejected")
+	show(cluster, "buenas")
+	// Output:
+	// 1 replayed, 0 rejected
+	// k1 {"total":10}
+	// k2 {"total":10}
 }
 
 // embedded is a broker within the process, with topics of one partition, and a state folder.

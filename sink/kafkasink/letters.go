@@ -3,12 +3,12 @@ package kafkasink
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -115,24 +115,34 @@ func (l *letters) Append(ctx context.Context, all []leat.DeadLetter) error {
 	if len(alone) == 0 {
 		return nil
 	}
-	if l.p == nil {
-		if err := l.connect(ctx); err != nil {
-			return err
-		}
+	if err := l.ensure(ctx); err != nil {
+		return err
 	}
 	records, err := l.records(ctx, alone)
 	if err != nil {
 		return err
 	}
-	n := len(l.pending)
 	l.pending = append(l.pending, records...)
-	l.send(ctx, l.pending[n:])
+	l.p.send(ctx, l.p.letterFlight(records))
+	return nil
+}
+
+// ensure makes the client. What an earlier one has lost is written again; that some of it
+// is there twice then does no harm (rule B3-2).
+func (l *letters) ensure(ctx context.Context) error {
+	if l.p != nil {
+		return nil
+	}
+	if err := l.connect(ctx); err != nil {
+		return err
+	}
+	l.p.send(ctx, l.p.letterFlight(l.pending))
 	return nil
 }
 
 // records makes the letters' records, which fit into the topic.
 func (l *letters) records(ctx context.Context, all []leat.DeadLetter) ([]kgo.Record, error) {
-	t := l.p.topics.get(l.config.Topic)
+	t := l.p.topics.get(l.config.Topic, time.Now())
 	if t == nil {
 		if err := l.p.mustHave(ctx, l.config.Topic); err != nil {
 			return nil, err
@@ -154,20 +164,12 @@ func letterRecords(all []leat.DeadLetter, t *topic) ([]kgo.Record, error) {
 	return out, nil
 }
 
-func (l *letters) send(ctx context.Context, records []kgo.Record) {
-	f := &flight{p: l.p, records: make([]kgo.Record, len(records))}
-	for i, r := range records { // kgo notes in them what must not be there when they are sent again
-		r.Context = l.p.ctx
-		f.records[i] = r
-	}
-	f.failed.Store(true) // not to be used again
-	f.promise = f.settle
-	l.p.send(ctx, f)
-}
-
 func (l *letters) Sync(ctx context.Context) error {
 	if len(l.pending) == 0 {
 		return nil
+	}
+	if err := l.ensure(ctx); err != nil {
+		return err
 	}
 	if err := l.p.flush(ctx); err != nil {
 		return err
@@ -177,15 +179,10 @@ func (l *letters) Sync(ctx context.Context) error {
 		l.pending = l.pending[:0]
 		return nil
 	}
-	err = fmt.Errorf("dead letters: %w", err)
-	if what != gone {
+	l.disconnect()
+	if err = fmt.Errorf("dead letters: %w", err); what != gone {
 		return err
 	}
-	// All of them again: that some are there twice does no harm.
-	if err := l.connect(ctx); err != nil {
-		return errors.Join(err, leat.Transient(err))
-	}
-	l.send(ctx, l.pending)
 	return leat.Transient(err)
 }
 
@@ -216,7 +213,7 @@ func (tx *Transaction) appendLetters(ctx context.Context, name string, all []lea
 	if err := l.failed(); err != nil {
 		return err
 	}
-	t := l.p.topics.get(name)
+	t := l.p.topics.get(name, time.Now())
 	if t == nil {
 		if err := l.p.mustHave(ctx, name); err != nil {
 			return err
@@ -230,14 +227,32 @@ func (tx *Transaction) appendLetters(ctx context.Context, name string, all []lea
 	if err := l.begin(ctx); err != nil {
 		return err
 	}
-	f := &flight{p: l.p, records: records}
-	for i := range records {
-		records[i].Context = l.p.ctx
+	f := l.p.letterFlight(records)
+	if !tx.care.on {
+		l.p.send(ctx, f)
+		return l.failed()
 	}
-	f.failed.Store(true) // not to be used again
+	what, err := l.p.sendAndWait(ctx, f)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return err
+	case what == refused: // rule B3: it is not dead-lettered itself
+		l.dead = tx.care.hopeless(fmt.Errorf("the broker refuses a dead letter: %w", err))
+	default:
+		l.dead = tx.care.failed(what, err)
+	}
+	return l.dead
+}
+
+// letterFlight is one whose records are kept, and which is not used again.
+func (p *producer) letterFlight(records []kgo.Record) *flight {
+	f := &flight{p: p, records: slices.Clone(records)} // kgo notes in them what must not be there when they are sent again
+	for i := range f.records {
+		f.records[i].Context = p.ctx
+	}
+	f.failed.Store(true)
 	f.promise = f.settle
-	l.p.send(ctx, f)
-	return l.failed()
+	return f
 }
 
 const (

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -136,6 +137,7 @@ func (p *producer) failure() (failure, error) {
 // ready checks the records of f against what is known of their topics, and gives each
 // its partition.
 func (p *producer) ready(ctx context.Context, f *flight, partition func(row, n int) int) (refused []leat.RowError, err error) {
+	now := time.Now()
 	var unknown []string
 	last := ""
 	for i := range f.records {
@@ -144,7 +146,7 @@ func (p *producer) ready(ctx context.Context, f *flight, partition func(row, n i
 			continue
 		}
 		last = name
-		if p.topics.get(name) == nil {
+		if p.topics.get(name, now) == nil {
 			unknown = append(unknown, name)
 		}
 	}
@@ -176,6 +178,9 @@ func (p *producer) ready(ctx context.Context, f *flight, partition func(row, n i
 			choose(r, n)
 		}
 		r.Context = p.ctx
+		if r.Timestamp.IsZero() {
+			r.Timestamp = now // or kgo would ask for the time of each
+		}
 	}
 	return refused, nil
 }

@@ -195,9 +195,9 @@ func (c *care) hopeless(err error) error {
 	return fmt.Errorf("%w: %w", leat.ErrAborted, err)
 }
 
-// sendAndWait is send for careful mode. What became of each record is in f.errs; the
-// error is the first of the worst kind, but a refused record counts for more than those that are
-// lost with it.
+// sendAndWait is send for careful mode. What became of each record is in f.errs. The
+// error is the first of the worst kind: a refused record counts for more than those that
+// are lost with it.
 func (p *producer) sendAndWait(ctx context.Context, f *flight) (worst failure, err error) {
 	f.errs = make([]error, len(f.records))
 	f.done = make(chan struct{})

@@ -18,6 +18,7 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/sink/kafkasink"
+	"github.com/leatgo/leat/source/kafkasource"
 )
 
 // written gives the records that rows become.
@@ -347,6 +348,16 @@ func TestRefusedByBroker(t *testing.T) {
 	}
 }
 
+var (
+	tx = kafkasink.NewTransaction(kafkasink.TransactionConfig{})
+
+	_ leat.Transactional = kafkasink.New(kafkasink.Config[string]{Transaction: tx}).(leat.Transactional)
+	_ leat.Joined        = kafkasink.New(kafkasink.Config[string]{Transaction: tx}).(leat.Joined)
+	_ leat.Prompt        = kafkasink.New(kafkasink.Config[string]{Transaction: tx}).(leat.Prompt)
+	_ leat.Deferring     = kafkasink.New(kafkasink.Config[string]{Transaction: tx}).(leat.Deferring)
+	_ leat.Joined        = tx.DeadLetters("bad").(leat.Joined)
+)
+
 func TestValidate(t *testing.T) {
 	for want, c := range map[string]leat.Sink[string]{
 		"there is no topic":     kafkasink.New(kafkasink.Config[string]{Brokers: []string{"x:1"}}),
@@ -356,6 +367,9 @@ func TestValidate(t *testing.T) {
 		"Source is missing":     kafkasink.New(kafkasink.Config[string]{Topic: "t", Transaction: kafkasink.NewTransaction(kafkasink.TransactionConfig{Brokers: []string{"x:1"}})}),
 		"Raw, Codec and Encode": kafkasink.New(kafkasink.Config[string]{Brokers: []string{"x:1"}, Topic: "t", Raw: true, Codec: &encoder{}}),
 		"Unique needs Key":      kafkasink.New(kafkasink.Config[string]{Brokers: []string{"x:1"}, Topic: "t", Unique: true}),
+		"without a consumer group": kafkasink.New(kafkasink.Config[string]{Topic: "t", Transaction: kafkasink.NewTransaction(kafkasink.TransactionConfig{
+			Brokers: []string{"x:1"}, Source: kafkasource.New(kafkasource.Config[string]{Topics: []string{"t"}}),
+		})}),
 		"it must be 1s or more": kafkasink.New(kafkasink.Config[string]{Topic: "t", Transaction: kafkasink.NewTransaction(kafkasink.TransactionConfig{Brokers: []string{"x:1"}, Timeout: time.Millisecond})}),
 	} {
 		assert.ErrorContains(t, c.(leat.Validator).Validate(), want)
@@ -363,6 +377,9 @@ func TestValidate(t *testing.T) {
 	assert.ErrorContains(t, kafkasink.New(kafkasink.Config[chan int]{Brokers: []string{"x:1"}, Topic: "t"}).(leat.Validator).Validate(), "set Encode or Codec")
 	assert.NoError(t, kafkasink.New(kafkasink.Config[string]{Brokers: []string{"x:1"}, Topic: "t"}).(leat.Validator).Validate())
 	var zero kafkasink.Config[string]
+	assert.NotImplements(t, (*leat.Transactional)(nil), kafkasink.New(zero), "rule E7: it keeps no positions")
+	assert.NotImplements(t, (*leat.Joined)(nil), kafkasink.New(zero))
+	assert.Equal(t, leat.ExactlyOnce, kafkasink.New(kafkasink.Config[string]{Transaction: tx}).(leat.Guaranteed).Guarantee())
 	assert.Equal(t, "kafka", kafkasink.New(zero).(leat.Named).Name())
 	assert.Equal(t, leat.AtLeastOnce, kafkasink.New(zero).(leat.Guaranteed).Guarantee())
 }

@@ -60,9 +60,9 @@ func (ts *topics) limit(name string) int32 {
 }
 
 // get is the topic, or nil when it has to be looked up.
-func (ts *topics) get(name string) *topic {
+func (ts *topics) get(name string, now time.Time) *topic {
 	t := ts.known[name]
-	if t != nil && t.until.Before(time.Now()) {
+	if t != nil && t.until.Before(now) {
 		return nil
 	}
 	return t

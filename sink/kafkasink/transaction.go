@@ -89,6 +89,9 @@ func (tx *Transaction) validate() error {
 	if c.Source == nil {
 		faults = append(faults, errors.New("kafkasink: Transaction: Source is missing"))
 	}
+	if g, ok := c.Source.(interface{ GroupID() string }); ok && g.GroupID() == "" {
+		faults = append(faults, fmt.Errorf("kafkasink: Transaction: source %s reads without a consumer group, and a transaction keeps the positions in one: set its Group", c.Source.Node()))
+	}
 	if c.Timeout < 0 || c.Timeout > 0 && c.Timeout < time.Second {
 		faults = append(faults, fmt.Errorf("kafkasink: Transaction: Timeout %v: it must be 1s or more", c.Timeout))
 	}
@@ -110,6 +113,8 @@ type life struct {
 	tokens map[kafka.TopicPartition]uint64       // since Restore
 	votes  map[any]leat.Checkpoint               // of the sinks that were asked to commit
 	dead   error
+
+	changed bool // the next life has another id
 }
 
 // open begins a life with the first of the sinks.
@@ -141,30 +146,37 @@ func (l *life) connect(ctx context.Context) (err error) {
 		return err
 	}
 	c := &l.tx.config
-	l.p, err = connect(l.env.Logger, c.Brokers, c.Opts, l.tx.chosen,
+	p, err := connect(l.env.Logger, c.Brokers, c.Opts, l.tx.chosen,
 		kgo.TransactionalID(l.id), kgo.TransactionTimeout(l.tx.timeout()))
 	if err != nil {
 		return err
 	}
-	if l.v2, err = kafka.TransactionsV2(ctx, l.p.cl); err == nil {
-		_, _, err = l.p.cl.ProducerID(ctx)
+	v2, err := kafka.TransactionsV2(ctx, p.cl)
+	if err == nil {
+		_, _, err = p.cl.ProducerID(ctx)
 	}
 	if err != nil {
-		l.p.close()
+		p.close()
 		l.mind(err)
 		return asTransient(fmt.Errorf("transactional id %s: %w", l.id, err))
 	}
-	l.v2 = l.v2 && knows(l.p.cl)
+	l.p, l.v2 = p, v2 && knows(p.cl)
 	return nil
 }
 
-// mind lets go of the transactional id when somebody else has it: a copy of the state
-// folder. Otherwise the two would fence each other for ever.
+// mind lets go of the transactional id when it may be another producer's: of a copy of
+// the state folder. Otherwise the two would fence each other for ever. A transaction that
+// timed out looks the same to us, and does no worse with a new id.
 func (l *life) mind(err error) {
-	if errors.Is(err, kerr.ProducerFenced) {
-		l.env.Logger.Warn("another producer has used the transactional id; taking a new one", "id", l.id)
+	if fenced(err) && !l.changed {
+		l.changed = true
+		l.env.Logger.Warn("the producer was fenced: its transaction timed out, or another process has the transactional id; taking a new one", "id", l.id, "timeout", l.tx.timeout())
 		forgetID(l.env, l.tx.prefix(l.env))
 	}
+}
+
+func fenced(err error) bool {
+	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch)
 }
 
 // lost ends the life for the engine (rule E8).
@@ -250,7 +262,10 @@ func (tx *Transaction) close() {
 	}
 	tx.life = nil
 	l.dead = fmt.Errorf("%w: the transaction is closed", leat.ErrAborted)
-	if err := l.abort(); err != nil {
+	switch err := l.abort(); {
+	case fenced(err): // whoever did it has aborted it
+		l.mind(err)
+	case err != nil:
 		l.env.Logger.Warn("a transaction could not be aborted; readers of committed records may wait for it until its timeout, or until this pipeline starts again",
 			"id", l.id, "timeout", tx.timeout(), "error", err)
 	}
@@ -260,6 +275,16 @@ func (tx *Transaction) close() {
 // restore reads where the group stands.
 func (l *life) restore(ctx context.Context, partitions []string) (map[string]leat.Position, error) {
 	src := l.tx.config.Source
+	if l.group == "" {
+		m, err := src.Member(nil)
+		if err != nil {
+			return nil, err
+		}
+		if err := sameCluster(ctx, src.Client(), l.p.cl); err != nil {
+			return nil, err
+		}
+		l.group = m.Group
+	}
 	names := map[kafka.TopicPartition]string{}
 	for _, name := range partitions {
 		tp, err := l.parse(name)
@@ -275,19 +300,6 @@ func (l *life) restore(ctx context.Context, partitions []string) (map[string]lea
 		names[tp] = name
 		l.tokens[tp] = token
 		delete(l.held, tp)
-	}
-	if l.group == "" {
-		m, err := src.Member(nil)
-		if err != nil {
-			return nil, err
-		}
-		if m.Group == "" {
-			return nil, fmt.Errorf("kafkasink: source %s reads without a consumer group, and a transaction needs one to keep its positions in: set Group", src.Node())
-		}
-		if err := sameCluster(ctx, src.Client(), l.p.cl); err != nil {
-			return nil, err
-		}
-		l.group = m.Group
 	}
 	start, told := time.Now(), false
 	at, err := kafka.FetchOffsets(ctx, l.p.cl, l.group, slices.Collect(maps.Keys(names)), func() {

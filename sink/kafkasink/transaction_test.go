@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -408,6 +409,68 @@ func TestRefusedInTransaction(t *testing.T) {
 	require.NoError(t, w.commit(9))
 	sees(t, brokers, strict, append(good, "1")...)
 	w.sees(append(good, "1"))
+}
+
+// Before Kafka 2.5 a commit does not carry the member, so nothing would fence a zombie.
+func TestOldBroker(t *testing.T) {
+	_, brokers := fake(t, kfake.MaxVersions(kversion.V2_4_0()))
+	w := newWorld(t, brokers, kafkasink.TransactionConfig{})
+	w.open()
+	require.NoError(t, w.write("1"))
+	err := w.commit(1)
+	require.ErrorContains(t, err, "transactions need brokers of version 2.5 or later")
+	assert.NotErrorIs(t, err, leat.ErrAborted)
+	w.sees(nil)
+}
+
+// A copy of the state folder has the same transactional id. The two do not fence each other
+// for ever: who is fenced takes another id.
+func TestCopiedStateFolder(t *testing.T) {
+	inBoth(t, func(t *testing.T, brokers []string) {
+		w := newWorld(t, brokers, kafkasink.TransactionConfig{})
+		w.open()
+		require.NoError(t, w.write("1"))
+		twin := kafkasink.New(kafkasink.Config[string]{Transaction: kafkasink.NewTransaction(kafkasink.TransactionConfig{Source: w.member, Brokers: brokers}), Topic: w.a})
+		require.NoError(t, twin.Open(t.Context(), w.env))
+		defer twin.Close()
+		require.ErrorIs(t, w.commit(1), leat.ErrAborted)
+		w.close()
+		w.open()
+		require.NoError(t, w.write("1"))
+		require.NoError(t, w.commit(1))
+		_, err := twin.(leat.Transactional).Restore(t.Context(), []string{w.partition})
+		require.NoError(t, err)
+		require.NoError(t, twin.Write(t.Context(), batch("2")))
+		_, err = twin.Commit(t.Context(), leat.Checkpoint{Positions: map[string]leat.Position{w.partition: w.at(2)}})
+		require.NoError(t, err)
+		sees(t, brokers, w.a, "1", "2")
+	})
+}
+
+// A transaction that was open for too long is aborted by the broker: the rows come again.
+func TestTimedOut(t *testing.T) {
+	if os.Getenv("LEAT_LONG") == "" {
+		t.Skip("waits for the broker's own timer, 10 s: set LEAT_LONG=1")
+	}
+	brokers := realBrokers(t)
+	w := newWorld(t, brokers, kafkasink.TransactionConfig{Timeout: time.Second})
+	for life := range 2 {
+		w.open()
+		require.NoError(t, w.write("1"))
+		plain := client(t, brokers)
+		require.NoError(t, plain.ProduceSync(t.Context(), &kgo.Record{Topic: w.a, Value: []byte("later")}).FirstErr())
+		require.Eventually(t, func() bool { return len(readAll(t, brokers, w.a)) == life+1 }, 20*time.Second, 50*time.Millisecond)
+		err := w.write("2")
+		if err == nil {
+			err = w.commit(2)
+		}
+		require.ErrorIs(t, err, leat.ErrAborted)
+		w.close()
+	}
+	require.Zero(t, w.open())
+	require.NoError(t, w.write("1", "2"))
+	require.NoError(t, w.commit(2))
+	sees(t, brokers, w.a, "1", "2", "later", "later")
 }
 
 // Who may not read a topic's configuration does not know its limit. That a batch is too

@@ -130,7 +130,8 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 		}
 	}
 	r.sortParts()
-	s.logger().Info("partitions are read", "from", from)
+	s.logger().Info("partitions are read", "partitions", len(from))
+	s.logger().Debug("partitions are read", "from", from)
 	r.cl.AddConsumePartitions(offsets)
 	r.arrived, r.told = time.Now(), false
 	r.tellLag()
@@ -197,7 +198,7 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 	var ask []leat.Partition
 	committed := map[topicPartition]int64{}
 	for _, tp := range step.of {
-		p := leat.Partition{Name: tp.String(), Log: logs[tp.Topic]}
+		p := leat.Partition{Name: tp.String(), Log: logs[tp.Topic], Given: fresh[tp]}
 		if o, ok := kept[tp]; ok {
 			p.Kept = leat.Position{Next: o.Next, Resume: o.Resume, Log: o.Log}
 			if o.Log == "" { // another program's: it is about the topic as it is
@@ -208,8 +209,8 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 		ask = append(ask, p)
 	}
 	at, err := r.in.Assign(ask...)
-	if errors.Is(err, leat.ErrFenced) && r.s.config.Group != "" && len(r.parts) > 0 {
-		at, err = nil, nil // the others go on
+	if errors.Is(err, leat.ErrFenced) && r.s.config.Group != "" {
+		at, err = nil, nil // the others go on, or the group gives us some again
 	}
 	if err != nil {
 		return nil, err
@@ -221,7 +222,8 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 			continue
 		}
 		r.refused[tp] = fresh[tp]
-		r.s.logger().Warn("another process has taken the partition at a sink, so it is not read here", "partition", tp.String())
+		r.fenced = time.Now()
+		r.s.logger().Warn("another process has taken the partition at a sink, so it is not read here until the group gives it to us again", "partition", tp.String())
 	}
 	if gone := r.s.own.assigned(got, committed); len(gone) > 0 {
 		r.in.Lost(names(gone)...)

@@ -135,7 +135,7 @@ func TestRealTopicMadeAgain(t *testing.T) {
 	assert.Len(t, sink.Committed(), 10)
 }
 
-// Compaction leaves gaps, also at the end: rule H2, and rule A2.
+// The contract of leat.Source on a real broker.
 func TestRealConformance(t *testing.T) {
 	w, topic := realBroker(t, 2)
 	w.fill(topic, 2, 0, 30)
@@ -149,4 +149,14 @@ func TestRealConformance(t *testing.T) {
 		RealTime: true,
 		Skip:     map[string]string{"replays from every position": "shown with kfake; slow here", "is cancelled at any moment": "as before"},
 	})
+}
+
+// Topics are not created by looking for them, though the broker would.
+func TestRealUnknownTopic(t *testing.T) {
+	w, topic := realBroker(t, 1)
+	_, _, err := lifeErr(t, t.TempDir(), drain(w.member(topic, topic+"-x")))
+	require.ErrorContains(t, err, "has no "+topic+"-x")
+	all, err := w.adm.ListTopics(t.Context())
+	require.NoError(t, err)
+	assert.False(t, all.Has(topic+"-x"))
 }

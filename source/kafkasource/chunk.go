@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 	"unsafe"
@@ -34,7 +35,7 @@ func (c *chunk[T]) locate(records []int) []leat.Origin {
 		if len(rec.Headers) > 0 {
 			o.Headers = make(map[string]string, len(rec.Headers))
 			for _, h := range rec.Headers {
-				o.Headers[h.Key] = string(h.Value)
+				o.Headers[strings.Clone(h.Key)] = string(h.Value)
 			}
 		}
 		out[i] = o

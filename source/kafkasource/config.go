@@ -106,7 +106,8 @@ type Config[T any] struct {
 	// one column of such a type, beside those that tell the origin.
 	Raw bool
 
-	// Codec decodes the values: Avro or Protobuf with a schema registry, see package codec.
+	// Codec decodes the values: Avro or Protobuf with a schema registry, see packages
+	// codec/avrocodec and codec/protocodec.
 	Codec Decoder[T]
 
 	// Decode, if set, makes the row of a record in a way of its own. It is called by
@@ -118,7 +119,8 @@ type Config[T any] struct {
 	Decode func(rec *kgo.Record, into *T) error
 
 	// Opts are further options of the client: TLS (kgo.DialTLS), SASL (kgo.SASL), the rack,
-	// fetch sizes and all else. What this Config says comes on top of them.
+	// fetch sizes and all else but groups and topics. What this Config says comes on top of
+	// them. They are for several clients: one for the group, and one for each Run, which fetches.
 	Opts []kgo.Opt
 }
 

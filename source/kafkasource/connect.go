@@ -55,6 +55,9 @@ func (s *Source[T]) client(own ...kgo.Opt) (*kgo.Client, error) {
 		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
 		kgo.FetchMaxWait(fetchWait),
 	}
+	if t := s.full.SessionTimeout; s.config.Group != "" && t < 12*time.Second { // a few heartbeats for each timeout
+		opts = append(opts, kgo.HeartbeatInterval(max(t/4, 50*time.Millisecond)))
+	}
 	cl, err := kgo.NewClient(slices.Concat(opts, s.config.Opts, own)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafkasource: %w", err)

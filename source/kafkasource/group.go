@@ -72,9 +72,6 @@ func (s *Source[T]) groupOpts() []kgo.Opt {
 			return nil, nil // nothing is fetched
 		}),
 	}
-	if c.SessionTimeout < 4*3*time.Second { // a few heartbeats for each timeout
-		opts = append(opts, kgo.HeartbeatInterval(max(c.SessionTimeout/4, 100*time.Millisecond)))
-	}
 	if c.InstanceID != "" {
 		opts = append(opts, kgo.InstanceID(c.InstanceID))
 	}
@@ -91,7 +88,7 @@ func wholeName(pattern string) string { return `\A(?:` + pattern + `)\z` }
 
 func (s *Source[T]) onAssigned(_ context.Context, _ *kgo.Client, m map[string][]int32) {
 	if tps := flat(m); len(tps) > 0 {
-		s.logger().Info("the group gives this process partitions", "group", s.config.Group, "partitions", names(tps))
+		s.logger().Info("the group gives this process partitions", "group", s.config.Group, "partitions", few(names(tps)))
 	}
 	s.own.gained(flat(m))
 }
@@ -109,9 +106,9 @@ func (s *Source[T]) onRevoked(ctx context.Context, _ *kgo.Client, m map[string][
 	case s.closed.Load():
 	case err != nil:
 		s.logger().Warn("partitions go to another process; what was read of them was not committed in time, and the pipeline rewinds without them",
-			"group", s.config.Group, "partitions", read, "after", time.Since(start), "err", err)
+			"group", s.config.Group, "partitions", few(read), "after", time.Since(start), "err", err)
 	default:
-		s.logger().Info("partitions go to another process", "group", s.config.Group, "partitions", names(tps), "after", time.Since(start))
+		s.logger().Info("partitions go to another process", "group", s.config.Group, "partitions", few(names(tps)), "after", time.Since(start))
 	}
 }
 
@@ -122,7 +119,7 @@ func (s *Source[T]) onLost(_ context.Context, _ *kgo.Client, m map[string][]int3
 	}
 	s.own.lost(tps)
 	s.logger().Warn("this process was taken for dead by the group, and its partitions are lost: nothing of theirs that is not committed becomes visible",
-		"group", s.config.Group, "partitions", names(tps))
+		"group", s.config.Group, "partitions", few(names(tps)))
 }
 
 func flat(m map[string][]int32) (out []topicPartition) {

@@ -125,6 +125,40 @@ func TestLost(t *testing.T) {
 	once(t, sink.Committed(), 200)
 }
 
+// Rules E3, H4: what another process has taken at the sink is left alone, until the group
+// gives it to this one again.
+func TestFenced(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 4, "in")
+	w.fill("in", 4, 0, 100)
+	dir := t.TempDir()
+	sink := leattest.Collect[rec]().In(dir)
+	r := start(t, w.member("g", "in"), sink)
+	await(t, func() bool { return len(sink.Committed()) == 100 })
+	src := r.src.(*Source[rec])
+	for _, taken := range [][]string{{"src/in/1", "src/in/2"}, {"src/in/0", "src/in/1", "src/in/2", "src/in/3"}} {
+		before := len(sink.Committed())
+		thief := leattest.Collect[rec]().In(dir)
+		require.NoError(t, thief.Open(t.Context(), leat.Env{}))
+		_, err := thief.Restore(t.Context(), taken)
+		require.NoError(t, err)
+		w.fill("in", 4, before, before+100)
+		token := src.Token(topicPartition{Topic: "in", Partition: 1})
+		await(t, func() bool { return len(sink.Committed()) >= before+25*(4-len(taken)) && r.p.Stats().Run.Rewinds > 0 })
+		time.Sleep(200 * time.Millisecond)
+		assert.Len(t, sink.Committed(), before+25*(4-len(taken)), "those that were taken are not read")
+		assert.Equal(t, token, src.Token(topicPartition{Topic: "in", Partition: 1}))
+		w.cluster.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			resp := req.ResponseKind().(*kmsg.HeartbeatResponse)
+			resp.ErrorCode = kerr.UnknownMemberID.Code
+			return resp, nil, true
+		})
+		await(t, func() bool { return len(sink.Committed()) >= before+100 })
+	}
+	require.NoError(t, r.stop())
+	once(t, sink.Committed(), 300)
+}
+
 // Rule H3: partitions that can't be finished within the budget are given up, and what
 // was read of them does not become visible here.
 func TestRevokeBudget(t *testing.T) {
@@ -369,6 +403,7 @@ func TestLocalState(t *testing.T) {
 	w.fill("in", 4, 0, 40)
 	c := w.member("g", "in")
 	c.SessionTimeout = 500 * time.Millisecond
+	c.Opts = append(c.Opts, kgo.MetadataMinAge(50*time.Millisecond), kgo.MetadataMaxAge(100*time.Millisecond))
 	counted := func(dir string) (*leat.Pipeline, *leattest.Collector[rec]) {
 		sink := leattest.Collect[rec]().In(dir)
 		p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: logs(t), CheckpointEvery: 10 * time.Millisecond,
@@ -381,6 +416,11 @@ func TestLocalState(t *testing.T) {
 	done := make(chan error, 2)
 	go func() { done <- p.Run(ctx) }()
 	await(t, func() bool { return len(sink.Committed()) == 40 })
+	_, err := w.adm.CreatePartitions(t.Context(), 1, "in") // rule H5: it gets that one too
+	require.NoError(t, err)
+	w.cl = w.client()
+	w.put("in", 4, `{"id":40,"text":""}`)
+	await(t, func() bool { return len(sink.Committed()) == 41 })
 
 	p2, sink2 := counted(t.TempDir())
 	go func() { done <- p2.Run(ctx) }()

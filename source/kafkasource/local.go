@@ -35,23 +35,26 @@ func (r *reading[T]) local(ctx context.Context, stage string, ours map[topicPart
 		}
 	}
 	if all > 0 && len(missing) == 0 {
+		r.lacking = time.Time{}
 		return true, nil
 	}
-	sortPartitions(missing)
-	if waited := time.Since(r.begun); len(r.parts) > 0 || waited > 2*s.full.SessionTimeout {
-		if len(r.parts) > 0 {
-			waited = 0
-		}
-		return false, fmt.Errorf("kafkasource: rule H1: stage %q keeps its state in this process, which therefore has to read all partitions, but after %v other members of group %s have %d of %d (%s): "+
-			"run one process only, or keep the state where all can see it (package state, PostgreSQL). Members: %s",
-			stage, waited.Round(time.Second), s.config.Group, len(missing), all, strings.Join(few(names(missing)), ", "), s.members(ctx))
+	if r.lacking.IsZero() {
+		r.lacking = time.Now()
 	}
-	if !r.waited && time.Since(r.begun) > time.Second {
+	sortPartitions(missing)
+	switch waited := time.Since(r.lacking); {
+	case waited > 2*s.full.SessionTimeout:
+		return false, fmt.Errorf("kafkasource: rule H1: stage %q keeps its state in this process, which therefore has to read all partitions, but other members of group %s have %d of %d (%s); that was waited for for twice the session timeout of %v: "+
+			"run one process only, or keep the state where all can see it (package state, PostgreSQL). Members: %s",
+			stage, s.config.Group, len(missing), all, strings.Join(few(names(missing)), ", "), s.full.SessionTimeout, s.members(ctx))
+	case len(r.parts) > 0: // one was added to a topic, and the group has yet to give it to us
+		return true, nil
+	case !r.waited && waited > time.Second:
 		r.waited = true
 		s.logger().Warn("nothing is read until this process has all partitions, because only it can see the state of a stage (rule H1)",
 			"stage", stage, "group", s.config.Group, "missing", few(names(missing)), "of", all, "members", s.members(ctx), "for at most", 2*s.full.SessionTimeout)
 	}
-	return false, kafka.Sleep(ctx, shortWait)
+	return false, kafka.Sleep(ctx, quiet)
 }
 
 func few(names []string) []string {

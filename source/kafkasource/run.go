@@ -31,7 +31,7 @@ func (s *Source[T]) Run(ctx context.Context, in leat.Intake[T]) error {
 	}
 	defer cl.Close()
 	r := &reading[T]{
-		s: s, in: in, cl: cl, format: f, begun: time.Now(), arrived: time.Now(),
+		s: s, in: in, cl: cl, format: f, arrived: time.Now(),
 		parts: map[topicPartition]*part{}, refused: map[topicPartition]uint64{},
 	}
 	s.own.attach(in)
@@ -49,12 +49,13 @@ type reading[T any] struct {
 	order   []*part                   // those of parts, by name
 	refused map[topicPartition]uint64 // tokens of partitions that the engine has left out
 
-	begun   time.Time
+	fenced  time.Time // the last time that a partition was refused
 	arrived time.Time // the last record
 	told    bool      // CaughtUp, since then
 	looked  time.Time // at the ends, since then
 	listed  time.Time // the topics
-	waited  bool      // for the whole group, and logged
+	lacking time.Time // since when partitions are missing that rule H1 asks for
+	waited  bool      // for them, and logged
 }
 
 // part is a partition that is being read.
@@ -119,7 +120,7 @@ func (r *reading[T]) run(ctx context.Context) error {
 // follow takes over what this process has got, and lets go of what it has lost. whole is
 // false while nothing may be read (rule H1).
 func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
-	if err := r.s.discover(ctx, &r.listed); err != nil {
+	if err := r.s.discover(ctx, &r.listed); err != nil && !r.goesOn(err) {
 		return false, false, err
 	}
 	ours, joined := r.s.own.look()
@@ -140,7 +141,7 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 		if let {
 			return false, joined, leat.Transient(fmt.Errorf("kafkasource: rule H1: the group took partitions from this process, and only it can see the state of stage %q", stage))
 		}
-		if whole, err := r.local(ctx, stage, ours); err != nil || !whole {
+		if whole, err := r.local(ctx, stage, ours); err != nil && !r.goesOn(err) || err == nil && !whole {
 			return false, joined, err
 		}
 	}
@@ -149,7 +150,22 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 			return false, joined, err
 		}
 	}
+	if len(r.parts) == 0 && len(r.refused) > 0 && time.Since(r.fenced) > 2*r.s.full.SessionTimeout {
+		return false, joined, fmt.Errorf("kafkasource: all partitions that group %s has given to this process were taken by another one at a sink, and the group has heard of no other member within %v: "+
+			"is there a pipeline with the same names in another group? %w", r.s.config.Group, 2*r.s.full.SessionTimeout, leat.ErrFenced)
+	}
 	return true, joined, nil
+}
+
+// goesOn tells whether an error of looking at the cluster can wait: partitions are being
+// read, and the client waits for brokers by itself.
+func (r *reading[T]) goesOn(err error) bool {
+	if len(r.parts) == 0 || !leat.IsTransient(err) {
+		return false
+	}
+	r.listed = time.Now()
+	r.s.logger().Debug("the cluster does not tell its topics; asked again later", "err", err)
+	return true
 }
 
 // let goes of a partition.
