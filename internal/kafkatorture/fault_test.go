@@ -214,7 +214,13 @@ func TestFaults(t *testing.T) {
 			}
 			var names []string
 			for _, p := range pipes {
-				if only := os.Getenv("LEAT_PIPE"); only == "" || only == p.name {
+				only := os.Getenv("LEAT_PIPE")
+				if p.once && os.Getenv("LEAT_PG") == "" {
+					if os.Getenv("CI") == "true" {
+						t.Fatal("LEAT_PG is not set: it names a PostgreSQL database")
+					}
+					t.Logf("LEAT_PG is not set: %s is left out", p.name)
+				} else if only == "" || strings.Contains(","+only+",", ","+p.name+",") {
 					names = append(names, p.name)
 				}
 			}

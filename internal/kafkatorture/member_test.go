@@ -22,6 +22,7 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/source/kafkasource"
+	"github.com/leatgo/leat/stage"
 )
 
 const (
@@ -56,6 +57,7 @@ type settings struct {
 	Route      map[string]string // where to dial instead of a broker
 	Base       string            // the world's folder
 	State      string            // the member's own
+	PG         string            // a PostgreSQL server, for pipes that need one
 	Drain      bool
 	Replicas   int
 	Checkpoint time.Duration
@@ -96,6 +98,9 @@ func (s settings) pipeline(of pipe, replica int) *leat.Pipeline {
 	of.build(b)
 	p := leat.New(of.name, b.c)
 	rows := leat.Via(leat.From(p, src), "mira", mira{})
+	if b.once {
+		rows = leat.Via(rows, "once", &stage.Dedupe[fila, int64]{Key: func(r *fila) int64 { return r.Evento }})
+	}
 	for _, sink := range b.to {
 		leat.To(rows, sink)
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/leatgo/leat/sink/parquetsink"
 	"github.com/leatgo/leat/sink/sqlitesink"
 	"github.com/leatgo/leat/source/kafkasource"
+	"github.com/leatgo/leat/state"
 )
 
 // fila is a row. N tells its record from all others; Evento is there again in some later record.
@@ -61,6 +62,7 @@ type building struct {
 	src  *kafkasource.Source[fila]
 	c    leat.Config
 	to   []leat.Sink[fila]
+	once bool // Dedupe goes before the sinks
 }
 
 func (b *building) transaction() *kafkasink.Transaction {
@@ -96,6 +98,19 @@ var pipes = []pipe{{
 	read: func(w *world) ([][]fila, error) {
 		topic, err1 := w.readTopic("both")
 		rows, err2 := readTable(w.out("both"))
+		return [][]fila{topic, rows}, errors.Join(err1, err2)
+	},
+}, {
+	// What Dedupe remembers moves between the members with the partitions.
+	name: "dedupe", topics: []string{"dedupe"}, once: true,
+	build: func(b *building) {
+		b.c.State = state.Postgres(state.PostgresConfig{DSN: b.s.PG, Schema: "leat_" + b.s.World})
+		b.once = true
+		b.to = append(b.to, kafkasink.New(kafkasink.Config[fila]{Transaction: b.transaction(), Topic: b.s.topic("dedupe"), Key: keyOf}), tableOf(b.s, "dedupe"))
+	},
+	read: func(w *world) ([][]fila, error) {
+		topic, err1 := w.readTopic("dedupe")
+		rows, err2 := readTable(w.out("dedupe"))
 		return [][]fila{topic, rows}, errors.Join(err1, err2)
 	},
 }}

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -75,8 +76,26 @@ func newWorld(t *testing.T, records int64, during time.Duration, names ...string
 			m.kill()
 		}
 		c.drop(topics)
+		w.dropState()
 	})
 	return w
+}
+
+// dropState deletes what the members kept in PostgreSQL.
+func (w *world) dropState() {
+	dsn := os.Getenv("LEAT_PG")
+	if dsn == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if conn, err := pgx.Connect(ctx, dsn); err == nil {
+		_, err = conn.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{"leat_" + w.name}.Sanitize()+" CASCADE")
+		if err != nil {
+			w.t.Log(err)
+		}
+		_ = conn.Close(ctx)
+	}
 }
 
 // workDir keeps what is left when the test fails, if LEAT_KEEP names a folder.
@@ -105,7 +124,7 @@ func (w *world) settings(name, state string) settings {
 		names = append(names, p.name)
 	}
 	return settings{
-		Pipes: names, Name: name, World: w.name, Brokers: w.c.brokers, Base: w.base,
+		Pipes: names, PG: os.Getenv("LEAT_PG"), Name: name, World: w.name, Brokers: w.c.brokers, Base: w.base,
 		State: filepath.Join(w.base, "state", state), Checkpoint: 200 * time.Millisecond,
 	}
 }
