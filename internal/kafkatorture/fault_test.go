@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"text/tabwriter"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const sigQuit = syscall.SIGQUIT
@@ -36,11 +39,12 @@ var faults = []fault{
 	{"members killed", true, killMembers},
 	{"members come and go", true, rebalance},
 	{"connections cut", true, cutConnections},
+	{"answers lost", true, loseAnswers},
 	{"members frozen", true, freezeMembers},
 	{"network silent", false, silence},
 	{"all at once", true, func(ctx context.Context, w *world) {
 		var all sync.WaitGroup
-		for _, f := range []func(context.Context, *world){killBrokers, killMembers, cutConnections, freezeMembers} {
+		for _, f := range []func(context.Context, *world){killBrokers, killMembers, cutConnections, loseAnswers, freezeMembers} {
 			all.Go(func() { f(ctx, w) })
 		}
 		all.Wait()
@@ -164,6 +168,32 @@ func cutConnections(ctx context.Context, w *world) {
 		if m := w.anyMember(); m != nil {
 			w.count(&w.counts.cuts, m.proxy.cut())
 		}
+	}
+}
+
+// changes are requests that change something, whose answers are worth losing.
+var changes = []kmsg.Key{kmsg.Produce, kmsg.EndTxn, kmsg.TxnOffsetCommit, kmsg.AddOffsetsToTxn, kmsg.AddPartitionsToTxn, kmsg.InitProducerID,
+	kmsg.OffsetCommit, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat, kmsg.LeaveGroup}
+
+// loseAnswers cuts the connection on which an answer comes, before it or in the middle of it, though
+// the broker has done what was asked.
+func loseAnswers(ctx context.Context, w *world) {
+	lose := func(of request, frame []byte) ([]byte, bool) {
+		odds := 40
+		if of.key == kmsg.EndTxn.Int16() || of.key == kmsg.TxnOffsetCommit.Int16() {
+			odds = 8
+		}
+		if !slices.Contains(changes, kmsg.Key(of.key)) || ctx.Err() != nil || w.random(odds) > 0 {
+			return frame, true
+		}
+		w.count(&w.counts.cuts, 1)
+		return frame[:w.random(2)*w.random(len(frame))], false
+	}
+	for ctx.Err() == nil {
+		for _, m := range w.alive() {
+			m.proxy.losing(lose)
+		}
+		pause(ctx, 100*time.Millisecond)
 	}
 }
 

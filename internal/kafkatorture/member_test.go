@@ -19,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/source/kafkasource"
@@ -57,6 +58,7 @@ type settings struct {
 	Route      map[string]string // where to dial instead of a broker
 	Base       string            // the world's folder
 	State      string            // the member's own
+	Old        bool              // speak as clients of Kafka 3.6 do
 	PG         string            // a PostgreSQL server, for pipes that need one
 	Drain      bool
 	Replicas   int
@@ -68,6 +70,9 @@ func (s settings) out(name string) string   { return filepath.Join(s.Base, "out"
 
 func (s settings) opts() []kgo.Opt {
 	opts := []kgo.Opt{kgo.ClientID(s.Name), kgo.MetadataMinAge(100 * time.Millisecond)}
+	if s.Old {
+		opts = append(opts, kgo.MaxVersions(kversion.V3_6_0()))
+	}
 	if s.Route != nil {
 		opts = append(opts, kgo.Dialer(func(ctx context.Context, network, host string) (net.Conn, error) {
 			if to, ok := s.Route[host]; ok {

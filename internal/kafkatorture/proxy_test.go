@@ -2,6 +2,7 @@ package kafkatorture
 
 import (
 	"context"
+	"encoding/binary"
 	"io"
 	"net"
 	"sync"
@@ -17,6 +18,7 @@ type proxy struct {
 	mu    sync.Mutex
 	conns map[net.Conn]bool
 	quiet chan struct{} // while not nil nothing passes; closed at its end
+	lose  func(of request, frame []byte) (pass []byte, on bool)
 }
 
 func newProxy(brokers []string) (*proxy, error) {
@@ -53,10 +55,14 @@ func (p *proxy) link(client net.Conn, broker string) {
 	p.mu.Lock()
 	p.conns[client], p.conns[server] = true, true
 	p.mu.Unlock()
+	l := &link{asked: map[uint32]request{}}
 	var both sync.WaitGroup
-	for _, way := range [][2]net.Conn{{client, server}, {server, client}} {
+	for _, way := range []struct {
+		from, to net.Conn
+		see      func(frame []byte) request
+	}{{client, server, l.request}, {server, client, l.answer}} {
 		both.Go(func() {
-			p.copy(way[1], way[0])
+			p.pass(way.from, way.to, way.see)
 			client.Close()
 			server.Close()
 		})
@@ -68,25 +74,74 @@ func (p *proxy) link(client net.Conn, broker string) {
 	p.mu.Unlock()
 }
 
-func (p *proxy) copy(to io.Writer, from io.Reader) {
-	buf := make([]byte, 16<<10)
+// link is one connection. It knows what was asked, to tell answers apart.
+type link struct {
+	mu    sync.Mutex
+	asked map[uint32]request
+}
+
+// request is a kind of request, and its version.
+type request struct {
+	answer       bool
+	key, version int16
+}
+
+func (l *link) request(frame []byte) request {
+	r := request{key: int16(binary.BigEndian.Uint16(frame)), version: int16(binary.BigEndian.Uint16(frame[2:]))}
+	l.mu.Lock()
+	l.asked[binary.BigEndian.Uint32(frame[4:])] = r
+	l.mu.Unlock()
+	return r
+}
+
+func (l *link) answer(frame []byte) request {
+	id := binary.BigEndian.Uint32(frame)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.asked[id]
+	delete(l.asked, id)
+	r.answer = true
+	return r
+}
+
+// pass hands on frames.
+func (p *proxy) pass(from, to net.Conn, see func(frame []byte) request) {
 	for {
-		n, err := from.Read(buf)
+		frame := make([]byte, 4)
+		if _, err := io.ReadFull(from, frame); err != nil {
+			return
+		}
+		frame = append(frame, make([]byte, binary.BigEndian.Uint32(frame))...)
+		if _, err := io.ReadFull(from, frame[4:]); err != nil {
+			return
+		}
+		r := see(frame[4:])
 		p.mu.Lock()
-		quiet := p.quiet
+		quiet, lose := p.quiet, p.lose
 		p.mu.Unlock()
 		if quiet != nil {
 			<-quiet
 		}
-		if n > 0 {
-			if _, err := to.Write(buf[:n]); err != nil {
+		if lose != nil && r.answer {
+			pass, on := lose(r, frame)
+			if !on {
+				_, _ = to.Write(pass)
 				return
 			}
+			frame = pass
 		}
-		if err != nil {
+		if _, err := to.Write(frame); err != nil {
 			return
 		}
 	}
+}
+
+// losing makes answers get lost, though the broker has done what was asked: lose says what is to pass in
+// place of the frame, and whether the connection goes on after it.
+func (p *proxy) losing(lose func(of request, frame []byte) (pass []byte, on bool)) {
+	p.mu.Lock()
+	p.lose = lose
+	p.mu.Unlock()
 }
 
 // cut closes all connections, wherever they are, and tells how many.
