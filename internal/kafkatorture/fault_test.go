@@ -179,9 +179,9 @@ var changes = []kmsg.Key{kmsg.Produce, kmsg.EndTxn, kmsg.TxnOffsetCommit, kmsg.A
 // the broker has done what was asked.
 func loseAnswers(ctx context.Context, w *world) {
 	lose := func(of request, frame []byte) ([]byte, bool) {
-		odds := 40
+		odds := 10
 		if of.key == kmsg.EndTxn.Int16() || of.key == kmsg.TxnOffsetCommit.Int16() {
-			odds = 8
+			odds = 4
 		}
 		if !slices.Contains(changes, kmsg.Key(of.key)) || ctx.Err() != nil || w.random(odds) > 0 {
 			return frame, true

@@ -108,6 +108,7 @@ func (o *ownership) revoked(ctx context.Context, tps []topicPartition) (kept []s
 // lost takes partitions away that somebody else has already.
 func (o *ownership) lost(tps []topicPartition) (read []string) {
 	o.mu.Lock()
+	o.joined = false // Drain is not over because there is nothing left to read just now
 	r := o.reader
 	for _, tp := range tps {
 		if c := o.claims[tp]; c != nil && c.read {
@@ -254,6 +255,20 @@ func (o *ownership) detach() {
 	o.mu.Lock()
 	o.reader, o.wake = nil, nil
 	o.mu.Unlock()
+}
+
+// renew gives a partition that the reader has not got a new token, as if the group had given it
+// to this process once more. false: it is not ours with that token.
+func (o *ownership) renew(tp topicPartition, token uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.ours(tp, token) {
+		return false
+	}
+	o.tokens++
+	o.claims[tp] = &claim{token: o.tokens, committed: -1}
+	o.changed()
+	return true
 }
 
 func (o *ownership) token(tp topicPartition) uint64 {
