@@ -46,6 +46,7 @@ func TestApplied(t *testing.T) {
 		{"OffsetCommit: no answer", kmsg.OffsetCommit, 2, 20, false, none},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			w := fakeWorld(t, 4000, "kafka", "sqlite", "kafka+sqlite")
 			s := w.settings("m", "m")
 			s.Checkpoint, s.Old = 20*time.Millisecond, c.old

@@ -53,8 +53,10 @@ func TestMain(m *testing.M) {
 type settings struct {
 	Pipes      []string
 	Name       string // of the member
+	In         string // the topic that is read
 	World      string // begins the names of topics and groups
 	Brokers    []string
+	Direct     bool              // without a proxy
 	Route      map[string]string // where to dial instead of a broker
 	Base       string            // the world's folder
 	State      string            // the member's own
@@ -87,7 +89,7 @@ func (s settings) opts() []kgo.Opt {
 // pipeline builds one pipeline of a member.
 func (s settings) pipeline(of pipe, replica int) *leat.Pipeline {
 	src := kafkasource.New(kafkasource.Config[fila]{
-		Name: "entrada", Brokers: s.Brokers, Topics: []string{s.topic("in")}, Group: s.topic(of.name),
+		Name: "entrada", Brokers: s.Brokers, Topics: []string{s.In}, Group: s.topic(of.name),
 		SessionTimeout: session, Drain: s.Drain, Idle: 300 * time.Millisecond, Opts: s.opts(),
 	})
 	state := filepath.Join(s.State, of.name)
@@ -172,9 +174,11 @@ func launch(t *testing.T, s settings, exited func(m *member)) *member {
 	exe, err := os.Executable()
 	require.NoError(t, err)
 	m := &member{name: s.Name, state: s.State, done: make(chan struct{})}
-	m.proxy, err = newProxy(s.Brokers)
-	require.NoError(t, err)
-	s.Route = m.proxy.route
+	if !s.Direct {
+		m.proxy, err = newProxy(s.Brokers)
+		require.NoError(t, err)
+		s.Route = m.proxy.route
+	}
 	b, err := json.Marshal(s)
 	require.NoError(t, err)
 	m.cmd = exec.Command(exe, "-test.run=^$")
@@ -197,7 +201,9 @@ func launch(t *testing.T, s settings, exited func(m *member)) *member {
 		}
 		m.err = m.cmd.Wait()
 		log.Close()
-		m.proxy.close()
+		if m.proxy != nil {
+			m.proxy.close()
+		}
 		close(m.done)
 		m.mu.Lock()
 		ordered := m.ordered

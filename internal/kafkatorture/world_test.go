@@ -124,7 +124,7 @@ func (w *world) settings(name, state string) settings {
 		names = append(names, p.name)
 	}
 	return settings{
-		Pipes: names, PG: os.Getenv("LEAT_PG"), Name: name, World: w.name, Brokers: w.c.brokers, Base: w.base,
+		Pipes: names, PG: os.Getenv("LEAT_PG"), Name: name, In: w.name + "-in", World: w.name, Brokers: w.c.brokers, Base: w.base,
 		State: filepath.Join(w.base, "state", state), Checkpoint: 200 * time.Millisecond,
 	}
 }
