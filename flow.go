@@ -75,6 +75,9 @@ func Via[In, Out any](f Flow[In], name string, st Stage[In, Out]) Flow[Out] {
 	}
 	if s, ok := st.(Stateful); ok {
 		es.State = &engine.State{Restore: s.Restore, Delta: s.Delta, Snapshot: s.Snapshot}
+		if a, ok := st.(AppendOnly); ok {
+			es.State.AppendOnly = a.AppendOnly()
+		}
 		if f, ok := st.(Fingerprinted); ok {
 			es.State.Fingerprint = f.Fingerprint
 		}

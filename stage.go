@@ -65,6 +65,13 @@ type Sized interface {
 	StateSize() (keys, bytes int64)
 }
 
+// AppendOnly is a small optional interface of stages with state: whether their deltas only
+// add, so that all of them together are no larger than a snapshot. Then one is asked for
+// only when the pieces become many.
+type AppendOnly interface {
+	AppendOnly() bool
+}
+
 // Fingerprinted is a small optional interface of stages with state: what of their
 // configuration the saved state depends on. It is saved with the state, and a stage
 // with another fingerprint is refused (rule E7-4), unless the pipeline was stopped

@@ -143,6 +143,9 @@ func (d *Dedupe[In, K]) Validate() error {
 	return errors.Join(faults...)
 }
 
+// AppendOnly is true without a TTL: nothing is ever forgotten.
+func (d *Dedupe[In, K]) AppendOnly() bool { return d.TTL == 0 }
+
 // Fingerprint implements leat.Fingerprinted: what a key's bytes are, and when they are
 // forgotten.
 func (d *Dedupe[In, K]) Fingerprint() string {

@@ -239,7 +239,7 @@ func (g *generation) take(force, caughtUp bool) (*cut, error) {
 
 // maxPendingState is how many bytes of state may wait for sinks that answer
 // "not yet" before they are forced (rule E9).
-const maxPendingState = 16 << 20
+const maxPendingState = 8 << 20
 
 func (g *generation) stateWaiting() (bytes int) {
 	g.mu.Lock()
@@ -255,17 +255,18 @@ func (g *generation) stateWaiting() (bytes int) {
 // When a stage is asked for its whole state instead of what has changed: when the changes
 // since the last whole one are larger than that, but not for less than minDeltas bytes, or
 // when there are maxPieces of them. So what is written is at most about three times what
-// has changed, and what is read at a start at most about twice the state.
+// has changed, and what is read at a start at most about twice the state. Deltas that only
+// add are as small as a snapshot: for them the number counts alone.
 const (
 	minDeltas = 1 << 20
 	maxPieces = 1000
 )
 
-func (e *Engine) wantsSnapshot(s store.Size) bool {
+func (e *Engine) wantsSnapshot(n *Node, s store.Size) bool {
 	if e.cfg.StatePieces > 0 {
 		return s.Pieces >= e.cfg.StatePieces
 	}
-	return s.Pieces >= maxPieces || s.Deltas > max(minDeltas, s.Snapshot)
+	return s.Pieces >= maxPieces || s.Deltas > max(minDeltas, s.Snapshot) && !n.Stage.State.AppendOnly
 }
 
 type stateOf struct{ stage, partition string }
@@ -288,7 +289,7 @@ func (g *generation) deltas(c *cut) error {
 				if !known { // from here on with what waits for sinks that answer "not yet"
 					size = g.e.store.Size(d.Stage, d.Partition)
 				}
-				if g.e.wantsSnapshot(size) {
+				if g.e.wantsSnapshot(n, size) {
 					ask, d.Full = n.Stage.State.Snapshot, true
 				}
 				err := guard(func() (err error) {
@@ -389,6 +390,13 @@ func (g *generation) completeCuts() error {
 		return g.storageFailed(err)
 	}
 	e.remember(cp)
+	e.mu.Lock()
+	for _, l := range lanes {
+		if l.pos.Known() {
+			e.given[l.lane.name] = l.lane.given
+		}
+	}
+	e.mu.Unlock()
 
 	for _, n := range e.plan.Nodes {
 		if n.Kind != KindSource {

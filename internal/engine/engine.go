@@ -45,6 +45,7 @@ type Engine struct {
 	base    counters    // what the counters were when this process started
 	past    counters    // what this process had counted, beyond base, whenever counters began anew
 	rewinds int
+	given   map[string]uint64 // Partition.Given when the store last heard of the partition from this process
 	fenced  map[string]uint64 // partitions that another owner has taken: what Partition.Given was
 	times   times
 
@@ -58,9 +59,9 @@ func New(ctx context.Context, plan *Plan) *Engine {
 		plan: plan, cfg: &plan.Config, log: plan.Config.Logger,
 		out: make(chan *message.Message), done: make(chan struct{}),
 		slots:  make(chan struct{}, runtime.GOMAXPROCS(0)),
-		fenced: map[string]uint64{},
-		base:   newCounters(len(plan.Nodes)),
-		past:   newCounters(len(plan.Nodes)),
+		fenced: map[string]uint64{}, given: map[string]uint64{},
+		base: newCounters(len(plan.Nodes)),
+		past: newCounters(len(plan.Nodes)),
 	}
 	e.ctx, e.stop = context.WithCancel(ctx)
 	e.letters = &letters{e: e, turn: make(chan struct{}, 1)}

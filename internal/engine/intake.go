@@ -117,6 +117,11 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 			fresh[name] = store.Position(l.start)
 		}
 		out[p.Name] = l.start
+		if at, noted := fresh[name]; noted && Position(at).Known() {
+			e.mu.Lock()
+			e.given[name] = p.Given
+			e.mu.Unlock()
+		}
 	}
 	if err := g.noteStart(in.ctx, fresh, notes); err != nil {
 		if isRewind(err) {
@@ -189,9 +194,13 @@ func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name s
 	// counters stay exact; it must take part when a sink keeps no positions or a
 	// stage has state, even if it knows nothing.
 	base, whose := Position(stored), "the state folder"
-	if p.Kept.Next > base.Next && len(states) == 0 {
+	e.mu.Lock()
+	given, since := e.given[name]
+	e.mu.Unlock()
+	if p.Kept.Next > base.Next && len(states) == 0 && !(since && given == p.Given) {
 		// Neither is ahead of a sink, so the later one counts: other processes may have had the
-		// partition since this one's folder heard of it.
+		// partition since this one's folder heard of it. If this one has had it ever since, it begins
+		// where its counters stand (rule A8).
 		base, whose = p.Kept, "the consumer group"
 	}
 	if storeKnows || !allKeep || len(states) > 0 {

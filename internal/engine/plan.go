@@ -118,6 +118,7 @@ type State struct {
 	Snapshot func(partition string) ([]byte, error)
 
 	Fingerprint func() string // nil: the state depends on no configuration
+	AppendOnly  bool          // see leat.AppendOnly
 }
 
 // Sink is a sink with its row type hidden. All functions of one sink are

@@ -216,6 +216,9 @@ func (s *Store) lock(readOnly bool) error {
 			ReadOnly:     readOnly,
 			NoStatistics: true,
 			FreelistType: bbolt.FreelistMapType,
+			// While the file grows into this, it is not mapped anew, for which bbolt copies all
+			// pages that a transaction has touched: the whole state, at each doubling.
+			InitialMmapSize: mapped,
 			OpenFile: func(name string, flag int, perm fs.FileMode) (_ *os.File, err error) {
 				// Without O_CREATE: a file that vanished since is not to come back empty.
 				s.file, err = os.OpenFile(name, flag&^os.O_CREATE, perm)

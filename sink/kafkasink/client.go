@@ -8,8 +8,8 @@ import (
 
 // What waits for its acknowledgement, at most: Write blocks beyond it (rule A5).
 const (
-	maxBufferedBytes   = 64 << 20
-	maxBufferedRecords = 1 << 18
+	maxBufferedBytes   = 32 << 20
+	maxBufferedRecords = 1 << 15
 )
 
 // defaultMaxMessage is the limit of a topic whose configuration we may not read: kgo's
