@@ -68,7 +68,10 @@ type settings struct {
 }
 
 func (s settings) topic(name string) string { return s.World + "-" + name }
+func (s settings) group(of pipe) string     { return groupOf(s.World, of) }
 func (s settings) out(name string) string   { return filepath.Join(s.Base, "out", name) }
+
+func groupOf(world string, of pipe) string { return world + "-" + of.name }
 
 func (s settings) opts() []kgo.Opt {
 	opts := []kgo.Opt{kgo.ClientID(s.Name), kgo.MetadataMinAge(100 * time.Millisecond)}
@@ -88,8 +91,12 @@ func (s settings) opts() []kgo.Opt {
 
 // pipeline builds one pipeline of a member.
 func (s settings) pipeline(of pipe, replica int) *leat.Pipeline {
+	instance := ""
+	if of.static {
+		instance = fmt.Sprintf("%s-%d", filepath.Base(s.State), replica)
+	}
 	src := kafkasource.New(kafkasource.Config[fila]{
-		Name: "entrada", Brokers: s.Brokers, Topics: []string{s.In}, Group: s.topic(of.name),
+		Name: "entrada", Brokers: s.Brokers, Topics: []string{s.In}, Group: s.group(of), InstanceID: instance,
 		SessionTimeout: session, Drain: s.Drain, Idle: 300 * time.Millisecond, Opts: s.opts(),
 	})
 	state := filepath.Join(s.State, of.name)

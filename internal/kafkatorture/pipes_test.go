@@ -47,6 +47,8 @@ type pipe struct {
 	name   string
 	topics []string // that it writes to, after the world's prefix
 	once   bool     // repeated events are to be dropped
+	least  bool     // rows may be there twice
+	static bool     // members are static ones of their groups
 	// build adds sinks behind the rows; tx is for those that need a transaction.
 	build func(b *building)
 	// read gives the rows of its outputs, one slice for each place that is to hold all.
@@ -80,6 +82,20 @@ var pipes = []pipe{{
 	},
 	read:    func(w *world) ([][]fila, error) { return one(w.readTopic("kafka")) },
 	letters: func(w *world) ([]int64, error) { return w.readLetters("kafka-bad") },
+}, {
+	name: "kafka, static members", topics: []string{"static"}, static: true,
+	build: func(b *building) {
+		b.to = append(b.to, kafkasink.New(kafkasink.Config[fila]{Transaction: b.transaction(), Topic: b.s.topic("static"), Key: keyOf}))
+	},
+	read: func(w *world) ([][]fila, error) { return one(w.readTopic("static")) },
+}, {
+	// Here the group's offsets are all that is known (rule E7-1).
+	name: "kafka, at least once", topics: []string{"least"}, least: true,
+	build: func(b *building) {
+		b.c.Require = leat.AtLeastOnce
+		b.to = append(b.to, kafkasink.New(kafkasink.Config[fila]{Brokers: b.s.Brokers, Opts: b.s.opts(), Topic: b.s.topic("least"), Key: keyOf}))
+	},
+	read: func(w *world) ([][]fila, error) { return one(w.readTopic("least")) },
 }, {
 	name:  "sqlite",
 	build: func(b *building) { b.to = append(b.to, tableOf(b.s, "sqlite")) },

@@ -210,7 +210,7 @@ func (w *world) lag(ctx context.Context) (map[string]int64, error) {
 	}
 	out := map[string]int64{}
 	for _, p := range w.pipes {
-		at, err := w.c.adm.FetchOffsets(ctx, w.name+"-"+p.name)
+		at, err := w.c.adm.FetchOffsets(ctx, groupOf(w.name, p))
 		if err != nil {
 			return nil, err
 		}
@@ -308,7 +308,7 @@ func (w *world) compare(p pipe) (d damage) {
 		}
 		d.side(fmt.Sprintf("output %d", i), got, w.records, func(n int64) bool {
 			return kindOf(n) == good || kindOf(n) == repeated && !p.once
-		}, true)
+		}, !p.least)
 	}
 	letters := map[int64]int{}
 	exact := p.letters != nil
@@ -469,20 +469,24 @@ func (w *world) eachRecord(name string, each func(*kgo.Record) error) error {
 	return nil
 }
 
-// ownerless measures how long partitions had no living owner.
+// ownerless measures how long partitions had no living owner, and how long the group's
+// offset stood still although there were records.
 type ownerless struct {
-	mu      sync.Mutex
 	since   map[string]time.Time // group and partition
 	longest time.Duration
+
+	at    map[string]int64
+	moved map[string]time.Time
+	still time.Duration
 }
 
 // watch looks at the groups until ctx ends.
 func (w *world) watch(ctx context.Context) {
 	var groups []string
 	for _, p := range w.pipes {
-		groups = append(groups, w.name+"-"+p.name)
+		groups = append(groups, groupOf(w.name, p))
 	}
-	w.gaps.since = map[string]time.Time{}
+	w.gaps = ownerless{since: map[string]time.Time{}, at: map[string]int64{}, moved: map[string]time.Time{}}
 	for ctx.Err() == nil {
 		living := map[string]bool{}
 		for _, m := range w.alive() {
@@ -494,13 +498,38 @@ func (w *world) watch(ctx context.Context) {
 		if err == nil && described.Error() == nil {
 			w.gaps.look(groups, described, living, w.name+"-in")
 		}
+		w.gaps.progress(ctx, w)
 		pause(ctx, 200*time.Millisecond)
 	}
 }
 
+func (o *ownerless) progress(ctx context.Context, w *world) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	ends, err := w.c.adm.ListEndOffsets(ctx, w.name+"-in")
+	if err != nil || ends.Error() != nil {
+		return
+	}
+	now := time.Now()
+	for _, p := range w.pipes {
+		at, err := w.c.adm.FetchOffsets(ctx, groupOf(w.name, p))
+		if err != nil || at.Error() != nil {
+			continue
+		}
+		for part := range int32(inPartitions) {
+			key := fmt.Sprintf("%s/%d", p.name, part)
+			end, _ := ends.Lookup(w.name+"-in", part)
+			done, _ := at.Lookup(w.name+"-in", part)
+			if began, ok := o.moved[key]; ok && done.At == o.at[key] && done.At < end.Offset {
+				o.still = max(o.still, now.Sub(began))
+			} else {
+				o.at[key], o.moved[key] = done.At, now
+			}
+		}
+	}
+}
+
 func (o *ownerless) look(groups []string, described kadm.DescribedGroups, living map[string]bool, topic string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	now := time.Now()
 	for _, g := range groups {
 		owned := map[int32]bool{}
@@ -572,7 +601,7 @@ func (w *world) run(table *table, f fault) {
 	for _, p := range w.pipes {
 		d := w.compare(p)
 		table.add(f.name, p.name, w.records, w.counts.kills, w.counts.rebalances, w.counts.cuts, d.lost, d.twice,
-			w.gaps.longest.Round(100*time.Millisecond), settled.Round(100*time.Millisecond), time.Since(begun).Round(100*time.Millisecond))
+			w.gaps.longest.Round(100*time.Millisecond), w.gaps.still.Round(100*time.Millisecond), settled.Round(100*time.Millisecond), time.Since(begun).Round(100*time.Millisecond))
 		if !d.none() {
 			bad = true
 			t.Errorf("%s, %s: of %d rows %d are lost, %d are there twice: %s", f.name, p.name, d.rows, d.lost, d.twice, strings.Join(d.strange, "; "))
