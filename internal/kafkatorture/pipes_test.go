@@ -83,14 +83,14 @@ var pipes = []pipe{{
 	read:    func(w *world) ([][]fila, error) { return one(w.readTopic("kafka")) },
 	letters: func(w *world) ([]int64, error) { return w.readLetters("kafka-bad") },
 }, {
-	name: "kafka, static members", topics: []string{"static"}, static: true,
+	name: "kafka static", topics: []string{"static"}, static: true,
 	build: func(b *building) {
 		b.to = append(b.to, kafkasink.New(kafkasink.Config[fila]{Transaction: b.transaction(), Topic: b.s.topic("static"), Key: keyOf}))
 	},
 	read: func(w *world) ([][]fila, error) { return one(w.readTopic("static")) },
 }, {
 	// Here the group's offsets are all that is known (rule E7-1).
-	name: "kafka, at least once", topics: []string{"least"}, least: true,
+	name: "kafka at least once", topics: []string{"least"}, least: true,
 	build: func(b *building) {
 		b.c.Require = leat.AtLeastOnce
 		b.to = append(b.to, kafkasink.New(kafkasink.Config[fila]{Brokers: b.s.Brokers, Opts: b.s.opts(), Topic: b.s.topic("least"), Key: keyOf}))
