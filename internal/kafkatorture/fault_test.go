@@ -43,9 +43,10 @@ var faults = []fault{
 	{"answers lost", false, loseAnswers},
 	{"members frozen", true, freezeMembers},
 	{"network silent", false, silence},
+	{"PostgreSQL cut", false, cutPG},
 	{"all at once", true, func(ctx context.Context, w *world) {
 		var all sync.WaitGroup
-		for _, f := range []func(context.Context, *world){killBrokers, killMembers, cutConnections, loseAnswers, freezeMembers} {
+		for _, f := range []func(context.Context, *world){killBrokers, killMembers, cutConnections, loseAnswers, freezeMembers, cutPG} {
 			all.Go(func() { f(ctx, w) })
 		}
 		all.Wait()
@@ -229,6 +230,15 @@ func silence(ctx context.Context, w *world) {
 			m.proxy.silence(ctx, w.between(session+time.Second, session+3*time.Second))
 			w.count(&w.counts.cuts, 1)
 		}
+	}
+}
+
+// cutPG ends the sessions in which members keep state.
+func cutPG(ctx context.Context, w *world) {
+	for ctx.Err() == nil {
+		pause(ctx, w.between(300*time.Millisecond, time.Second))
+		n := w.inPG("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1", w.name)
+		w.count(&w.counts.cuts, int(n))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -76,26 +77,42 @@ func newWorld(t *testing.T, records int64, during time.Duration, names ...string
 			m.kill()
 		}
 		c.drop(topics)
-		w.dropState()
+		w.inPG("DROP SCHEMA IF EXISTS " + pgx.Identifier{"leat_" + w.name}.Sanitize() + " CASCADE") // what members kept there
 	})
 	return w
 }
 
-// dropState deletes what the members kept in PostgreSQL.
-func (w *world) dropState() {
+// pgOf is the database of LEAT_PG for members of a world, whose connections say so; "" if there is none.
+func pgOf(world string) string {
+	dsn := os.Getenv("LEAT_PG")
+	u, err := url.Parse(dsn)
+	if dsn == "" || err != nil {
+		return dsn
+	}
+	q := u.Query()
+	q.Set("application_name", world)
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+// inPG runs a statement, if there is a database.
+func (w *world) inPG(statement string, args ...any) (changed int64) {
 	dsn := os.Getenv("LEAT_PG")
 	if dsn == "" {
-		return
+		return 0
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if conn, err := pgx.Connect(ctx, dsn); err == nil {
-		_, err = conn.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{"leat_" + w.name}.Sanitize()+" CASCADE")
-		if err != nil {
-			w.t.Log(err)
-		}
-		_ = conn.Close(ctx)
+	conn, err := pgx.Connect(ctx, dsn)
+	if err == nil {
+		defer conn.Close(ctx)
+		tag, err2 := conn.Exec(ctx, statement, args...)
+		changed, err = tag.RowsAffected(), err2
 	}
+	if err != nil {
+		w.t.Log(err)
+	}
+	return changed
 }
 
 // workDir keeps what is left when the test fails, if LEAT_KEEP names a folder.
@@ -124,7 +141,7 @@ func (w *world) settings(name, state string) settings {
 		names = append(names, p.name)
 	}
 	return settings{
-		Pipes: names, PG: os.Getenv("LEAT_PG"), Name: name, In: w.name + "-in", World: w.name, Brokers: w.c.brokers, Base: w.base,
+		Pipes: names, PG: pgOf(w.name), Name: name, In: w.name + "-in", World: w.name, Brokers: w.c.brokers, Base: w.base,
 		State: filepath.Join(w.base, "state", state), Checkpoint: 200 * time.Millisecond,
 	}
 }
