@@ -30,21 +30,24 @@ type fault struct {
 	name  string
 	short bool // done also without LEAT_LONG=1
 	do    func(ctx context.Context, w *world)
+	// within is how long a partition may have no living owner. It is far more than the group
+	// waits, for machines that are busy; the table has the true figure. 0: for ever.
+	within time.Duration
 }
 
 var faults = []fault{
-	{"none", false, func(context.Context, *world) {}},
-	{"brokers killed", false, killBrokers},
-	{"coordinators killed", true, killCoordinators},
-	{"one member killed", false, killOne},
-	{"members killed", true, killMembers},
-	{"members come and go", true, rebalance},
-	{"connections cut", false, cutConnections},
-	{"answers lost", false, loseAnswers},
-	{"members frozen", true, freezeMembers},
-	{"network silent", false, silence},
-	{"PostgreSQL cut", false, cutPG},
-	{"all at once", true, func(ctx context.Context, w *world) {
+	{name: "none", do: func(context.Context, *world) {}},
+	{name: "brokers killed", do: killBrokers},
+	{name: "coordinators killed", short: true, do: killCoordinators},
+	{name: "one member killed", do: killOne, within: 4 * session},
+	{name: "members killed", short: true, do: killMembers},
+	{name: "members come and go", short: true, do: rebalance},
+	{name: "connections cut", do: cutConnections},
+	{name: "answers lost", do: loseAnswers},
+	{name: "members frozen", short: true, do: freezeMembers},
+	{name: "network silent", do: silence},
+	{name: "PostgreSQL cut", do: cutPG},
+	{name: "all at once", short: true, do: func(ctx context.Context, w *world) {
 		var all sync.WaitGroup
 		for _, f := range []func(context.Context, *world){killBrokers, killMembers, cutConnections, loseAnswers, freezeMembers, cutPG} {
 			all.Go(func() { f(ctx, w) })

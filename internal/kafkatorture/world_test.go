@@ -624,6 +624,10 @@ func (w *world) run(table *table, f fault) {
 			t.Errorf("%s, %s: of %d rows %d are lost, %d are there twice: %s", f.name, p.name, d.rows, d.lost, d.twice, strings.Join(d.strange, "; "))
 		}
 	}
+	if f.within > 0 && w.gaps.longest > f.within {
+		bad = true
+		t.Errorf("a partition had no living owner for %v; the group waits for %v", w.gaps.longest, session)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range slices.Clone(w.trouble) {
