@@ -48,14 +48,14 @@ type world struct {
 	trouble []string // members that ended by themselves
 	sure    atomic.Int64
 	counts  struct{ kills, rebalances, cuts int }
-	gaps    ownerless
+	watched map[string]*watched // by pipeline
 }
 
 func newWorld(t *testing.T, records int64, during time.Duration, names ...string) *world {
 	t.Helper()
 	c := brokers(t)
 	seed := seedOf(t)
-	w := &world{t: t, c: c, name: fmt.Sprintf("w%x", rand.Uint32()), records: records, during: during, rng: rand.New(rand.NewPCG(seed, 1))}
+	w := &world{t: t, c: c, name: fmt.Sprintf("w%x", rand.Uint32()), records: records, during: during, rng: rand.New(rand.NewPCG(seed, 1)), watched: map[string]*watched{}}
 	w.base = filepath.Join(workDir(t), w.name)
 	require.NoError(t, os.MkdirAll(filepath.Join(w.base, "out"), 0o755))
 	require.NoError(t, c.heal(t.Context()))
@@ -378,6 +378,14 @@ func (d *damage) side(where string, got map[int64]int, records int64, wanted fun
 
 func (d damage) none() bool { return d.lost == 0 && d.twice == 0 && len(d.strange) == 0 }
 
+// What is lost, twice or where it does not belong is seen.
+func TestCompare(t *testing.T) {
+	var d damage
+	d.side("here", map[int64]int{1: 1, 2: 2, 4: 1, 5: 1}, 5, func(n int64) bool { return n != 5 }, true)
+	require.Equal(t, damage{rows: 4, lost: 1, twice: 1, strange: d.strange}, d)
+	require.Len(t, d.strange, 3)
+}
+
 var marked = regexp.MustCompile(`~(\d+)~`)
 
 func markOf(b []byte) (int64, error) {
@@ -486,95 +494,83 @@ func (w *world) eachRecord(name string, each func(*kgo.Record) error) error {
 	return nil
 }
 
-// ownerless measures how long partitions had no living owner, and how long the group's
-// offset stood still although there were records.
-type ownerless struct {
-	since   map[string]time.Time // group and partition
-	longest time.Duration
+// watched is what a pipeline's group is seen to do: how long a partition had no living owner,
+// and how long its offset stood still although there were records. Times before a group has begun
+// do not count.
+type watched struct {
+	since [inPartitions]time.Time // without an owner
+	begun [inPartitions]bool
+	at    [inPartitions]int64
+	moved [inPartitions]time.Time
 
-	at    map[string]int64
-	moved map[string]time.Time
-	still time.Duration
+	ownerless, still time.Duration
 }
 
 // watch looks at the groups until ctx ends.
 func (w *world) watch(ctx context.Context) {
-	var groups []string
 	for _, p := range w.pipes {
-		groups = append(groups, groupOf(w.name, p))
+		w.watched[p.name] = &watched{}
 	}
-	w.gaps = ownerless{since: map[string]time.Time{}, at: map[string]int64{}, moved: map[string]time.Time{}}
 	for ctx.Err() == nil {
 		living := map[string]bool{}
 		for _, m := range w.alive() {
 			living[m.name] = true
 		}
 		short, cancel := context.WithTimeout(ctx, 3*time.Second)
-		described, err := w.c.adm.DescribeGroups(short, groups...)
-		cancel()
-		if err == nil && described.Error() == nil {
-			w.gaps.look(groups, described, living, w.name+"-in")
+		ends, err := w.c.adm.ListEndOffsets(short, w.name+"-in")
+		for _, p := range w.pipes {
+			group, see := groupOf(w.name, p), w.watched[p.name]
+			if described, err := w.c.adm.DescribeGroups(short, group); err == nil && described.Error() == nil {
+				see.owners(described[group], living, w.name+"-in")
+			}
+			if at, err2 := w.c.adm.FetchOffsets(short, group); errors.Join(err, ends.Error(), err2, at.Error()) == nil {
+				see.progress(at, ends, w.name+"-in")
+			}
 		}
-		w.gaps.progress(ctx, w)
+		cancel()
 		pause(ctx, 200*time.Millisecond)
 	}
 }
 
-func (o *ownerless) progress(ctx context.Context, w *world) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	ends, err := w.c.adm.ListEndOffsets(ctx, w.name+"-in")
-	if err != nil || ends.Error() != nil {
-		return
-	}
+func (o *watched) owners(group kadm.DescribedGroup, living map[string]bool, topic string) {
 	now := time.Now()
-	for _, p := range w.pipes {
-		at, err := w.c.adm.FetchOffsets(ctx, groupOf(w.name, p))
-		if err != nil || at.Error() != nil {
+	var owned [inPartitions]bool
+	for _, m := range group.Members {
+		a, ok := m.Assigned.AsConsumer()
+		if !ok || !living[m.ClientID] || group.State != "Stable" {
 			continue
 		}
-		for part := range int32(inPartitions) {
-			key := fmt.Sprintf("%s/%d", p.name, part)
-			end, _ := ends.Lookup(w.name+"-in", part)
-			done, _ := at.Lookup(w.name+"-in", part)
-			if began, ok := o.moved[key]; ok && done.At == o.at[key] && done.At < end.Offset {
-				o.still = max(o.still, now.Sub(began))
-			} else {
-				o.at[key], o.moved[key] = done.At, now
+		for _, t := range a.Topics {
+			for _, p := range t.Partitions {
+				owned[p] = owned[p] || t.Topic == topic
 			}
+		}
+	}
+	for p := range owned {
+		switch since := &o.since[p]; {
+		case owned[p]:
+			o.begun[p] = true
+			if !since.IsZero() {
+				o.ownerless = max(o.ownerless, now.Sub(*since))
+			}
+			*since = time.Time{}
+		case since.IsZero() && o.begun[p]:
+			*since = now
 		}
 	}
 }
 
-func (o *ownerless) look(groups []string, described kadm.DescribedGroups, living map[string]bool, topic string) {
+func (o *watched) progress(at kadm.OffsetResponses, ends kadm.ListedOffsets, topic string) {
 	now := time.Now()
-	for _, g := range groups {
-		owned := map[int32]bool{}
-		if described[g].State == "Stable" {
-			for _, m := range described[g].Members {
-				a, ok := m.Assigned.AsConsumer()
-				if !ok || !living[m.ClientID] {
-					continue
-				}
-				for _, t := range a.Topics {
-					if t.Topic == topic {
-						for _, p := range t.Partitions {
-							owned[p] = true
-						}
-					}
-				}
-			}
-		}
-		for p := range int32(inPartitions) {
-			key := fmt.Sprintf("%s/%d", g, p)
-			began, ok := o.since[key]
-			switch {
-			case owned[p] && ok:
-				o.longest = max(o.longest, now.Sub(began))
-				delete(o.since, key)
-			case !owned[p] && !ok:
-				o.since[key] = now
-			}
+	for p := range o.at {
+		end, _ := ends.Lookup(topic, int32(p))
+		done, ok := at.Lookup(topic, int32(p))
+		switch {
+		case !ok || done.At <= 0:
+		case done.At == o.at[p] && done.At < end.Offset:
+			o.still = max(o.still, now.Sub(o.moved[p]))
+		default:
+			o.at[p], o.moved[p] = done.At, now
 		}
 	}
 }
@@ -616,17 +612,17 @@ func (w *world) run(table *table, f fault) {
 	w.drain()
 	bad := false
 	for _, p := range w.pipes {
-		d := w.compare(p)
+		d, see := w.compare(p), w.watched[p.name]
 		table.add(f.name, p.name, w.records, w.counts.kills, w.counts.rebalances, w.counts.cuts, d.lost, d.twice,
-			w.gaps.longest.Round(100*time.Millisecond), w.gaps.still.Round(100*time.Millisecond), settled.Round(100*time.Millisecond), time.Since(begun).Round(100*time.Millisecond))
+			see.ownerless.Round(100*time.Millisecond), see.still.Round(100*time.Millisecond), settled.Round(100*time.Millisecond), time.Since(begun).Round(100*time.Millisecond))
+		if f.within > 0 && see.ownerless > f.within {
+			bad = true
+			t.Errorf("%s, %s: a partition had no living owner for %v; the group waits for %v", f.name, p.name, see.ownerless, session)
+		}
 		if !d.none() {
 			bad = true
 			t.Errorf("%s, %s: of %d rows %d are lost, %d are there twice: %s", f.name, p.name, d.rows, d.lost, d.twice, strings.Join(d.strange, "; "))
 		}
-	}
-	if f.within > 0 && w.gaps.longest > f.within {
-		bad = true
-		t.Errorf("a partition had no living owner for %v; the group waits for %v", w.gaps.longest, session)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
