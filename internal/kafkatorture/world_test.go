@@ -398,11 +398,12 @@ func markOf(b []byte) (int64, error) {
 
 // filedLetters reads the letters of all members.
 func (w *world) filedLetters(p pipe) (out []int64, err error) {
-	files, err := filepath.Glob(filepath.Join(w.base, "state", "*", p.name))
-	if err != nil {
+	dirs, err1 := filepath.Glob(filepath.Join(w.base, "state", "*", p.name))
+	replicas, err2 := filepath.Glob(filepath.Join(w.base, "state", "*", p.name+"-[0-9]"))
+	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
-	for _, dir := range files {
+	for _, dir := range append(dirs, replicas...) {
 		seen := map[string]bool{}
 		err := leat.ReadDeadLetters(filepath.Join(dir, "dead-letters.jsonl"), func(l leat.DeadLetter) error {
 			if seen[l.ID] {
