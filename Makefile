@@ -2,7 +2,7 @@
 
 SEEDS ?= 20000
 
-.PHONY: help test race vet lint model fuzz bench parts example kill killcalls torture kafka-torture kafka-members soak corpus tidy servers servers-stop ci
+.PHONY: help test race vet lint model fuzz bench bench-kafka parts example kill killcalls torture kafka-torture kafka-members soak corpus tidy servers servers-stop ci
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -55,6 +55,11 @@ fuzz: ## every fuzz target for 30 s
 bench: ## leat beside polars, DuckDB and the others, ratios beside targets (installs them)
 	bench/rivals/setup.sh
 	cd bench && go run ./compare
+
+bench-kafka: ## leat beside Kafka Streams, Flink, PySpark, Bytewax on one real broker (installs all of it)
+	bench/rivals/setup-kafka.sh
+	.ci/servers/kafka.sh start 1
+	cd bench && LEAT_KAFKA=$${LEAT_KAFKA:-127.0.0.1:19092} go run ./kafka
 
 parts: ## the benchmarks of the parts
 	go test -run xxx -bench . -benchmem . ./source/... ./sink/... ./stage/... ./internal/csvtext ./internal/row ./internal/parquetread ./internal/sqlitepage

@@ -111,7 +111,7 @@ func (b *bench) drain() job {
 			if err != nil {
 				return outcome{}, err
 			}
-			got, err := b.topics("count", "-topic", out, "-n", strconv.Itoa(n+4))
+			got, err := b.topics("count", "-topic", out, "-n", strconv.Itoa(n+4), "-pid", strconv.Itoa(p.cmd.Process.Pid))
 			o := p.end()
 			if err != nil {
 				return o, err

@@ -9,6 +9,9 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/pprof"
 	"strings"
 	"syscall"
 	"time"
@@ -23,7 +26,7 @@ import (
 
 // Tx is a transaction.
 type Tx struct {
-	Key      []byte  `leat:"@key"`
+	Key      string  `leat:"@key"`
 	TxID     string  `leat:"tx_id"`
 	Account  string  `leat:"account"`
 	Category string  `leat:"category"`
@@ -44,7 +47,11 @@ func main() {
 	every := flag.Duration("every", time.Second, "time between checkpoints")
 	drain := flag.Bool("drain", false, "stop at the end")
 	state := flag.String("state", "", "folder")
+	profile := flag.String("profile", "", "write cpu.prof and, of the moment with most of it in use, heap.prof to this folder")
 	flag.Parse()
+	if *profile != "" {
+		defer profiles(*profile)()
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	addrs := strings.Split(*brokers, ",")
@@ -66,4 +73,29 @@ func main() {
 	}
 	s := p.Stats()
 	fmt.Printf("in=%d out=%d seconds=%.3f\n", s.Run.In, s.Run.Out["out"], time.Since(start).Seconds())
+}
+
+// profiles writes two profiles until stop is called.
+func profiles(dir string) (stop func()) {
+	f, err := os.Create(filepath.Join(dir, "cpu.prof"))
+	if err != nil {
+		panic(err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		panic(err)
+	}
+	go func() {
+		var m runtime.MemStats
+		for most := uint64(0); ; time.Sleep(100 * time.Millisecond) {
+			if runtime.ReadMemStats(&m); m.HeapInuse < most+most/20 {
+				continue
+			}
+			most = m.HeapInuse
+			if h, err := os.Create(filepath.Join(dir, "heap.prof")); err == nil {
+				_ = pprof.WriteHeapProfile(h)
+				h.Close()
+			}
+		}
+	}()
+	return func() { pprof.StopCPUProfile(); f.Close() }
 }

@@ -350,6 +350,7 @@ func countOut(args []string) {
 	topic := fs.String("topic", "", "")
 	n := fs.Int64("n", 0, "")
 	timeout := fs.Int("timeout", 300, "seconds")
+	pid := fs.Int("pid", 0, "give up when this process ends")
 	fs.Parse(args)
 	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers()...), kgo.ConsumeTopics(*topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(200*time.Millisecond))
@@ -361,6 +362,9 @@ func countOut(args []string) {
 		f := cl.PollFetches(ctx)
 		cancel()
 		got += int64(f.NumRecords())
+		if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", *pid)); *pid != 0 && (err != nil || strings.Contains(string(stat), ") Z ")) {
+			break
+		}
 	}
 	end := time.Now()
 	for { // one more would be one too many

@@ -40,6 +40,7 @@ type generation struct {
 	delivered bool                // or ever
 	revoking  []*revocation       // partitions that are being given up
 	gone      map[string]bool     // partitions that were given up
+	assigning map[string]bool     // partitions that sinks are taking over
 	caughtUp  bool                // a source asked for a cut at goals
 	reading   int                 // sources that have not ended
 	srcErr    error               // first error of a source that ended for good
@@ -53,7 +54,7 @@ type generation struct {
 
 func newGeneration(e *Engine) *generation {
 	g := &generation{
-		e: e, wake: make(chan struct{}, 1), over: make(chan struct{}), lanes: map[string]*lane{}, gone: map[string]bool{},
+		e: e, wake: make(chan struct{}, 1), over: make(chan struct{}), lanes: map[string]*lane{}, gone: map[string]bool{}, assigning: map[string]bool{},
 		count: e.loadCounters(e.saved.Counters), breaker: newBreaker(e.cfg),
 		live:      map[*passage]struct{}{},
 		committed: e.saved.Seq, complete: map[string]Position{},

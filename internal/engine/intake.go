@@ -58,6 +58,19 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 		return nil, wrap(in.node, "", ErrFenced)
 	}
 
+	g.mu.Lock()
+	for _, name := range names {
+		g.assigning[name] = true
+	}
+	g.mu.Unlock()
+	defer func() {
+		g.mu.Lock()
+		for _, name := range names {
+			delete(g.assigning, name)
+		}
+		g.mu.Unlock()
+	}()
+
 	// What each sink holds. The call goes through the sink's queue: one call at
 	// a time is its contract.
 	held := map[*Node]map[string]Position{}
@@ -197,7 +210,7 @@ func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name s
 	e.mu.Lock()
 	given, since := e.given[name]
 	e.mu.Unlock()
-	if p.Kept.Next > base.Next && len(states) == 0 && !(since && given == p.Given) {
+	if p.Kept.Known() && (p.Kept.Next > base.Next || !base.Known()) && len(states) == 0 && !(since && given == p.Given) {
 		// Neither is ahead of a sink, so the later one counts: other processes may have had the
 		// partition since this one's folder heard of it. If this one has had it ever since, it begins
 		// where its counters stand (rule A8).

@@ -18,6 +18,14 @@ type revocation struct {
 func (in *Intake) Revoke(ctx context.Context, partitions []string) error {
 	g, e := in.g, in.g.e
 	g.mu.Lock()
+	if p := in.assigning(partitions); p != "" {
+		// A sink that takes it over only now would fence the one who gets it.
+		why := wrap(in.node, p, errors.New("rule H3: it is given up while the sinks are taking it over"))
+		g.failLocked(&rewind{cause: why, named: true})
+		g.mu.Unlock()
+		<-g.over
+		return why
+	}
 	r := &revocation{lanes: in.lanesOf(partitions), done: make(chan struct{})}
 	if len(r.lanes) == 0 {
 		g.mu.Unlock()
@@ -60,6 +68,10 @@ func (in *Intake) Lost(partitions []string) {
 	g := in.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if p := in.assigning(partitions); p != "" {
+		g.failLocked(&rewind{cause: wrap(in.node, p, fmt.Errorf("it was taken away while the sinks were taking it over: %w", ErrFenced)), named: true})
+		return
+	}
 	lost := in.lanesOf(partitions)
 	if len(lost) == 0 {
 		return
@@ -78,6 +90,16 @@ func (in *Intake) lanesOf(partitions []string) []*lane {
 		}
 	}
 	return out
+}
+
+// assigning is one of the partitions that Assign is at; "" for none. The caller holds the lock.
+func (in *Intake) assigning(partitions []string) string {
+	for _, p := range partitions {
+		if name := qualify(in.node.Name, p); in.g.assigning[name] {
+			return name
+		}
+	}
+	return ""
 }
 
 // forget drops lanes that are given up, and what stages remember of them.

@@ -91,7 +91,7 @@ type Encoder[T any] interface {
 // is wrong with it, and Open connects.
 //
 // The sink implements leat.Named, leat.Validator and leat.Guaranteed; with a Transaction
-// also leat.Transactional, leat.Joined and leat.Prompt.
+// also leat.Transactional, leat.Joined, leat.Bound and leat.Prompt.
 func New[T any](c Config[T]) leat.Sink[T] {
 	s := &sink[T]{config: c}
 	if c.Transaction == nil {
@@ -144,6 +144,9 @@ func (s *sink[T]) Validate() error {
 	if c.Encode != nil && (c.Codec != nil || c.Raw) || c.Codec != nil && c.Raw {
 		fault("Raw, Codec and Encode exclude each other")
 	}
+	if err := checkCodec(c.Codec); err != nil {
+		fault("Codec: %w", err)
+	}
 	if c.Transaction == nil {
 		faults = append(faults, checkClient("kafkasink", c.Brokers, c.Opts))
 	} else if len(c.Brokers)+len(c.Opts) > 0 {
@@ -156,6 +159,17 @@ func (s *sink[T]) Validate() error {
 		fault("%w", err)
 	}
 	return errors.Join(faults...)
+}
+
+// checkCodec asks a codec that knows whether it can write such rows (package codec).
+func checkCodec(codec any) error {
+	switch v := codec.(type) {
+	case interface{ ValidateEncode() error }:
+		return v.ValidateEncode()
+	case leat.Validator:
+		return v.Validate()
+	}
+	return nil
 }
 
 // checkClient reports what kgo would refuse.

@@ -47,6 +47,8 @@ type job struct {
 	portions int // of the input
 	pause    time.Duration
 	config   leat.Config
+
+	session, timeout time.Duration // of the group's members and of transactions
 }
 
 func (j *job) topic(of string) string { return j.name + "-" + of }
@@ -86,10 +88,10 @@ func (j *job) make(t testing.TB) {
 
 func (j *job) build() *leat.Pipeline {
 	src := kafkasource.New(kafkasource.Config[pedido]{
-		Brokers: j.brokers, Topics: []string{j.topic("in")}, Group: j.name, Drain: j.drain, ChunkRows: 5,
+		Brokers: j.brokers, Topics: []string{j.topic("in")}, Group: j.name, Drain: j.drain, ChunkRows: 5, SessionTimeout: j.session,
 		Opts: []kgo.Opt{kgo.HeartbeatInterval(100 * time.Millisecond), kgo.FetchMaxWait(50 * time.Millisecond)},
 	})
-	tx := kafkasink.NewTransaction(kafkasink.TransactionConfig{Source: src, Brokers: j.brokers})
+	tx := kafkasink.NewTransaction(kafkasink.TransactionConfig{Source: src, Brokers: j.brokers, Timeout: j.timeout})
 	if j.letters {
 		j.config.DeadLetters = tx.DeadLetters(j.topic("bad"))
 	}

@@ -14,8 +14,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/sr"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/codec"
+	"github.com/leatgo/leat/codec/avrocodec"
 	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/sink/kafkasink"
 	"github.com/leatgo/leat/source/kafkasource"
@@ -354,11 +357,13 @@ var (
 	_ leat.Transactional = kafkasink.New(kafkasink.Config[string]{Transaction: tx}).(leat.Transactional)
 	_ leat.Joined        = kafkasink.New(kafkasink.Config[string]{Transaction: tx}).(leat.Joined)
 	_ leat.Prompt        = kafkasink.New(kafkasink.Config[string]{Transaction: tx}).(leat.Prompt)
+	_ leat.Bound         = kafkasink.New(kafkasink.Config[string]{Transaction: tx}).(leat.Bound)
 	_ leat.Deferring     = kafkasink.New(kafkasink.Config[string]{Transaction: tx}).(leat.Deferring)
 	_ leat.Joined        = tx.DeadLetters("bad").(leat.Joined)
 )
 
 func TestValidate(t *testing.T) {
+	src := kafkasource.New(kafkasource.Config[string]{Topics: []string{"t"}, Group: "g"})
 	for want, c := range map[string]leat.Sink[string]{
 		"there is no topic":     kafkasink.New(kafkasink.Config[string]{Brokers: []string{"x:1"}}),
 		"exclude each other":    kafkasink.New(kafkasink.Config[string]{Brokers: []string{"x:1"}, Topic: "t", TopicOf: func(*string) string { return "" }}),
@@ -375,6 +380,12 @@ func TestValidate(t *testing.T) {
 		assert.ErrorContains(t, c.(leat.Validator).Validate(), want)
 	}
 	assert.ErrorContains(t, kafkasink.New(kafkasink.Config[chan int]{Brokers: []string{"x:1"}, Topic: "t"}).(leat.Validator).Validate(), "set Encode or Codec")
+	type unwritable struct{ A any }
+	reg := codec.NewRegistry(sr.URLs("http://x:1"))
+	avro := kafkasink.New(kafkasink.Config[unwritable]{Brokers: []string{"x:1"}, Topic: "t", Codec: avrocodec.New(avrocodec.Config[unwritable]{Registry: reg})})
+	assert.ErrorContains(t, avro.(leat.Validator).Validate(), "has no Avro type")
+	var source leat.Bound = kafkasink.New(kafkasink.Config[string]{Transaction: kafkasink.NewTransaction(kafkasink.TransactionConfig{Source: src})}).(leat.Bound)
+	assert.Equal(t, any(src), source.BoundTo())
 	assert.NoError(t, kafkasink.New(kafkasink.Config[string]{Brokers: []string{"x:1"}, Topic: "t"}).(leat.Validator).Validate())
 	var zero kafkasink.Config[string]
 	assert.NotImplements(t, (*leat.Transactional)(nil), kafkasink.New(zero), "rule E7: it keeps no positions")

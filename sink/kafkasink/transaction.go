@@ -349,6 +349,9 @@ type joined[T any] struct {
 // JoinedWith implements leat.Joined.
 func (j *joined[T]) JoinedWith() any { return j.tx }
 
+// BoundTo implements leat.Bound: the positions that are committed are those of one group.
+func (j *joined[T]) BoundTo() any { return j.tx.config.Source }
+
 // Guarantee is leat.ExactlyOnce.
 func (j *joined[T]) Guarantee() leat.Guarantee { return leat.ExactlyOnce }
 

@@ -31,7 +31,7 @@ func (c *chunk[T]) locate(records []int) []leat.Origin {
 	out := make([]leat.Origin, len(records))
 	for i, n := range records {
 		rec := c.records[n]
-		o := leat.Origin{Offset: rec.Offset, Topic: rec.Topic, Key: bytes.Clone(rec.Key), Time: rec.Timestamp.UTC(), Raw: bytes.Clone(rec.Value)}
+		o := leat.Origin{Offset: rec.Offset, Topic: rec.Topic, Key: bytes.Clone(rec.Key), Time: when(rec), Raw: bytes.Clone(rec.Value)}
 		if len(rec.Headers) > 0 {
 			o.Headers = make(map[string]string, len(rec.Headers))
 			for _, h := range rec.Headers {
@@ -41,6 +41,12 @@ func (c *chunk[T]) locate(records []int) []leat.Origin {
 		out[i] = o
 	}
 	return out
+}
+
+func (c *chunk[T]) offsets(records []int, out []leat.Offset) {
+	for i, n := range records {
+		out[i] = c.records[n].Offset
+	}
 }
 
 // onRelease, if set, is told of each chunk's records before their memory is given back:
@@ -138,6 +144,15 @@ func epochOf(resume string) int32 {
 		return -1
 	}
 	return int32(n)
+}
+
+// when is a record's time. Those of a message format that has none, or that were written
+// without one, come with -1: that is no time.
+func when(rec *kgo.Record) time.Time {
+	if rec.Timestamp.UnixMilli() == -1 {
+		return time.Time{}
+	}
+	return rec.Timestamp.UTC()
 }
 
 // recordOf makes the record of a dead letter again.

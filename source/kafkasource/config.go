@@ -13,6 +13,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/row"
 	"github.com/leatgo/leat/source/drift"
 )
@@ -65,8 +66,8 @@ type Config[T any] struct {
 	// The default, read committed, reads up to the first transaction that is still open.
 	ReadUncommitted bool
 
-	// Drain makes Run return when every partition of this process has been read up to where it
-	// ended when Run was first called.
+	// Drain makes Run return when every partition has been read up to where it ended when Run
+	// was first called; in a group, those of other members by them, to their commit.
 	Drain bool
 
 	// MaxMessages makes Run return after so many records, those of a rewind not counted
@@ -327,7 +328,13 @@ func (c *Config[T]) formatFaults(fault func(format string, args ...any)) {
 		fault("only one of Raw, Codec and Decode can say what values are")
 	}
 	switch {
-	case c.Codec != nil || c.Decode != nil:
+	case c.Codec != nil:
+		if v, ok := c.Codec.(leat.Validator); ok {
+			if err := v.Validate(); err != nil {
+				fault("Codec: %w", err)
+			}
+		}
+	case c.Decode != nil:
 	case c.Raw:
 		if _, err := rawOf[T](); err != nil {
 			fault("Raw: %w", err)

@@ -234,7 +234,7 @@ func (w *walk[T]) setOrigins(rec *kgo.Record, p unsafe.Pointer) (err error) {
 		case "@offset":
 			err = o.column.SetInt(p, rec.Offset)
 		case "@timestamp":
-			err = o.column.SetTime(p, rec.Timestamp.UTC())
+			err = o.column.SetTime(p, when(rec))
 		case "@key":
 			err = o.column.SetString(p, w.texts.keep(rec.Key))
 		default:

@@ -60,7 +60,7 @@
 //	Partition int32     `leat:"@partition"` // or a string
 //	Offset    int64     `leat:"@offset"`
 //	Key       string    `leat:"@key"`       // its bytes; "" for none
-//	Time      time.Time `leat:"@timestamp"` // in UTC: the producer's or the broker's, as the topic is set
+//	Time      time.Time `leat:"@timestamp"` // in UTC: the producer's or the broker's, as the topic is set; zero for none
 //	Trace     string    `leat:"@header.traceparent"` // of several the last; "" for none
 //
 // # Transactions

@@ -73,7 +73,50 @@ func (r *reading[T]) drained(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	return true, nil
+	return r.othersDrained(ctx)
+}
+
+// othersDrained tells whether other members of the group have read what this one has not got:
+// partitions may be on their way here, because their owner has just gone or is about to go. The group's
+// offsets say so, which each member commits when all of it is durable.
+func (r *reading[T]) othersDrained(ctx context.Context) (bool, error) {
+	rest := map[topicPartition]uint64{}
+	if r.s.config.Group != "" {
+		for tp, goal := range r.s.goals {
+			if goal > 0 && r.parts[tp] == nil {
+				rest[tp] = 0
+			}
+		}
+	}
+	if len(rest) == 0 {
+		return true, nil
+	}
+	if !r.told { // so that what is read here is committed, and they can see it
+		r.told = true
+		r.in.CaughtUp()
+	}
+	if time.Since(r.asked) < time.Second {
+		return false, nil
+	}
+	r.asked = time.Now()
+	kept, err := r.s.kept(ctx, rest)
+	if err == nil {
+		var begin map[topicPartition]int64
+		if begin, _, err = r.s.span(ctx, rest); err == nil {
+			for tp := range rest {
+				p := &part{topicPartition: tp, name: tp.String(), next: max(begin[tp], kept[tp].Next)}
+				if reached, err := r.reached(ctx, p, r.s.goals[tp]); err != nil || !reached {
+					return false, err
+				}
+			}
+			return true, nil
+		}
+	}
+	if leat.IsTransient(err) {
+		r.s.logger().Debug("can't tell how far the group is", "err", err)
+		return false, nil
+	}
+	return false, err
 }
 
 // reached tells whether nothing that can be read is left before end. The client says

@@ -72,6 +72,7 @@ func (s *Source[T]) groupOpts() []kgo.Opt {
 			return nil, nil // nothing is fetched
 		}),
 	}
+	opts = append(opts, kgo.WithHooks(groupErrors{s.refused}))
 	if c.InstanceID != "" {
 		opts = append(opts, kgo.InstanceID(c.InstanceID))
 	}

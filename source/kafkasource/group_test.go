@@ -512,3 +512,40 @@ func TestLocalState(t *testing.T) {
 	cancel()
 	assert.Empty(t, sink2.Committed())
 }
+
+// Rules E7-1, J1: that reading began at the end of an empty partition is known to the group
+// too, or the next owner would begin at what is the end by then.
+func TestLatestOfEmptyPartition(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 1, "in")
+	c := w.member("g", "in")
+	c.Start = Latest
+	first := &forgetful{}
+	a := start(t, c, first)
+	src := a.src.(*Source[rec])
+	await(t, func() bool { return src.Token(topicPartition{Topic: "in"}) != 0 })
+	await(t, func() bool { return !a.p.Stats().Checkpointed.IsZero() })
+	require.NoError(t, a.stop())
+	w.fill("in", 1, 0, 5)
+	second := &forgetful{}
+	c.Drain = true
+	b := start(t, c, second)
+	require.NoError(t, b.wait())
+	assert.Equal(t, []int64{0, 1, 2, 3, 4}, second.got)
+}
+
+// What is not read by this process any more has no lag in it.
+func TestLagOfLost(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 2, "in")
+	w.fill("in", 2, 0, 10)
+	dir := t.TempDir()
+	sink := leattest.Collect[rec]().In(dir)
+	a := start(t, w.member("g", "in"), sink)
+	await(t, func() bool { return len(sink.Committed()) == 10 })
+	src := a.src.(*Source[rec])
+	require.Len(t, src.Lag(), 2)
+	src.onLost(t.Context(), nil, map[string][]int32{"in": {1}})
+	await(t, func() bool { return len(src.Lag()) == 1 })
+	require.NoError(t, a.stop())
+}

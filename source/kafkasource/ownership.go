@@ -17,6 +17,7 @@ type ownership struct {
 	mu     sync.Mutex
 	claims map[topicPartition]*claim
 	tokens uint64 // given so far
+	err    error  // the group does not want us; see refused
 	joined bool   // the group has said what we have, be it nothing
 	reader reader // of the last Run; nil before the first
 	doing  *step  // what the reader is at
@@ -29,8 +30,13 @@ type claim struct {
 	token     uint64
 	leaving   bool  // being revoked: nothing more is sent of it
 	read      bool  // the last Run had it from Intake.Assign
-	committed int64 // in the group, as far as is known; -1: not known, so nothing is committed
+	committed int64 // in the group; or one of those below
 }
+
+const (
+	noOffset = -1 // the group has no offset; 0 is one, where reading begins at the end of an empty partition
+	unknown  = -2 // it was not asked yet, so nothing is committed
+)
 
 // reader is what the group's callbacks need of leat.Intake.
 type reader interface {
@@ -52,7 +58,7 @@ func (o *ownership) gained(tps []topicPartition) {
 	for _, tp := range tps {
 		if o.claims[tp] == nil {
 			o.tokens++
-			o.claims[tp] = &claim{token: o.tokens, committed: -1}
+			o.claims[tp] = &claim{token: o.tokens, committed: unknown}
 		}
 	}
 	o.changed()
@@ -67,11 +73,27 @@ func (o *ownership) changed() {
 	}
 }
 
+// refuse notes that the group has sent us away for good.
+func (o *ownership) refuse(err error) {
+	o.mu.Lock()
+	if o.err == nil {
+		o.err = err
+	}
+	o.changed()
+	o.mu.Unlock()
+}
+
+// refusal is the error of refuse.
+func (o *ownership) refusal() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}
+
 // revoked gives partitions up in good order (rule H3). When it returns, somebody else
 // may have them. ctx bounds it.
 func (o *ownership) revoked(ctx context.Context, tps []topicPartition) (kept []string, err error) {
 	o.mu.Lock()
-	var read []string
 	for _, tp := range tps {
 		if c := o.claims[tp]; c != nil {
 			c.leaving = true
@@ -90,14 +112,7 @@ func (o *ownership) revoked(ctx context.Context, tps []topicPartition) (kept []s
 		}
 	}
 
-	o.mu.Lock()
-	r := o.reader
-	for _, tp := range tps {
-		if c := o.claims[tp]; c != nil && c.read {
-			read = append(read, tp.String())
-		}
-	}
-	o.mu.Unlock()
+	r, read := o.engines(tps)
 	if r != nil && len(read) > 0 {
 		err = r.Revoke(ctx, read...)
 	}
@@ -105,17 +120,21 @@ func (o *ownership) revoked(ctx context.Context, tps []topicPartition) (kept []s
 	return read, err
 }
 
-// lost takes partitions away that somebody else has already.
-func (o *ownership) lost(tps []topicPartition) (read []string) {
+// engines are those of the partitions that the engine has, or is just taking over.
+func (o *ownership) engines(tps []topicPartition) (r reader, read []string) {
 	o.mu.Lock()
-	o.joined = false // Drain is not over because there is nothing left to read just now
-	r := o.reader
+	defer o.mu.Unlock()
 	for _, tp := range tps {
-		if c := o.claims[tp]; c != nil && c.read {
+		if c := o.claims[tp]; c != nil && (c.read || o.doing.concerns([]topicPartition{tp})) {
 			read = append(read, tp.String())
 		}
 	}
-	o.mu.Unlock()
+	return o.reader, read
+}
+
+// lost takes partitions away that somebody else has already.
+func (o *ownership) lost(tps []topicPartition) (read []string) {
+	r, read := o.engines(tps)
 	o.drop(tps)
 	if r != nil && len(read) > 0 {
 		r.Lost(read...)
@@ -198,7 +217,10 @@ func (o *ownership) assigned(tokens map[topicPartition]uint64, committed map[top
 			gone = append(gone, tp)
 			continue
 		}
-		c.read, c.committed = true, committed[tp]
+		c.read, c.committed = true, noOffset
+		if at, ok := committed[tp]; ok {
+			c.committed = at
+		}
 	}
 	return gone
 }
@@ -266,7 +288,7 @@ func (o *ownership) renew(tp topicPartition, token uint64) bool {
 		return false
 	}
 	o.tokens++
-	o.claims[tp] = &claim{token: o.tokens, committed: -1}
+	o.claims[tp] = &claim{token: o.tokens, committed: unknown}
 	o.changed()
 	return true
 }
@@ -304,7 +326,7 @@ func (o *ownership) committable(at map[topicPartition]kafka.Offset) map[topicPar
 	at = maps.Clone(at)
 	maps.DeleteFunc(at, func(tp topicPartition, to kafka.Offset) bool {
 		c := o.claims[tp]
-		return c == nil || c.committed < 0 || to.Next <= c.committed
+		return c == nil || c.committed == unknown || to.Next <= c.committed
 	})
 	return at
 }
@@ -313,7 +335,7 @@ func (o *ownership) noteCommitted(at map[topicPartition]kafka.Offset) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for tp, to := range at {
-		if c := o.claims[tp]; c != nil && c.committed >= 0 {
+		if c := o.claims[tp]; c != nil && c.committed != unknown {
 			c.committed = max(c.committed, to.Next)
 		}
 	}

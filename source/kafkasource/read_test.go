@@ -168,6 +168,20 @@ func TestColumns(t *testing.T) {
 	}, rows)
 }
 
+// A record without a time has none.
+func TestNoTimestamp(t *testing.T) {
+	f, err := (&Config[placed]{}).format()
+	require.NoError(t, err)
+	var out leat.Batch[placed]
+	recs := []*kgo.Record{{Value: []byte(`{"id":1}`), Timestamp: time.UnixMilli(-1)}, {Value: []byte(`{"id":2}`), Timestamp: time.UnixMilli(0)}}
+	require.NoError(t, f.decode(t.Context(), recs, &out, 0))
+	require.Len(t, out.Rows(), 2)
+	assert.True(t, out.Rows()[0].Time.IsZero())
+	assert.Equal(t, time.UnixMilli(0).UTC(), out.Rows()[1].Time)
+	c := chunk[placed]{format: f, records: recs}
+	assert.True(t, c.locate([]int{0})[0].Time.IsZero())
+}
+
 func TestJSON(t *testing.T) {
 	t.Parallel()
 	type open struct {

@@ -34,6 +34,9 @@ func (s *Source[T]) Run(ctx context.Context, in leat.Intake[T]) error {
 		s: s, in: in, cl: cl, format: f, arrived: time.Now(),
 		parts: map[topicPartition]*part{}, refused: map[topicPartition]uint64{},
 	}
+	s.mu.Lock()
+	clear(s.lag) // of partitions that were lost with the last Run
+	s.mu.Unlock()
 	s.own.attach(in)
 	return r.run(ctx)
 }
@@ -54,6 +57,7 @@ type reading[T any] struct {
 	arrived time.Time // the last record
 	told    bool      // CaughtUp, since then
 	looked  time.Time // at the ends, since then
+	asked   time.Time // when the group was last asked how far it is (Drain)
 	listed  time.Time // the topics
 	lacking time.Time // since when partitions are missing that rule H1 asks for
 	waited  bool      // for them, and logged
@@ -121,6 +125,9 @@ func (r *reading[T]) run(ctx context.Context) error {
 // follow takes over what this process has got, and lets go of what it has lost. whole is
 // false while nothing may be read (rule H1).
 func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
+	if err := r.s.own.refusal(); err != nil {
+		return false, false, err
+	}
 	if time.Since(r.arrived) > longWait {
 		r.s.commitAgain(ctx)
 	}
@@ -348,7 +355,7 @@ func (r *reading[T]) sendChunk(p *part, limit int) error {
 	c, size, rest := r.format.cut(seg.records, limit)
 	chunk := leat.Chunk[T]{
 		Partition: p.name, First: p.sent, Next: seg.next, Resume: resume(seg.epoch),
-		Bytes: size, Decode: c.decode, Locate: c.locate, Release: c.release,
+		Bytes: size, Decode: c.decode, Locate: c.locate, Offsets: c.offsets, Release: c.release,
 	}
 	n := len(c.records)
 	if n > 0 {

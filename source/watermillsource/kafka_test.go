@@ -25,8 +25,10 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/leattest"
+	"github.com/leatgo/leat/sink/kafkasink"
 	"github.com/leatgo/leat/sink/sqlitesink"
 	"github.com/leatgo/leat/sink/watermillsink"
+	"github.com/leatgo/leat/source/kafkasource"
 	"github.com/leatgo/leat/source/watermillsource"
 )
 
@@ -279,6 +281,53 @@ func TestHeadersOnTheWire(t *testing.T) {
 	require.NoError(t, sub.Close())
 	require.Equal(t, "uuid-1", second.UUID)
 	require.Equal(t, message.Metadata{"trace": "t1"}, second.Metadata)
+}
+
+// kafkasource reads what watermill-kafka has written.
+func TestReadByKafkasource(t *testing.T) {
+	t.Parallel()
+	servers := brokers(t)
+	name, _ := topic(t, 2)
+	require.NoError(t, publisher(t, servers).Publish(name, messages(20)...))
+	sink := leattest.Collect[evento]()
+	p := leat.New("p", leat.Config{StateDir: t.TempDir()})
+	leat.To(leat.From(p, kafkasource.New(kafkasource.Config[evento]{Brokers: servers, Topics: []string{name}, Group: name, Drain: true})), sink)
+	require.NoError(t, p.Run(t.Context()))
+	rows := sink.Committed()
+	slices.SortFunc(rows, func(a, b evento) int { return int(a.ID - b.ID) })
+	require.Len(t, rows, 20)
+	for i, r := range rows {
+		require.WithinDuration(t, time.Now(), r.At, time.Minute)
+		r.At = time.Time{}
+		require.Equal(t, evento{ID: int64(i), UUID: fmt.Sprint("uuid-", i), Trace: fmt.Sprint("t", i), Key: fmt.Sprint("k", i%17)}, r)
+	}
+}
+
+// A watermill-kafka subscriber reads what kafkasink has written; the row's field for the
+// header is the message's UUID.
+func TestWrittenByKafkasink(t *testing.T) {
+	t.Parallel()
+	servers := brokers(t)
+	name, _ := topic(t, 1)
+	p := leat.New("p", leat.Config{StateDir: t.TempDir()})
+	rows := []evento{{ID: 1, UUID: "uuid-1", Trace: "t1", Key: "k1"}, {ID: 2, UUID: "uuid-2", Key: "k2"}}
+	leat.To(leat.From(p, leattest.Rows(rows...)), kafkasink.New(kafkasink.Config[evento]{Brokers: servers, Topic: name}))
+	require.NoError(t, p.Run(t.Context()))
+
+	sub := subscriber(t, servers, name)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	out, err := sub.Subscribe(ctx, name)
+	require.NoError(t, err)
+	for _, r := range rows {
+		m, ok := <-out
+		require.True(t, ok)
+		require.Equal(t, r.UUID, m.UUID)
+		require.Equal(t, r.Trace, m.Metadata.Get("trace"))
+		require.JSONEq(t, fmt.Sprintf(`{"id":%d}`, r.ID), string(m.Payload))
+		m.Ack()
+	}
+	require.NoError(t, sub.Close())
 }
 
 // child is the program that TestKilled kills.

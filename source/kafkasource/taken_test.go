@@ -1,0 +1,86 @@
+package kafkasource
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/leattest"
+)
+
+// restoring is a sink that takes partitions over slowly, the first time.
+type restoring struct {
+	*leattest.Collector[rec]
+	began, late chan struct{}
+	lives       atomic.Int32
+	ended       atomic.Bool // by its context
+}
+
+func (s *restoring) Restore(ctx context.Context, partitions []string) (map[string]leat.Position, error) {
+	if s.lives.Add(1) == 1 {
+		close(s.began)
+		select {
+		case <-ctx.Done():
+			s.ended.Store(true)
+			return nil, ctx.Err()
+		case <-s.late: // and fences whoever has them by now
+		}
+	}
+	return s.Collector.Restore(ctx, partitions)
+}
+
+// Rules E2, H3: partitions that go away while sinks take them over are not taken over
+// later on, when somebody else has them.
+func TestTakenWhileAssigned(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(s *Source[rec]){
+		"revoked": func(s *Source[rec]) { s.onRevoked(t.Context(), nil, map[string][]int32{"in": {1}}) },
+		"lost":    func(s *Source[rec]) { s.onLost(t.Context(), nil, map[string][]int32{"in": {1}}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := broker(t, 2, "in")
+			w.fill("in", 2, 0, 100)
+			dir := t.TempDir()
+			sink := &restoring{Collector: leattest.Collect[rec]().In(dir), began: make(chan struct{}), late: make(chan struct{})}
+			c := w.member("g", "in")
+			c.RevokeBudget = 100 * time.Millisecond
+			a := start(t, c, sink)
+			<-sink.began
+			lose(a.src.(*Source[rec])) // it returns: the group gives them away
+			if name == "revoked" {
+				assert.True(t, sink.ended.Load(), "it would fence the next owner")
+			}
+			await(t, sink.ended.Load)
+			close(sink.late)
+			await(t, func() bool { return len(sink.Committed()) == 50 })
+			require.NoError(t, a.stop())
+		})
+	}
+}
+
+// A partition that a zombie took at a sink, and that nobody else reads, is taken back.
+func TestTakenByZombie(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 2, "in")
+	w.fill("in", 2, 0, 20)
+	dir := t.TempDir()
+	sink := leattest.Collect[rec]().In(dir)
+	c := w.member("g", "in")
+	c.SessionTimeout = time.Second
+	a := start(t, c, sink)
+	await(t, func() bool { return len(sink.Committed()) == 20 })
+	zombie := leattest.Collect[rec]().In(dir)
+	require.NoError(t, zombie.Open(t.Context(), leat.Env{}))
+	_, err := zombie.Restore(t.Context(), []string{"src/in/1"})
+	require.NoError(t, err)
+	w.fill("in", 2, 20, 40)
+	await(t, func() bool { return len(sink.Committed()) == 40 })
+	require.NoError(t, a.stop())
+	once(t, sink.Committed(), 40)
+}
