@@ -14,7 +14,7 @@ func TestMembers(t *testing.T) {
 	if os.Getenv("LEAT_MEMBERS") != "1" {
 		t.Skip("LEAT_MEMBERS=1 measures")
 	}
-	w := newWorld(t, int64(number("LEAT_RECORDS", 500_000)), 0)
+	w := newWorld(t, int64(number("LEAT_RECORDS", 2_000_000)), 0)
 	require.NoError(t, w.produce(t.Context()))
 	table := newTable("pipeline", "processes", "replicas each", "records", "seconds", "records/s")
 	defer table.log(t)

@@ -507,29 +507,37 @@ type watched struct {
 	ownerless, still time.Duration
 }
 
-// watch looks at the groups until ctx ends.
+// watch looks at the groups until ctx ends, each by itself: one whose coordinator is away
+// does not hide the others.
 func (w *world) watch(ctx context.Context) {
+	var all sync.WaitGroup
 	for _, p := range w.pipes {
-		w.watched[p.name] = &watched{}
+		see := &watched{}
+		w.watched[p.name] = see
+		all.Go(func() {
+			for ctx.Err() == nil {
+				w.look(ctx, groupOf(w.name, p), see)
+				pause(ctx, 200*time.Millisecond)
+			}
+		})
 	}
-	for ctx.Err() == nil {
-		living := map[string]bool{}
-		for _, m := range w.alive() {
-			living[m.name] = true
-		}
-		short, cancel := context.WithTimeout(ctx, 3*time.Second)
-		ends, err := w.c.adm.ListEndOffsets(short, w.name+"-in")
-		for _, p := range w.pipes {
-			group, see := groupOf(w.name, p), w.watched[p.name]
-			if described, err := w.c.adm.DescribeGroups(short, group); err == nil && described.Error() == nil {
-				see.owners(described[group], living, w.name+"-in")
-			}
-			if at, err2 := w.c.adm.FetchOffsets(short, group); errors.Join(err, ends.Error(), err2, at.Error()) == nil {
-				see.progress(at, ends, w.name+"-in")
-			}
-		}
-		cancel()
-		pause(ctx, 200*time.Millisecond)
+	all.Wait()
+}
+
+func (w *world) look(ctx context.Context, group string, see *watched) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	living := map[string]bool{}
+	for _, m := range w.alive() {
+		living[m.name] = true
+	}
+	if described, err := w.c.adm.DescribeGroups(ctx, group); err == nil && described.Error() == nil {
+		see.owners(described[group], living, w.name+"-in")
+	}
+	ends, err1 := w.c.adm.ListEndOffsets(ctx, w.name+"-in")
+	at, err2 := w.c.adm.FetchOffsets(ctx, group)
+	if errors.Join(err1, err2, ends.Error(), at.Error()) == nil {
+		see.progress(at, ends, w.name+"-in")
 	}
 }
 
