@@ -28,8 +28,8 @@ lint: ## staticcheck, and golangci-lint where it is installed
 model: ## the model checker with SEEDS seeds (default 20000)
 	go test -run 'TestModel$$' -model.seeds $(SEEDS) -v .
 
-kill: ## ventas killed with kill -9, 2,000 times
-	LEAT_LONG=1 go test -run Kill -v -timeout 60m ./examples/ventas
+kill: ## ventas and eventos killed with kill -9, 2,000 and 1,700 times
+	LEAT_LONG=1 go test -run Kill -v -timeout 60m ./examples/ventas ./examples/eventos
 
 killcalls: ## killed at every system call that changes a file (needs strace)
 	go test -run KillAtEverySyscall -v ./internal/lake ./internal/folder ./internal/store ./internal/jsonlines ./sink/sqlitesink

@@ -454,7 +454,9 @@ func (s *sharedSink) Commit(ctx context.Context, cp leat.Checkpoint) (bool, erro
 	}
 	s.rows = nil
 	for p, to := range cp.Positions {
-		s.table.positions[p], s.held[p] = to, to
+		if to != s.held[p] { // else it may be another's by now
+			s.table.positions[p], s.held[p] = to, to
+		}
 	}
 	return true, nil
 }

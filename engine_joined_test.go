@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -26,6 +27,7 @@ type joint struct {
 	open      []string // written, not committed
 	arrived   int
 	committed []string
+	moving    map[string]leat.Position // of the commit that is under way
 	positions map[string]leat.Position
 	fail      func(commit int) error
 	commits   int
@@ -57,7 +59,7 @@ func (s *jointSink) JoinedWith() any           { return s.j }
 func (s *jointSink) BoundTo() any              { return s.j.source }
 func (s *jointSink) Guarantee() leat.Guarantee { return leat.ExactlyOnce }
 func (s *jointSink) Open(context.Context, leat.Env) error {
-	s.j.open, s.j.arrived = nil, 0
+	s.j.open, s.j.arrived, s.j.moving = nil, 0, nil
 	return nil
 }
 func (s *jointSink) Close() error { s.j.open = nil; return nil }
@@ -86,6 +88,10 @@ func (s *jointSink) Restore(_ context.Context, partitions []string) (map[string]
 func (s *jointSink) Commit(_ context.Context, cp leat.Checkpoint) (bool, error) {
 	defer s.j.enter()()
 	j := s.j
+	if j.moving == nil {
+		j.moving = map[string]leat.Position{}
+	}
+	maps.Copy(j.moving, cp.Positions)
 	if j.arrived++; j.arrived < j.members {
 		return true, nil
 	}
@@ -100,9 +106,7 @@ func (s *jointSink) Commit(_ context.Context, cp leat.Checkpoint) (bool, error) 
 	if j.positions == nil {
 		j.positions = map[string]leat.Position{}
 	}
-	for p, at := range cp.Positions {
-		j.positions[p] = at
-	}
+	maps.Copy(j.positions, j.moving)
 	return true, nil
 }
 
@@ -179,6 +183,66 @@ func TestJoinedSinksAndLettersAreOneCommit(t *testing.T) {
 		assert.Equal(t, want, got, "rule J3: rows and letters once each")
 		assert.Contains(t, letters.plain, "alone 77", "a letter of a sink outside is written outside")
 		assert.Greater(t, p.Stats().Run.Rewinds, 1)
+		requireBalance(t, p.Stats())
+	})
+}
+
+// Two sources, each with a joined sink of its own, and one that reaches none: all letters come
+// from the one goroutine, and those of a transaction are there once, whichever of its sinks
+// a source reaches.
+func TestJoinedLettersOfSeveralSources(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		j := &joint{members: 2}
+		letters := &jointLetters{j: j}
+		c := config(t)
+		c.DeadLetters = letters
+		c.CheckpointEvery = 100 * time.Millisecond
+		behind := &plainSink{name: "behind"}
+		aborts := 0
+		behind.commit = func(leat.Checkpoint) (bool, error) {
+			time.Sleep(20 * time.Millisecond) // the transaction is committed by then
+			if aborts++; aborts%4 == 3 && aborts < 15 {
+				return false, leat.ErrAborted
+			}
+			return true, nil
+		}
+		p := leat.New("joint", c)
+		flow := func(name string, from int) leat.Flow[int] {
+			rows := make([]int, 300)
+			for i := range rows {
+				rows[i] = from + i
+			}
+			src := leattest.Rows(rows...).Batches(10).Named(name)
+			pace := wait(leat.From(p, src), "pace "+name, func(ctx context.Context, in, out *leat.Batch[int]) error {
+				time.Sleep(time.Duration((in.Rows()[0]-from)/10) * 50 * time.Millisecond)
+				out.AppendRows(in, 0, in.Len())
+				return nil
+			})
+			return via(pace, "odd "+name, rowwise(func(r int) (int, error) {
+				if r%10 == 5 {
+					return 0, errors.New("odd")
+				}
+				return r, nil
+			}))
+		}
+		leat.To(flow("x", 1000), leat.Sink[int](&jointSink{j, "a"}))
+		leat.To(flow("y", 2000), leat.Sink[int](&jointSink{j, "b"}), leat.Sink[int](behind))
+		leat.To(flow("z", 3000), leat.Sink[int](&plainSink{name: "plain"}))
+		require.NoError(t, run(t, p))
+		assert.Greater(t, p.Stats().Run.Rewinds, 1)
+		got := map[string]int{}
+		for _, l := range j.committed {
+			got[l]++
+		}
+		for i := range 300 {
+			x, y := fmt.Sprintf("a %d", 1000+i), fmt.Sprintf("b %d", 2000+i)
+			if i%10 == 5 {
+				x, y = fmt.Sprintf("odd x letter %d", 1000+i), fmt.Sprintf("odd y letter %d", 2000+i)
+				assert.Positive(t, got[fmt.Sprintf("odd z letter %d", 3000+i)])
+			}
+			assert.Equal(t, 1, got[x], x)
+			assert.Equal(t, 1, got[y], y)
+		}
 		requireBalance(t, p.Stats())
 	})
 }

@@ -220,6 +220,7 @@ func (p *Pipeline) Check() error {
 			}
 		}
 	}
+	faults = append(faults, sharedState(p)...)
 	if sources == 0 {
 		fault("the pipeline has no source: use From")
 	}
@@ -413,6 +414,9 @@ func Run(ctx context.Context, pipelines ...*Pipeline) error {
 	var errs []error
 	for _, p := range pipelines {
 		errs = append(errs, p.Check())
+	}
+	if len(pipelines) > 1 {
+		errs = append(errs, sharedState(pipelines...)...)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err

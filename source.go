@@ -126,7 +126,8 @@ func (in Intake[T]) Assign(partitions ...Partition) (map[string]Position, error)
 // complete, Commit has heard of it, and the partitions are the engine's no more. After
 // an error, or when ctx ends first, the pipeline rewinds without them, and Revoke has
 // returned only when its sinks are closed, so that nothing of theirs becomes visible
-// later. Bound ctx well under the time after which somebody else gets them. Partitions that
+// later. Run has to return for that, so it must not wait for Revoke once its context has
+// ended. Bound ctx well under the time after which somebody else gets them. Partitions that
 // Assign is still at are given up at once, by a rewind.
 func (in Intake[T]) Revoke(ctx context.Context, partitions ...string) error {
 	return in.in.Revoke(ctx, partitions)

@@ -31,7 +31,8 @@ type Stage[In, Out any] interface {
 type Stateful interface {
 	// Restore replaces all state of the partition by what was saved: a snapshot
 	// and the deltas after it, oldest first; none means a fresh start. Called
-	// before the first Process of the partition in each life of the pipeline.
+	// before the first Process of the partition in each life of the pipeline, and
+	// with none when the partition is given up or the life is over: it is to be forgotten.
 	Restore(partition string, saved [][]byte) error
 
 	// Delta returns what changed since the last Delta, Snapshot or Restore;

@@ -105,4 +105,8 @@ func TestReferencesThatGoRound(t *testing.T) {
 	})
 	_, err = NewRegistry(sr.URLs(fake.URL())).Schema(t.Context(), 1)
 	require.ErrorContains(t, err, "more than 256 others")
+	require.False(t, leat.IsTransient(err), "no retry would help a value that names it")
+	_, err = NewRegistry(sr.URLs(fake.URL())).Latest(t.Context(), "s")
+	require.ErrorContains(t, err, "more than 256 others")
+	require.True(t, leat.IsTransient(err), "rows wait until there is another")
 }

@@ -23,6 +23,9 @@ func failure(ctx context.Context, what string, err error) error {
 	var re *sr.ResponseError
 	var ue *url.Error
 	switch {
+	case errors.As(err, &ue) && ue.Op == "parse":
+		// What it quotes as a port, say, may be the beginning of a password.
+		return leat.Transient(fmt.Errorf("schema registry: %s: one of sr.URLs is no URL; in a name or password, signs such as / # ? @ are written with a percent sign (or use sr.BasicAuth)", what))
 	case errors.As(err, &re):
 		msg := re.Message
 		if msg == "" {

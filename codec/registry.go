@@ -63,8 +63,8 @@ type Import struct {
 // maxImports bounds the schemas that one value makes the codec fetch.
 const maxImports = 256
 
-// Schema fetches a schema by its id. An id that the registry does not have is a plain error,
-// anything else is transient. Codecs keep what they make of it, so this is called once
+// Schema fetches a schema by its id. An id that the registry does not have is a plain error, an
+// [UnknownError], and so is a [TooManyError]; anything else is transient. Codecs keep what they make of it, so this is called once
 // for each id. The params are franz-go's, such as sr.Format.
 func (r *Registry) Schema(ctx context.Context, id int, params ...sr.Param) (Schema, error) {
 	cl, err := r.client()
@@ -92,7 +92,11 @@ func (r *Registry) Latest(ctx context.Context, subject string, params ...sr.Para
 	if err != nil {
 		return Schema{}, failure(ctx, fmt.Sprintf("the newest schema of the subject %q", subject), err)
 	}
-	return r.whole(ctx, s.ID, s.Schema, params)
+	out, err := r.whole(ctx, s.ID, s.Schema, params)
+	if many := (*TooManyError)(nil); errors.As(err, &many) {
+		err = leat.Transient(err)
+	}
+	return out, err
 }
 
 // Find gives id and version under which the subject has this schema. All its errors are transient.
@@ -148,7 +152,7 @@ func (r *Registry) whole(ctx context.Context, id int, s sr.Schema, params []sr.P
 				continue
 			}
 			if seen[v] = true; len(seen) > maxImports {
-				return fmt.Errorf("the schema %d refers to more than %d others", id, maxImports)
+				return &TooManyError{ID: id}
 			}
 			got, err := r.cl.SchemaByVersion(ctx, ref.Subject, ref.Version)
 			if err != nil {
@@ -174,6 +178,13 @@ type UnknownError struct{ ID int }
 
 func (e *UnknownError) Error() string {
 	return fmt.Sprintf("the schema registry has no schema with the id %d, which the value names", e.ID)
+}
+
+// TooManyError is of a schema that refers to more others than are fetched. It is for good.
+type TooManyError struct{ ID int }
+
+func (e *TooManyError) Error() string {
+	return fmt.Sprintf("the schema %d refers to more than %d others", e.ID, maxImports)
 }
 
 func isUnknownSchema(err error) bool {

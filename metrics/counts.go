@@ -20,8 +20,14 @@ type watched struct {
 type ended struct {
 	counts
 	ok, failed int64      // how many of them
-	last       leat.Stats // of the last one
+	last       leat.Stats // of the last one that was seen
+
+	began, failedAt time.Time // when the last one began, and the last one failed
 }
+
+// unwell tells whether one has failed and none has begun since. Members that ran beside it and were
+// drained do not make it good.
+func (e *ended) unwell() bool { return !e.failedAt.IsZero() && !e.failedAt.Before(e.began) }
 
 // counts are those of one process. leat.RunStats steps back at a rewind, to what is
 // committed; a counter must not, or Prometheus takes it for one that began anew at
@@ -107,9 +113,8 @@ type view struct {
 	counts
 	ok, failed int64
 	up         int  // how many run
-	waiting    int  // how many have not begun
 	ran        bool // one has begun at least
-	lastFailed bool // none runs, and the last one ended with an error
+	lastFailed bool // none runs, and one ended with an error since the last one began
 
 	inFlight     int64
 	batches      int
@@ -149,10 +154,12 @@ func (m *Metrics) read() []*view {
 			m.ended[name] = e
 		}
 		e.plus(w.counts)
-		if e.last = s; s.Err == nil {
+		e.last, e.began = s, later(e.began, s.Started)
+		if s.Err == nil {
 			e.ok++
 		} else {
 			e.failed++
+			e.failedAt = later(e.failedAt, s.Stopped)
 		}
 		return true
 	})
@@ -161,7 +168,7 @@ func (m *Metrics) read() []*view {
 		v.plus(e.counts)
 		v.ok, v.failed, v.ran = e.ok, e.failed, true
 		if v.up == 0 {
-			v.lastFailed = v.waiting == 0 && e.last.Err != nil
+			v.lastFailed = e.unwell()
 			v.started, v.checkpointed, v.committed = e.last.Started, e.last.Checkpointed, e.last.Committed
 		}
 	}
@@ -171,7 +178,6 @@ func (m *Metrics) read() []*view {
 // see adds a pipeline that has not ended.
 func (v *view) see(s leat.Stats) {
 	if s.Started.IsZero() {
-		v.waiting++
 		return
 	}
 	v.up++
@@ -193,6 +199,13 @@ func (v *view) see(s leat.Stats) {
 
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
 		return b
 	}
 	return a

@@ -297,7 +297,42 @@ func TestPassesOfOneName(t *testing.T) {
 		code, body := get(t, h, "/healthz")
 		assert.Equal(t, http.StatusServiceUnavailable, code)
 		assert.Equal(t, "orders: stopped with an error; the log has it\n", body)
+		m.Watch(orders("orders", c, leattest.Rows(ints(0, 500)...), sink.Successor()))
+		code, body = get(t, h, "/healthz")
+		assert.Equal(t, http.StatusServiceUnavailable, code, "the next one has not begun")
+		assert.Equal(t, "orders: stopped with an error; the log has it\n", body)
 	})
+}
+
+// Of members that run side by side one fails and the others are drained, in whatever order
+// they were watched.
+func TestAMemberFails(t *testing.T) {
+	t.Parallel()
+	for _, failing := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			m := metrics.New(metrics.Config{})
+			var members []*leat.Pipeline
+			for i := range 2 {
+				src := leattest.Rows(ints(0, 400)...).Endless()
+				if i == failing {
+					src = leattest.Rows(ints(0, 400)...).FailAt(350, errors.New("no more"))
+				}
+				members = append(members, orders("orders", config(t, m), src, leattest.Collect[int]()))
+				m.Watch(members[i])
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- members[1-failing].Run(ctx) }()
+			time.Sleep(time.Second)
+			require.Error(t, members[failing].Run(ctx))
+			time.Sleep(time.Second)
+			stop()
+			require.NoError(t, <-done)
+			code, body := get(t, m.Handler(), "/healthz")
+			assert.Equal(t, http.StatusServiceUnavailable, code)
+			assert.Equal(t, "orders: stopped with an error; the log has it\n", body)
+		})
+	}
 }
 
 func TestHealth(t *testing.T) {

@@ -41,6 +41,7 @@ type PostgresStore struct {
 	conn     *pgx.Conn     // nil: none, or given up
 	pipeline string
 	owned    map[string]*owned
+	closed   bool // Open's and Close's own
 }
 
 // owned is a partition that this process has taken.
@@ -102,18 +103,28 @@ func (s *PostgresStore) Open(ctx context.Context, pipeline string) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
-	s.turn = make(chan struct{}, 1)
+	s.turn, s.closed = make(chan struct{}, 1), false
 	s.pipeline, s.owned = pipeline, map[string]*owned{}
 	return s.do(ctx, "open", func(ctx context.Context, conn *pgx.Conn) error { return s.prepare(ctx, conn) })
 }
 
-// Close ends the connection.
+// Close ends the connection. It waits for a call that is under way, but not for long; calls
+// that come later wait until their context ends.
 func (s *PostgresStore) Close() error {
-	if s.conn == nil {
+	if s.turn == nil || s.closed {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	select {
+	case s.turn <- struct{}{}: // for good
+	case <-ctx.Done():
+		return errors.New("state: PostgreSQL: close: a call is still under way; its connection is left open")
+	}
+	s.closed = true
+	if s.conn == nil {
+		return nil
+	}
 	conn := s.conn
 	s.conn, s.owned = nil, nil
 	_ = conn.Close(ctx) // everything is committed

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/hex"
+	"fmt"
 	"math"
 	"net/http"
 	"strings"
@@ -361,6 +362,22 @@ func TestFaults(t *testing.T) {
 		err := k.Decode(ctx, "t", []byte{0, 0, 0, 0, 9, 0x0e}, new(Base))
 		require.ErrorIs(t, err, context.Canceled)
 	})
+	t.Run("too many references", func(t *testing.T) {
+		n := 0
+		fake.ClearInterceptors()
+		fake.Intercept(func(w http.ResponseWriter, _ *http.Request) bool {
+			n++
+			_, _ = fmt.Fprintf(w, `{"schema":"\"long\"","references":[{"name":"a","subject":"a","version":%d}]}`, n)
+			return true
+		})
+		defer fake.ClearInterceptors()
+		for range 10 {
+			err := k.Decode(t.Context(), "t", []byte{0, 0, 0, 0, 8, 0x0e}, new(Base))
+			require.ErrorContains(t, err, "more than 256 others")
+			require.False(t, leat.IsTransient(err))
+		}
+		require.Less(t, n, 300, "asked for once, not with each row")
+	})
 	t.Run("another type", func(t *testing.T) {
 		fake.SeedSchema("p-value", 1, 3, sr.Schema{Schema: `{"type":"object"}`, Type: sr.TypeJSON})
 		err := k.Decode(t.Context(), "t", []byte{0, 0, 0, 0, 3, 0x0e}, new(Base))
@@ -371,7 +388,10 @@ func TestFaults(t *testing.T) {
 
 func TestNoSecretsInErrors(t *testing.T) {
 	const secret = "s3cret"
-	for name, url := range map[string]string{"no such host": "http://user:" + secret + "@127.0.0.1:1", "no URL": "http://user:" + secret + "@127.0.0.1:1:2/%zz"} {
+	for name, url := range map[string]string{
+		"no such host": "http://user:" + secret + "@127.0.0.1:1", "no URL": "http://user:" + secret + "@127.0.0.1:1:2/%zz",
+		"a # in the password": "http://user:" + secret + "#x@127.0.0.1:1", "a / in the password": "http://user:" + secret + "/x@127.0.0.1:1",
+	} {
 		t.Run(name, func(t *testing.T) {
 			reg := codec.NewRegistry(sr.URLs(url), sr.BasicAuth("u", secret), sr.BearerToken(secret))
 			err := New(Config[Base]{Registry: reg}).Decode(t.Context(), "t", value(t, "0e"), new(Base))

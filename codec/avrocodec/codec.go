@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"unicode/utf8"
 	"unsafe"
 
 	"github.com/twmb/avro"
@@ -36,12 +35,7 @@ func (k *Codec[T]) Decode(ctx context.Context, _ string, value []byte, into *T) 
 	if len(rest) > 0 {
 		return &leat.FieldError{Rule: "syntax", Msg: fmt.Sprintf("%d bytes are left over behind the record: the value is of another schema", len(rest))}
 	}
-	for _, c := range r.text {
-		if q := c.At(p); q != nil && !utf8.ValidString(*(*string)(q)) {
-			return &leat.FieldError{Column: c.Name, Rule: "utf8", Msg: "column " + c.Name + ": not valid UTF-8"}
-		}
-	}
-	return nil
+	return checkText(r.text, p)
 }
 
 // reader finds how the value is to be read, and takes its header off.
@@ -88,6 +82,9 @@ func (k *Codec[T]) Encode(ctx context.Context, topic string, dst []byte, from *T
 	w, err := k.writers.Get(ctx, topic)
 	if err != nil {
 		return dst, wrap(err)
+	}
+	if err := checkText(w.text, unsafe.Pointer(from)); err != nil {
+		return dst, err
 	}
 	n := len(dst)
 	dst = append(dst, w.header...)

@@ -195,6 +195,9 @@ func (k *Codec[T]) newReader(ctx context.Context, id int) (*reader, error) {
 		return nil, err
 	}
 	s, err := k.c.Registry.Schema(ctx, id)
+	if many := (*codec.TooManyError)(nil); errors.As(err, &many) {
+		return &reader{fault: err}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

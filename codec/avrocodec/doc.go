@@ -23,7 +23,7 @@
 //	[null, X]                          a pointer, or sql.Null[X]
 //
 // A null for a field that can't be null rejects the row, as does a number that the field
-// can't hold. Text must be UTF-8. In records within records a union with null needs a
+// can't hold. Text must be UTF-8, read or written. In records within records a union with null needs a
 // pointer, and a decimal a type that Avro knows by itself (string, float64, *big.Rat).
 // Row types that hold themselves are refused.
 //

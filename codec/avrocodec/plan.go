@@ -17,7 +17,7 @@ type reader struct {
 	fault  error // no value of the schema becomes a row
 	schema *avro.Schema
 	frame  *frame
-	text   []*row.Column // strings, which must be UTF-8
+	text   []textColumn
 }
 
 // writer is how rows become values of one schema.
@@ -25,6 +25,7 @@ type writer struct {
 	header []byte
 	schema *avro.Schema
 	frame  *frame
+	text   []textColumn
 	record string // the schema's full name
 }
 
@@ -65,15 +66,15 @@ func newReadPlan(rt *row.Type, written, wanted *avro.Schema) (*reader, error) {
 		if !found[col.Name] && !col.Null && !col.Extra {
 			errs = append(errs, fmt.Errorf("column %s: the record %s has no such field, and the column can't be null: make it a pointer, or give a Schema with a default for it", col.Name, root.Name))
 		}
-		if found[col.Name] && col.Kind == row.String {
-			r.text = append(r.text, col)
-		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	r.frame, err = newFrame(rt, rt.GoType(), cells)
-	return r, err
+	if r.frame, err = newFrame(rt, rt.GoType(), cells); err != nil {
+		return nil, err
+	}
+	r.text = textColumns(rt, found)
+	return r, nil
 }
 
 // newWritePlan fits the row type to the schema it is to be written with.
@@ -119,8 +120,11 @@ func newWritePlan(rt *row.Type, schema *avro.Schema) (*writer, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	w.frame, err = newFrame(rt, rt.GoType(), cells)
-	return w, err
+	if w.frame, err = newFrame(rt, rt.GoType(), cells); err != nil {
+		return nil, err
+	}
+	w.text = textColumns(rt, found)
+	return w, nil
 }
 
 func rootOf(s *avro.Schema) (*avro.SchemaNode, error) {

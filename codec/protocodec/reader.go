@@ -3,6 +3,7 @@ package protocodec
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sr"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/codec"
 )
 
 // serialized asks for encoded descriptors, which are exact. A registry that does not know the
@@ -28,10 +30,14 @@ type reader struct {
 
 func (k *Codec[T]) newReader(ctx context.Context, id int) (*reader, error) {
 	s, err := k.c.Registry.Schema(ctx, id, serialized)
+	r := &reader{id: id, names: append([]string{string(k.desc.FullName())}, k.c.Also...)}
+	if many := (*codec.TooManyError)(nil); errors.As(err, &many) {
+		r.fault = &leat.FieldError{Rule: "schema", Msg: err.Error()}
+		return r, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{id: id, names: append([]string{string(k.desc.FullName())}, k.c.Also...)}
 	if s.Type != sr.TypeProtobuf {
 		r.fault = &leat.FieldError{Rule: "schema", Msg: fmt.Sprintf("the schema %d is %s, not Protobuf", id, s.Type)}
 		return r, nil

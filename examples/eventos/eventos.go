@@ -17,7 +17,9 @@ type Evento struct {
 	Accion    string    `leat:"accion" validate:"required,oneof=click view purchase"`
 	Monto     *float64  `leat:"monto" validate:"omitempty,gte=0"`
 
-	Otros map[string]json.RawMessage `leat:"otros,extra"` // fields that the schema does not know
+	// Fields that the schema does not know. The column has a name here that no field has, or a field of its
+	// name would be taken for it.
+	Otros map[string]json.RawMessage `leat:"(otros),extra"`
 }
 
 // Limpio is an event as the lake has it.

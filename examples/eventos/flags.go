@@ -6,8 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -27,7 +29,7 @@ type options struct {
 	remember    time.Duration
 	replay      bool
 	metrics     string
-	verbose     bool
+	debug       bool
 	json        bool
 }
 
@@ -51,10 +53,10 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.Int64Var(&o.maxMessages, "max-messages", 0, "stop after so many `messages`; 0 is no limit")
 	fs.IntVar(&o.batch, "batch", 4096, "`messages` in a batch, at most")
 	fs.DurationVar(&o.maxLatency, "max-latency", time.Minute, "`time` from reading an event to its file being visible, at most; short times make small files")
-	fs.DurationVar(&o.remember, "remember", 0, "`time`, by the events' own clock, after which an event_id may come again; 0 is never: 37 MB per million ids")
+	fs.DurationVar(&o.remember, "remember", 0, "`time`, by the events' own clock, after which an event_id may come again; events that come so late are then rejected; 0 is for ever: 37 MB per million ids")
 	fs.BoolVar(&o.replay, "replay-dead-letters", false, "read no topic, but send the dead letters of -out through again")
-	fs.StringVar(&o.metrics, "metrics", "", "serve metrics at this `address`: /metrics for Prometheus, /metrics.json")
-	fs.BoolVar(&o.verbose, "debug", false, "log skipped duplicates, by event_id")
+	fs.StringVar(&o.metrics, "metrics", "", "while running, serve /metrics, /metrics.json and /healthz at this `address`, such as 127.0.0.1:9100; port 0 takes a free one, see the log")
+	fs.BoolVar(&o.debug, "debug", false, "log skipped duplicates, by event_id")
 	fs.BoolVar(&o.json, "json", false, "end with one line of JSON about this run")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -79,12 +81,16 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		wrong = fmt.Sprintf("-max-messages %d: it is a number of messages", o.maxMessages)
 	case o.batch < 1 || o.batch > 1<<20:
 		wrong = fmt.Sprintf("-batch %d: it is a number of messages from 1 to 1048576", o.batch)
-	case o.maxLatency <= 0:
-		wrong = fmt.Sprintf("-max-latency %v: it is a time above 0", o.maxLatency)
+	case o.maxLatency < 10*time.Millisecond:
+		wrong = fmt.Sprintf("-max-latency %v: it is a time of 10ms at least", o.maxLatency)
+	case o.metrics != "" && !isAddress(o.metrics):
+		wrong = fmt.Sprintf("-metrics %s: it is a host and a port, such as 127.0.0.1:9100 or :9100", o.metrics)
 	case o.remember < 0:
 		wrong = fmt.Sprintf("-remember %v: it is a time", o.remember)
 	case o.replay && (o.drain || given["events"] || o.maxMessages > 0):
 		wrong = "-replay-dead-letters reads no topic: leave -events, -drain and -max-messages out"
+	case o.replay && !isFile(o.deadLetters()):
+		wrong = fmt.Sprintf("-replay-dead-letters: there is no file %s", o.deadLetters())
 	}
 	if wrong != "" {
 		fmt.Fprintln(stderr, wrong)
@@ -98,4 +104,18 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		}
 	}
 	return o, nil
+}
+
+// isAddress tells whether one could listen there, as far as the text says.
+func isAddress(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	return err == nil
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }

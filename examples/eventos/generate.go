@@ -2,26 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
-
-// partitions of a topic that this program makes.
-const partitions = 3
-
-// embed starts a broker in this process. What it has is kept in dir, so that the next run goes on.
-func embed(dir, topic string) (*kfake.Cluster, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	return kfake.NewCluster(kfake.NumBrokers(1), kfake.DataDir(dir), kfake.SyncWrites(), kfake.SeedTopics(partitions, topic))
-}
 
 // first is the time of the first generated event; each next one is a minute's sixth later, so that
 // 20,000 of them lie in three days.
@@ -37,22 +23,25 @@ const (
 	everyInvalid   = 200
 )
 
+// patience is how long a broker may be away.
+const patience = 30 * time.Second
+
 // produce sends n events to the topic, keyed by event_id, so that duplicates lie in one
 // partition (rule C6). They are numbered on from what the topic has, so that a second run
 // brings new ones.
 func produce(ctx context.Context, brokers []string, topic string, n int) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic), kgo.AllowAutoTopicCreation(),
-		kgo.ProducerLinger(5*time.Millisecond))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic),
+		kgo.ProducerLinger(5*time.Millisecond), kgo.RetryTimeout(patience), kgo.RecordDeliveryTimeout(patience))
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
 	from, err := length(ctx, cl, topic)
 	if err != nil {
-		return fmt.Errorf("producing events to %s: %w", topic, err)
+		return err
 	}
 	failed := make(chan error, 1)
-	for i := from; i < from+n; i++ {
+	for i := from; i < from+n && len(failed) == 0; i++ {
 		id, value := event(i)
 		cl.Produce(ctx, &kgo.Record{Key: []byte(id), Value: value}, func(_ *kgo.Record, err error) {
 			if err != nil {
@@ -63,30 +52,29 @@ func produce(ctx context.Context, brokers []string, topic string, n int) error {
 			}
 		})
 	}
-	if err := cl.Flush(ctx); err != nil {
-		return err
+	if len(failed) == 0 {
+		err = cl.Flush(ctx)
 	}
 	select {
-	case err := <-failed:
-		return fmt.Errorf("producing events to %s: %w", topic, err)
+	case err = <-failed:
 	default:
-		return nil
 	}
+	return err
 }
 
-// length is how many records a topic has had; one that is not there has had none.
+// length is how many records a topic has had. One that is not there is made; where that is not allowed,
+// reading it tells.
 func length(ctx context.Context, cl *kgo.Client, topic string) (int, error) {
-	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, topic)
-	if err != nil {
-		return 0, err
+	adm := kadm.NewClient(cl)
+	_, err := adm.CreateTopic(ctx, partitions, -1, nil, topic) // -1: replicated as the brokers are set
+	made := err == nil
+	ends, err := adm.ListEndOffsets(ctx, topic)
+	if err == nil && !made { // just after it was made, brokers may not know it yet
+		err = ends.Error()
 	}
 	n := 0
-	ends.Each(func(o kadm.ListedOffset) {
-		if o.Err == nil {
-			n += int(o.Offset)
-		}
-	})
-	return n, nil
+	ends.Each(func(o kadm.ListedOffset) { n += int(max(o.Offset, 0)) })
+	return n, err
 }
 
 // duplicate tells of which earlier event event i is a copy.

@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
@@ -45,7 +47,7 @@ type summary struct {
 func (r *result) summary() summary {
 	run := r.stats.Run
 	s := summary{
-		In: run.In, Out: run.Out["lake"], Duplicates: run.Filtered[duplicates], RejectedBy: run.Rejected, Files: r.made,
+		In: run.In, Out: run.Out[lakeName], Duplicates: run.Filtered[duplicates], RejectedBy: run.Rejected, Files: r.made,
 		Seconds: float64(r.took.Microseconds()) / 1e6,
 	}
 	for _, n := range run.Rejected {
@@ -60,9 +62,9 @@ func (r *result) summary() summary {
 	return s
 }
 
-// count looks at the lake; before is what it had when the run began.
-func (r *result) count(before []parquetsink.FileInfo) (err error) {
-	if r.files, err = parquetsink.Files(r.out); err != nil {
+// report leaves metrics.txt and prints. before is what the lake had when the run began.
+func (r *result) report(before []parquetsink.FileInfo, to io.Writer) (err error) {
+	if r.files, err = files(r.out); err != nil {
 		return err
 	}
 	had := map[string]bool{}
@@ -74,7 +76,19 @@ func (r *result) count(before []parquetsink.FileInfo) (err error) {
 			r.made++
 		}
 	}
-	return nil
+	if err := r.writeMetrics(); err != nil {
+		return err
+	}
+	return r.print(to)
+}
+
+// files are those of the lake, none where there is no lake yet.
+func files(out string) ([]parquetsink.FileInfo, error) {
+	found, err := parquetsink.Files(out)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return found, err
 }
 
 // writeMetrics leaves the three counts of this run in a file, which is replaced as a whole.
@@ -93,9 +107,12 @@ func (r *result) writeMetrics() error {
 func (r *result) print(to io.Writer) error {
 	w := bufio.NewWriter(to)
 	s := r.summary()
-	if r.interrupted {
+	switch {
+	case r.interrupted:
 		fmt.Fprintln(w, "Stopped by a signal: what was read is in the lake. The same command goes on from here.")
-	} else {
+	case r.replay:
+		fmt.Fprintf(w, "Done: %s dead letters went through again in %.2f s.\n", count(s.In), s.Seconds)
+	default:
 		fmt.Fprintf(w, "Done: %s events in %.2f s, %s events/s.\n", count(s.In), s.Seconds, count(int64(s.RowsPerS)))
 	}
 	title(w, "Events")
@@ -118,26 +135,9 @@ func (r *result) print(to io.Writer) error {
 		t.flush()
 	}
 
-	title(w, "Files by date")
-	type day struct {
-		files       int
-		rows, bytes int64
+	if len(r.files) > 0 {
+		r.printDates(w)
 	}
-	days := map[string]*day{}
-	for _, f := range r.files {
-		d := days[path.Dir(f.Path)]
-		if d == nil {
-			d = &day{}
-			days[path.Dir(f.Path)] = d
-		}
-		d.files, d.rows, d.bytes = d.files+1, d.rows+f.Rows, d.bytes+f.Bytes
-	}
-	t = newTable(w, "-date", "files", "events", "bytes")
-	for _, name := range slices.Sorted(maps.Keys(days)) {
-		d := days[name]
-		t.row(strings.TrimPrefix(name, "date="), count(int64(d.files)), count(d.rows), count(d.bytes))
-	}
-	t.flush()
 
 	title(w, "Outputs")
 	t = newTable(w, "-", "-")
@@ -152,6 +152,30 @@ func (r *result) print(to io.Writer) error {
 		}
 	}
 	return w.Flush()
+}
+
+func (r *result) printDates(w io.Writer) {
+	type day struct {
+		files       int
+		rows, bytes int64
+	}
+	days := map[string]*day{}
+	for _, f := range r.files {
+		name := path.Dir(f.Path)
+		d := days[name]
+		if d == nil {
+			d = &day{}
+			days[name] = d
+		}
+		d.files, d.rows, d.bytes = d.files+1, d.rows+f.Rows, d.bytes+f.Bytes
+	}
+	title(w, "Files by date")
+	t := newTable(w, "-date", "files", "events", "bytes")
+	for _, name := range slices.Sorted(maps.Keys(days)) {
+		d := days[name]
+		t.row(strings.TrimPrefix(name, "date="), count(int64(d.files)), count(d.rows), count(d.bytes))
+	}
+	t.flush()
 }
 
 func title(w io.Writer, s string) { fmt.Fprintf(w, "\n%s\n", s) }

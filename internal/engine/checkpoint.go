@@ -23,12 +23,26 @@ type cut struct {
 	deltas []store.Delta
 	clean  bool // everything read is delivered, and nothing comes any more (rule E7-4)
 
-	stopped []*lane // of these alone that is so: they are given up
+	stopped []laneCut // of these alone that is so: they are given up
 }
 
 type laneCut struct {
 	lane *lane
 	pos  Position
+}
+
+// clean are the partitions that a stop here leaves clean (rule E7-4): none while a sink holds
+// more since an earlier life, since that came of its configuration.
+func (l laneCut) clean() []string {
+	if l.lane.behind(l.pos) {
+		return nil
+	}
+	return l.lane.clean
+}
+
+// behind tells whether a sink has held more than pos since an earlier life.
+func (l *lane) behind(pos Position) bool {
+	return slices.ContainsFunc(l.held, func(held Position) bool { return held.Known() && (!pos.Known() || held.Next > pos.Next) })
 }
 
 // forSink gives the positions that the sink commits. Where it holds more since
@@ -365,12 +379,12 @@ func (g *generation) completeCuts() error {
 	cp.Deltas = needed(whole)
 	for _, c := range whole {
 		for _, l := range c.stopped {
-			cp.Clean = append(cp.Clean, l.clean...)
+			cp.Clean = append(cp.Clean, l.clean()...)
 		}
 	}
 	if last.clean {
-		for _, l := range last.lanes {
-			cp.Clean = append(cp.Clean, l.lane.clean...)
+		for _, l := range lanes {
+			cp.Clean = append(cp.Clean, l.clean()...)
 		}
 	}
 	err := e.hit("engine/before-store")
@@ -422,8 +436,8 @@ func (g *generation) completeCuts() error {
 		g.complete[l.lane.name] = l.pos
 	}
 	g.savedLocked(last)
-	g.revokedLocked()
 	g.mu.Unlock()
+	g.revoked()
 	e.observe(Event{Kind: EventCheckpoint, Seq: last.seq, Duration: time.Since(last.at)})
 	return nil
 }

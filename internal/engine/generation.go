@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -39,7 +40,7 @@ type generation struct {
 	moved     bool                // something was delivered since the last cut
 	delivered bool                // or ever
 	revoking  []*revocation       // partitions that are being given up
-	gone      map[string]bool     // partitions that were given up
+	gone      map[string]*lane    // partitions that were given up
 	assigning map[string]bool     // partitions that sinks are taking over
 	caughtUp  bool                // a source asked for a cut at goals
 	reading   int                 // sources that have not ended
@@ -54,7 +55,7 @@ type generation struct {
 
 func newGeneration(e *Engine) *generation {
 	g := &generation{
-		e: e, wake: make(chan struct{}, 1), over: make(chan struct{}), lanes: map[string]*lane{}, gone: map[string]bool{}, assigning: map[string]bool{},
+		e: e, wake: make(chan struct{}, 1), over: make(chan struct{}), lanes: map[string]*lane{}, gone: map[string]*lane{}, assigning: map[string]bool{},
 		count: e.loadCounters(e.saved.Counters), breaker: newBreaker(e.cfg),
 		live:      map[*passage]struct{}{},
 		committed: e.saved.Seq, complete: map[string]Position{},
@@ -205,6 +206,12 @@ func (g *generation) end(opened []*worker, err error) error {
 		if perr := guard(func() error { p.chunk.Release(); return nil }); perr != nil {
 			g.e.log.Warn("releasing a chunk failed", "batch", p, "error", perr)
 		}
+	}
+	if errors.As(err, new(*rewind)) { // the next life may be without some of them
+		g.mu.Lock()
+		lanes := slices.Clone(g.order)
+		g.mu.Unlock()
+		g.forget(lanes)
 	}
 	for _, w := range opened {
 		if cerr := guard(w.node.Sink.Close); cerr != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 
 	"github.com/leatgo/leat/internal/store"
 )
@@ -78,29 +79,18 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 		if w.node.Sink.Restore == nil || !reaches(in.node, w.node) {
 			continue
 		}
-		answer := make(chan error, 1)
-		var at map[string]Position
-		w.driver.queue.push(item{call: func(ctx context.Context) {
-			answer <- e.retry(ctx, w.node.Name, "", nil, func() error {
-				return guard(func() (err error) {
-					at, err = w.node.Sink.Restore(ctx, names)
-					return err
-				})
-			})
-		}})
-		select {
-		case err := <-answer:
-			if err != nil {
-				err = wrap(w.node, "", asRewind(err))
-				g.fail(err)
-				return nil, err
-			}
-			held[w.node] = at
-		case <-in.ctx.Done():
-			return nil, in.ctx.Err()
-		case <-g.ctx.Done():
+		at, err := in.restore(w, names)
+		switch {
+		case g.ctx.Err() != nil:
 			return nil, context.Cause(g.ctx)
+		case in.ctx.Err() != nil:
+			return nil, in.ctx.Err()
+		case err != nil:
+			err = wrap(w.node, "", asRewind(err))
+			g.fail(err)
+			return nil, err
 		}
+		held[w.node] = at
 	}
 
 	// Behind the sinks: an older owner saves nothing that they do not hold.
@@ -109,6 +99,7 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 	}
 
 	out := map[string]Position{}
+	var lanes []*lane
 	fresh := map[string]store.Position{}
 	notes := map[string]store.Note{}
 	g.mu.Lock()
@@ -120,6 +111,7 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 			continue
 		}
 		l, known, err := g.newLane(in.ctx, in.node, p, name, held, notes, virgin)
+		lanes = append(lanes, l)
 		if err != nil {
 			if isRewind(err) {
 				g.fail(err)
@@ -142,7 +134,51 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 		}
 		return nil, err
 	}
+	// Only now may cuts have them: the store is never called twice at once for a partition.
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.dead != nil {
+		return nil, g.dead
+	}
+	for _, l := range lanes {
+		if g.lanes[l.name] != nil {
+			return nil, wrap(in.node, l.name, errors.New("the source assigned this partition twice"))
+		}
+		g.lanes[l.name] = l
+		delete(g.gone, l.name)
+		g.order = append(g.order, l)
+	}
 	return out, nil
+}
+
+// restore asks a sink for partitions, in its turn. When it returns, the sink is not about
+// to take any: once the source has gone they may be another process's, whom that
+// would fence.
+func (in *Intake) restore(w *worker, names []string) (at map[string]Position, err error) {
+	e := in.g.e
+	var begun atomic.Bool // or never to be
+	done := make(chan struct{})
+	w.driver.queue.push(item{call: func() {
+		if !begun.CompareAndSwap(false, true) {
+			return
+		}
+		defer close(done)
+		err = e.retry(in.ctx, w.node.Name, "", nil, func() error {
+			return guard(func() (err error) {
+				at, err = w.node.Sink.Restore(in.g.ctx, names) // what is open in the sink may still be committed
+				return err
+			})
+		})
+	}})
+	select {
+	case <-done:
+	case <-in.ctx.Done(): // also when the generation dies
+		if begun.CompareAndSwap(false, true) {
+			return nil, in.ctx.Err()
+		}
+		<-done
+	}
+	return at, err
 }
 
 // newLane decides where a partition starts and restores its state. It adds to notes what
@@ -255,9 +291,6 @@ func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name s
 	if g.dead != nil {
 		return nil, false, g.dead
 	}
-	if _, twice := g.lanes[name]; twice {
-		return nil, false, errors.New("the source assigned this partition twice")
-	}
 	if virgin && storeKnows && start != Position(stored) && !e.store.Shared() {
 		// Counters belong to the store's positions; from elsewhere they would
 		// count some rows twice or not at all.
@@ -267,9 +300,6 @@ func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name s
 		g.count = newCounters(len(e.plan.Nodes))
 		e.mu.Unlock()
 	}
-	g.lanes[name] = l
-	delete(g.gone, name)
-	g.order = append(g.order, l)
 	return l, storeKnows, nil
 }
 
@@ -297,7 +327,7 @@ func (in *Intake) send(c *Chunk) (taken bool, _ error) {
 	name := qualify(in.node.Name, c.Partition)
 	g.mu.Lock()
 	l := g.lanes[name]
-	gone := l == nil && g.gone[name] || l != nil && l.closing
+	gone := l == nil && g.gone[name] != nil || l != nil && l.closing
 	g.mu.Unlock()
 	if gone {
 		return false, nil // rule H4: it was given up meanwhile
@@ -320,10 +350,14 @@ func (in *Intake) send(c *Chunk) (taken bool, _ error) {
 		defer g.mu.Unlock()
 		return false, g.dead
 	}
+	if l.closing { // rule H4: it was given up while this one waited for room
+		defer g.mu.Unlock()
+		g.giveBackLocked(p)
+		return false, nil
+	}
 	if l.sent.Known() && c.First < l.sent.Next { // rule A2
 		defer g.mu.Unlock()
-		g.batches--
-		g.bytes -= p.charge.Load()
+		g.giveBackLocked(p)
 		return false, wrap(in.node, name, fmt.Errorf("rule A2: the source sent offset %d after it had sent everything up to %d", c.First, l.sent.Next))
 	}
 	l.sent = Position{Next: c.Next, Resume: c.Resume, Log: l.log}
@@ -408,15 +442,20 @@ func (g *generation) release(p *passage) {
 		p.chunk.Release()
 	}
 	g.mu.Lock()
-	g.batches--
-	g.bytes -= p.charge.Load()
 	p.lane.waiting -= p.charge.Load()
 	p.lane.batches--
+	g.giveBackLocked(p)
+	g.mu.Unlock()
+}
+
+// giveBackLocked gives back what admit let in. The caller holds the lock.
+func (g *generation) giveBackLocked(p *passage) {
+	g.batches--
+	g.bytes -= p.charge.Load()
 	if g.room != nil {
 		close(g.room)
 		g.room = nil
 	}
-	g.mu.Unlock()
 }
 
 // Held tells whether a partition should pause (rule A5-1).

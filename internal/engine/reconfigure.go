@@ -68,11 +68,15 @@ func (e *Engine) notesFor(l *lane, states []*Node) (map[string]store.Note, error
 		if name == l.name || note.Clean { // rows that come back leave their home as they found it
 			l.clean = append(l.clean, name)
 		}
+		wasClean := note.Clean
+		if name == l.name && l.behind(at) {
+			note.Clean = false // what is saved is an older copy: sinks have gone on since
+		}
 		changed, err := e.sameStages(name, note, now, at.Known() || l.ahead > 0)
 		if err != nil {
 			return nil, err
 		}
-		if changed || note.Clean || !noted {
+		if changed || wasClean || !noted {
 			out[name] = store.Note{Stages: now}
 		}
 	}

@@ -116,12 +116,15 @@ func (l *letters) refuse(ctx context.Context, p *passage, n *Node, rows []Reject
 		}
 	}
 	d := p.gen.joinedDriver()
-	if d == nil || n.Kind == KindSink && by != d || !reachesAny(p.lane.source, d) {
+	if d == nil || n.Kind == KindSink && by != d {
 		return nil, l.append(ctx, p, out)
 	}
 	// Rule E7 for letters: those before the position that the joined sinks hold were
-	// committed with it.
-	held := p.lane.held[d.workers[0].node.id]
+	// committed with it. One that none of them gets rows of has no such position.
+	var held Position
+	if i := slices.IndexFunc(d.workers, func(w *worker) bool { return reaches(p.lane.source, w.node) }); i >= 0 {
+		held = p.lane.held[d.workers[i].node.id]
+	}
 	out = slices.DeleteFunc(out, func(l Letter) bool { return held.Known() && l.Origin.Offset < held.Next })
 	if by == d {
 		return nil, l.append(ctx, p, out)
@@ -155,10 +158,6 @@ func (g *generation) joinedDriver() *driver {
 		}
 	}
 	return nil
-}
-
-func reachesAny(n *Node, d *driver) bool {
-	return slices.ContainsFunc(d.workers, func(w *worker) bool { return reaches(n, w.node) })
 }
 
 // sync makes all letters durable (rule B3-1).

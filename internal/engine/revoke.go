@@ -43,18 +43,20 @@ func (in *Intake) Revoke(ctx context.Context, partitions []string) error {
 	var why error
 	select {
 	case <-r.done:
-		in.forget(r.lanes)
 		return nil
 	case <-ctx.Done():
 		why = context.Cause(ctx)
 	case <-g.over:
 		// Its last cut may have covered them.
-		select {
-		case <-r.done:
+		switch {
+		case r.isDone() || g.hasCommitted(r.lanes):
 			return nil
 		default:
 			return fmt.Errorf("the pipeline stopped or went back before the partitions could be given up: %w", g.cause())
 		}
+	}
+	if r.isDone() { // both at once
+		return nil
 	}
 	why = wrap(in.node, r.lanes[0].name, fmt.Errorf("rule H3: partitions could not be drained and committed in time, so they are given up uncommitted: %w", why))
 	g.fail(&rewind{cause: why, named: true}) // the next attempt is without them
@@ -67,17 +69,18 @@ func (in *Intake) Revoke(ctx context.Context, partitions []string) error {
 func (in *Intake) Lost(partitions []string) {
 	g := in.g
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	if p := in.assigning(partitions); p != "" {
 		g.failLocked(&rewind{cause: wrap(in.node, p, fmt.Errorf("it was taken away while the sinks were taking it over: %w", ErrFenced)), named: true})
+		g.mu.Unlock()
 		return
 	}
 	lost := in.lanesOf(partitions)
+	g.mu.Unlock()
 	if len(lost) == 0 {
 		return
 	}
 	g.e.log.Warn("partitions are another member's; going back without them", "partitions", names(lost))
-	g.failLocked(&rewind{cause: &Error{Node: in.node.Name, Partition: lost[0].name, Offset: -1,
+	g.fail(&rewind{cause: &Error{Node: in.node.Name, Partition: lost[0].name, Offset: -1,
 		Err: fmt.Errorf("%d partitions were taken away: %w", len(lost), ErrFenced)}, named: true})
 }
 
@@ -102,22 +105,39 @@ func (in *Intake) assigning(partitions []string) string {
 	return ""
 }
 
-// forget drops lanes that are given up, and what stages remember of them.
-func (in *Intake) forget(lanes []*lane) {
-	g := in.g
+func (r *revocation) isDone() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// hasCommitted tells whether all that was sent of lanes is in a complete cut.
+func (g *generation) hasCommitted(lanes []*lane) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !slices.ContainsFunc(lanes, func(l *lane) bool { return l.due < l.issued || l.pos != g.complete[l.name] })
+}
+
+// forget drops what stages remember of lanes that are not this process's any more, or may not be.
+func (g *generation) forget(lanes []*lane) {
 	for _, n := range g.e.plan.Nodes {
-		if n.Kind != KindStage || n.Stage.State == nil || !upstreamOf(n, in.node) {
+		if n.Kind != KindStage || n.Stage.State == nil {
 			continue
 		}
 		for _, l := range lanes {
+			if !upstreamOf(n, l.source) {
+				continue
+			}
 			for _, home := range l.homes() {
 				if err := guard(func() error { return n.Stage.State.Restore(home, nil) }); err != nil {
-					g.e.log.Warn("a stage could not forget a partition that was given up", "stage", n.Name, "partition", home, "error", err)
+					g.e.log.Warn("a stage could not forget a partition", "stage", n.Name, "partition", home, "error", err)
 				}
 			}
 		}
 	}
-	g.e.log.Info("partitions given up", "partitions", names(lanes))
 }
 
 // revokeCuts takes the cut that revocations wait for, once all of theirs is delivered.
@@ -140,7 +160,11 @@ func (g *generation) revokeCuts() error {
 	g.mu.Lock()
 	for _, r := range ready {
 		r.cut = c.seq
-		c.stopped = append(c.stopped, r.lanes...)
+		for _, l := range c.lanes {
+			if slices.Contains(r.lanes, l.lane) {
+				c.stopped = append(c.stopped, l)
+			}
+		}
 	}
 	g.mu.Unlock()
 	if len(g.drivers) == 0 {
@@ -149,8 +173,10 @@ func (g *generation) revokeCuts() error {
 	return nil
 }
 
-// revokedLocked takes the lanes of revocations away that the complete cut covers. The caller holds the lock.
-func (g *generation) revokedLocked() {
+// revoked takes the lanes of revocations away that the complete cut covers.
+func (g *generation) revoked() {
+	var done []*revocation
+	g.mu.Lock()
 	g.revoking = slices.DeleteFunc(g.revoking, func(r *revocation) bool {
 		if r.cut == 0 || r.cut > g.committed {
 			return false
@@ -159,12 +185,18 @@ func (g *generation) revokedLocked() {
 			delete(g.lanes, l.name)
 			delete(g.complete, l.name)
 			l.gone = true
-			g.gone[l.name] = true
+			g.gone[l.name] = l
 		}
 		g.order = slices.DeleteFunc(g.order, func(l *lane) bool { return slices.Contains(r.lanes, l) })
-		close(r.done)
+		done = append(done, r)
 		return true
 	})
+	g.mu.Unlock()
+	for _, r := range done {
+		g.forget(r.lanes) // before anybody can assign them again
+		g.e.log.Info("partitions given up", "partitions", names(r.lanes))
+		close(r.done)
+	}
 }
 
 func names(lanes []*lane) []string {

@@ -44,10 +44,10 @@ type item struct {
 	w       *worker // whose it is; nil for a barrier and for letters
 	batch   Batch   // rows to write, of passage p
 	p       *passage
-	held    Tally                     // rows of p that the sink held before (rule E7)
-	letters []Letter                  // or letters of p that are committed with the rows
-	cut     *cut                      // or a barrier
-	call    func(ctx context.Context) // or something else to do between writes
+	held    Tally    // rows of p that the sink held before (rule E7)
+	letters []Letter // or letters of p that are committed with the rows
+	cut     *cut     // or a barrier
+	call    func()   // or something else to do between writes
 }
 
 func newWorker(g *generation, n *Node) *worker {
@@ -85,7 +85,7 @@ func (d *driver) run() {
 		err := guard(func() error {
 			switch {
 			case it.call != nil:
-				it.call(g.ctx)
+				it.call()
 				return nil
 			case it.cut != nil:
 				return d.barrier(it.cut)

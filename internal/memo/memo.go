@@ -4,9 +4,12 @@ package memo
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
+
+var errPanicked = errors.New("the load panicked")
 
 // Cache keeps the values of load for ever, and its errors for a while. The zero value
 // is ready, but for Load. It is safe for concurrent use; a hit takes no lock.
@@ -29,6 +32,7 @@ type call[V any] struct {
 	v     V
 	err   error
 	until time.Time // of a kept error, once done is closed
+	gone  bool      // the ctx of who loaded it has ended, and err may be of that
 }
 
 // maxErrors bounds the errors that are kept: keys come from the outside, and a made-up one
@@ -56,11 +60,7 @@ func (c *Cache[K, V]) slow(ctx context.Context, key K) (V, error) {
 			var none V
 			return none, context.Cause(ctx)
 		}
-		if cl.err == nil || !cl.until.IsZero() || ctx.Err() != nil {
-			return cl.v, cl.err
-		}
-		// An error that is not kept may be that of the other caller's ctx.
-		if !abandoned(cl.err) {
+		if !cl.gone || ctx.Err() != nil {
 			return cl.v, cl.err
 		}
 	}
@@ -112,6 +112,9 @@ func (c *Cache[K, V]) load(ctx context.Context, key K, cl *call[V]) (v V, err er
 		case keep > 0:
 			cl.until = time.Now().Add(keep)
 		default:
+			// Whatever the error says: a ctx may end with a cause of its own, and a load
+			// may time out though nobody has given it up.
+			cl.gone = ctx.Err() != nil
 			delete(c.open, key)
 		}
 		close(cl.done)

@@ -96,3 +96,51 @@ func TestAPanicLeavesNobodyWaiting(t *testing.T) {
 	require.Panics(t, func() { _, _ = c.Get(t.Context(), 1) })
 	require.Panics(t, func() { _, _ = c.Get(t.Context(), 1) })
 }
+
+// The engine ends contexts with a cause of its own. It says nothing about the key, so it is no
+// answer for the others.
+func TestACauseIsNotTheOthersAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		loads := 0
+		c := Cache[int, string]{Load: func(ctx context.Context, _ int) (string, error) {
+			loads++
+			if loads > 1 {
+				return "value", nil
+			}
+			<-ctx.Done()
+			return "", context.Cause(ctx)
+		}}
+		first, cancel := context.WithCancelCause(t.Context())
+		go func() { _, _ = c.Get(first, 1) }()
+		synctest.Wait()
+		got := make(chan error)
+		go func() { _, err := c.Get(t.Context(), 1); got <- err }()
+		synctest.Wait()
+		cancel(errors.New("rewind"))
+		require.NoError(t, <-got)
+	})
+}
+
+// A load that timed out by itself is the answer for all who waited: else each would wait as
+// long again, one after the other.
+func TestATimeoutIsTheAnswerForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var loads atomic.Int32
+		c := Cache[int, string]{Load: func(context.Context, int) (string, error) {
+			loads.Add(1)
+			time.Sleep(5 * time.Second)
+			return "", context.DeadlineExceeded // as net/http's client has it
+		}}
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				_, err := c.Get(t.Context(), 1)
+				if !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		require.EqualValues(t, 1, loads.Load())
+	})
+}
