@@ -505,6 +505,7 @@ type watched struct {
 	begun [inPartitions]bool
 	at    [inPartitions]int64
 	moved [inPartitions]time.Time
+	owing [inPartitions]bool // it was behind when it was last looked at
 
 	ownerless, still time.Duration
 }
@@ -576,13 +577,16 @@ func (o *watched) progress(at kadm.OffsetResponses, ends kadm.ListedOffsets, top
 	for p := range o.at {
 		end, _ := ends.Lookup(topic, int32(p))
 		done, ok := at.Lookup(topic, int32(p))
-		switch {
-		case !ok || done.At <= 0:
-		case done.At == o.at[p] && done.At < end.Offset:
+		if !ok || done.At <= 0 {
+			continue
+		}
+		if o.owing[p] { // that it moved between two looks is not known better
 			o.still = max(o.still, now.Sub(o.moved[p]))
-		default:
+		}
+		if done.At != o.at[p] || done.At >= end.Offset {
 			o.at[p], o.moved[p] = done.At, now
 		}
+		o.owing[p] = done.At < end.Offset
 	}
 }
 
