@@ -121,6 +121,7 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 			p.jump(p.next - 1)
 		}
 		r.parts[tp] = p
+		s.catchUp(tp, pos, kept[tp].Next)
 		if offsets[tp.Topic] == nil {
 			offsets[tp.Topic] = map[int32]kgo.Offset{}
 		}

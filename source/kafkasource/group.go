@@ -161,6 +161,17 @@ func (s *Source[T]) Commit(ctx context.Context, cp leat.Checkpoint) error {
 	return nil
 }
 
+// catchUp is about a partition of which the sinks hold more than the group knows, because its last owner
+// could not tell any more: when no records come, no checkpoint does either.
+func (s *Source[T]) catchUp(tp topicPartition, pos leat.Position, known int64) {
+	if s.config.Group == "" || s.transacted.Load() || !pos.Known() || pos.Next <= known {
+		return
+	}
+	s.commits.Lock()
+	s.due[tp] = kafka.Offset{Next: pos.Next, Resume: pos.Resume, Log: pos.Log}
+	s.commits.Unlock()
+}
+
 // commitAgain is for Run, when no records come that would bring another checkpoint.
 func (s *Source[T]) commitAgain(ctx context.Context) {
 	if !s.commits.TryLock() { // Commit is at it

@@ -3,6 +3,7 @@ package kafkasource
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -265,6 +266,11 @@ func TestCommit(t *testing.T) {
 	src.Transacted()
 	runSource(t, dir, src)
 	assert.EqualValues(t, 11, committed()[tps[1]].Next)
+
+	// What the sinks hold is told to the group by the next owner, also when no records come.
+	r := startIn(t, filepath.Join(dir, "state"), w.member("g", "in"), leattest.Collect[rec]().In(dir))
+	await(t, func() bool { at := committed(); return at[tps[0]].Next == 20 && at[tps[1]].Next == 20 })
+	require.NoError(t, r.stop())
 }
 
 // A commit that fails is made up for, also when no more records come.
