@@ -2,7 +2,7 @@
 
 SEEDS ?= 20000
 
-.PHONY: help test race vet lint model fuzz bench bench-kafka parts example kill killcalls torture soak corpus tidy servers servers-stop ci
+.PHONY: help test race vet lint model fuzz bench bench-kafka parts example kill killcalls torture kafka-torture kafka-members soak corpus tidy servers servers-stop ci
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -36,6 +36,12 @@ killcalls: ## killed at every system call that changes a file (needs strace)
 
 torture: ## 1,000 kills per sink, faults at every system call, full disks, power cuts, slow sinks (about 25 min; needs root)
 	LEAT_LONG=1 CI=true go test -v -timeout 120m ./internal/torture
+
+kafka-torture: ## pipelines on three Kafka brokers that are killed, cut off and rebalanced, 1,000,000 records for each fault (about 25 min; LEAT_RECORDS for less; needs LEAT_PG)
+	LEAT_LONG=1 CI=true go test -v -timeout 120m -run 'TestFaults|TestApplied' ./internal/kafkatorture
+
+kafka-members: ## throughput of one group by number of members
+	LEAT_MEMBERS=1 CI=true go test -v -timeout 60m -run TestMembers ./internal/kafkatorture
 
 soak: ## two hours of a busy pipeline; what may grow and what not (LEAT_SOAK=10m for less)
 	LEAT_LONG=1 go test -run TestSoak -v -timeout 3h ./internal/soak

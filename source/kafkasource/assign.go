@@ -122,6 +122,7 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 			p.jump(p.next - 1)
 		}
 		r.parts[tp] = p
+		s.catchUp(tp, pos, kept[tp].Next)
 		if offsets[tp.Topic] == nil {
 			offsets[tp.Topic] = map[int32]kgo.Offset{}
 		}
@@ -232,7 +233,7 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 		}
 		r.refused[tp] = fresh[tp]
 		r.fenced = time.Now()
-		r.s.logger().Warn("another process has taken the partition at a sink, so it is not read here until the group gives it to us again", "partition", tp.String())
+		r.s.logger().Warn("another process has taken the partition at a sink, so it is not read here until the group says that it is ours", "partition", tp.String())
 	}
 	if gone := r.s.own.assigned(got, committed, at); len(gone) > 0 {
 		r.in.Lost(names(gone)...)

@@ -59,6 +59,9 @@ func (r *reading[T]) ends(ctx context.Context) (done bool, _ error) {
 // drained tells whether Drain is done. A position that has reached the end says so, and
 // not the last record: behind it there may be markers and gaps (rule H2).
 func (r *reading[T]) drained(ctx context.Context) (bool, error) {
+	if r.hopes() {
+		return false, nil
+	}
 	for _, p := range r.order { // those that are done by what came cost nothing
 		if p.next < p.goal {
 			if time.Since(r.arrived) < quiet || time.Since(r.looked) < quiet {

@@ -3,6 +3,7 @@ package kafkasource
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -147,14 +148,15 @@ func names(tps []topicPartition) []string {
 // Commit implements leat.Source: it commits the positions to the group, for dashboards and
 // for whoever gets the partitions next (rules E2, E7-1), unless a transaction of a sink
 // does (rule J3). The sinks' positions are the truth, so a failure is logged and no more: the
-// next commit covers this one.
+// next commit covers this one, and Run tries again when none comes.
 func (s *Source[T]) Commit(ctx context.Context, cp leat.Checkpoint) error {
 	s.forget(cp)
-	cl := s.member.Load()
-	if cl == nil || s.config.Group == "" {
+	if s.config.Group == "" {
 		return nil
 	}
 	at := map[topicPartition]kafka.Offset{}
+	s.commits.Lock()
+	defer s.commits.Unlock()
 	for name, p := range cp.Positions {
 		if tp, err := kafka.ParsePartition(name); err == nil { // else letters that are replayed
 			at[tp] = kafka.Offset{Next: p.Next, Resume: p.Resume, Log: p.Log}
@@ -163,21 +165,54 @@ func (s *Source[T]) Commit(ctx context.Context, cp leat.Checkpoint) error {
 	if s.own.complete(at); s.transacted.Load() {
 		return nil
 	}
-	if at = s.own.committable(at); len(at) == 0 {
-		return nil
+	maps.Copy(s.due, at)
+	s.commitDue(ctx)
+	return nil
+}
+
+// catchUp is about a partition of which the sinks hold more than the group knows, because its last owner
+// could not tell any more: when no records come, no checkpoint does either.
+func (s *Source[T]) catchUp(tp topicPartition, pos leat.Position, known int64) {
+	if s.config.Group == "" || s.transacted.Load() || !pos.Known() || pos.Next <= known {
+		return
+	}
+	s.commits.Lock()
+	s.due[tp] = kafka.Offset{Next: pos.Next, Resume: pos.Resume, Log: pos.Log}
+	s.commits.Unlock()
+}
+
+// commitAgain is for Run, when no records come that would bring another checkpoint.
+func (s *Source[T]) commitAgain(ctx context.Context) {
+	if !s.commits.TryLock() { // Commit is at it
+		return
+	}
+	defer s.commits.Unlock()
+	if len(s.due) > 0 && time.Since(s.commitLast) > longWait {
+		s.commitDue(ctx)
+	}
+}
+
+// commitDue commits what the group does not have yet. s.commits is held.
+func (s *Source[T]) commitDue(ctx context.Context) {
+	s.commitLast = time.Now()
+	s.due = s.own.committable(s.due)
+	cl := s.member.Load()
+	if cl == nil || len(s.due) == 0 {
+		return
 	}
 	m, err := s.Member(nil)
 	if err == nil && m.ID == "" {
-		return nil // not a member at this moment
+		return // not a member at this moment
 	}
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, commitTimeout)
-		err = kafka.CommitOffsets(ctx, cl, m, at)
+		err = kafka.CommitOffsets(ctx, cl, m, s.due)
 		cancel()
 	}
 	switch {
 	case err == nil:
-		s.own.noteCommitted(at)
+		s.own.noteCommitted(s.due)
+		clear(s.due)
 		s.commitFail = time.Time{}
 	case errors.Is(err, kerr.RebalanceInProgress), errors.Is(err, kerr.IllegalGeneration), errors.Is(err, kerr.UnknownMemberID):
 		s.logger().Debug("the group is being rebalanced; the next commit covers this one", "group", s.config.Group, "err", err)
@@ -185,7 +220,6 @@ func (s *Source[T]) Commit(ctx context.Context, cp leat.Checkpoint) error {
 		s.commitFail = time.Now()
 		s.logger().Warn("the group's offsets could not be committed; the next commit covers this one, and nothing is lost or doubled by it", "group", s.config.Group, "err", err)
 	}
-	return nil
 }
 
 // commitTimeout bounds how long a checkpoint waits for the group.

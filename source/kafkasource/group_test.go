@@ -3,6 +3,7 @@ package kafkasource
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -108,12 +109,8 @@ func TestLost(t *testing.T) {
 	assert.NotEmpty(t, m.ID)
 
 	for range 3 {
-		w.cluster.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			resp := req.ResponseKind().(*kmsg.HeartbeatResponse)
-			resp.ErrorCode = kerr.UnknownMemberID.Code
-			return resp, nil, true
-		})
 		before := src.Token(tp)
+		w.expel(src)
 		await(t, func() bool { now := src.Token(tp); return now != before && now != 0 })
 	}
 	_, err = src.Member(map[topicPartition]uint64{tp: token})
@@ -125,38 +122,85 @@ func TestLost(t *testing.T) {
 	once(t, sink.Committed(), 200)
 }
 
+// expel makes the group say that it does not know the member, until the member has seen it.
+func (w *world) expel(src *Source[rec]) {
+	tp := topicPartition{Topic: "in"}
+	before := src.Token(tp)
+	w.cluster.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		if src.Token(tp) != before {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.HeartbeatResponse)
+		resp.ErrorCode = kerr.UnknownMemberID.Code
+		return resp, nil, true
+	})
+}
+
 // Rules E3, H4: what another process has taken at the sink is left alone, until the group
-// gives it to this one again.
+// says that it is ours: a process that was frozen may have taken it, which the group does not know. One that does
+// so again and again belongs to another group.
 func TestFenced(t *testing.T) {
 	t.Parallel()
 	w := broker(t, 4, "in")
 	w.fill("in", 4, 0, 100)
 	dir := t.TempDir()
 	sink := leattest.Collect[rec]().In(dir)
-	r := start(t, w.member("g", "in"), sink)
+	c := w.member("g", "in")
+	c.SessionTimeout = 1200 * time.Millisecond
+	r := start(t, c, sink)
 	await(t, func() bool { return len(sink.Committed()) == 100 })
 	src := r.src.(*Source[rec])
-	for _, taken := range [][]string{{"src/in/1", "src/in/2"}, {"src/in/0", "src/in/1", "src/in/2", "src/in/3"}} {
-		before := len(sink.Committed())
+	token := src.Token(topicPartition{Topic: "in", Partition: 0})
+	n := 100
+	for taken := range retakes + 1 {
 		thief := leattest.Collect[rec]().In(dir)
 		require.NoError(t, thief.Open(t.Context(), leat.Env{}))
-		_, err := thief.Restore(t.Context(), taken)
+		_, err := thief.Restore(t.Context(), []string{"src/in/1", "src/in/2"})
 		require.NoError(t, err)
-		w.fill("in", 4, before, before+100)
-		token := src.Token(topicPartition{Topic: "in", Partition: 1})
-		await(t, func() bool { return len(sink.Committed()) >= before+25*(4-len(taken)) && r.p.Stats().Run.Rewinds > 0 })
-		time.Sleep(200 * time.Millisecond)
-		assert.Len(t, sink.Committed(), before+25*(4-len(taken)), "those that were taken are not read")
-		assert.Equal(t, token, src.Token(topicPartition{Topic: "in", Partition: 1}))
-		w.cluster.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			resp := req.ResponseKind().(*kmsg.HeartbeatResponse)
-			resp.ErrorCode = kerr.UnknownMemberID.Code
-			return resp, nil, true
-		})
-		await(t, func() bool { return len(sink.Committed()) >= before+100 })
+		before := r.p.Stats().Run.Rewinds
+		w.fill("in", 4, n, n+100)
+		n += 100
+		await(t, func() bool { return r.p.Stats().Run.Rewinds > before })
+		if taken < retakes {
+			await(t, func() bool { return len(sink.Committed()) == n })
+		}
 	}
+	await(t, func() bool { return len(sink.Committed()) == n-50 })
+	time.Sleep(2 * src.patience())
+	assert.Len(t, sink.Committed(), n-50, "another group's")
+	assert.Equal(t, token, src.Token(topicPartition{Topic: "in", Partition: 0}), "the others are not touched")
+	w.expel(src)
+	await(t, func() bool { return len(sink.Committed()) == n })
 	require.NoError(t, r.stop())
-	once(t, sink.Committed(), 300)
+	once(t, sink.Committed(), n)
+}
+
+// Rule E2: who is not sure to be a member takes nothing over, and so fences nobody.
+func TestNotConfirmed(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 2, "in")
+	w.fill("in", 2, 0, 10)
+	var asked atomic.Int64
+	var known atomic.Bool
+	w.cluster.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		if asked.Add(1); known.Load() {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.HeartbeatResponse)
+		resp.ErrorCode = kerr.IllegalGeneration.Code
+		return resp, nil, true
+	})
+	sink := leattest.Collect[rec]().In(t.TempDir())
+	c := w.member("g", "in")
+	c.Drain, c.SessionTimeout = true, 1200*time.Millisecond
+	r := start(t, c, sink)
+	await(t, func() bool { return asked.Load() > 1 })
+	assert.Empty(t, sink.Committed())
+	known.Store(true)
+	require.NoError(t, r.wait())
+	once(t, sink.Committed(), 10)
 }
 
 // Rule H3: partitions that can't be finished within the budget are given up, and what
@@ -222,6 +266,43 @@ func TestCommit(t *testing.T) {
 	src.Transacted()
 	runSource(t, dir, src)
 	assert.EqualValues(t, 11, committed()[tps[1]].Next)
+
+	// What the sinks hold is told to the group by the next owner, also when no records come.
+	r := startIn(t, filepath.Join(dir, "state"), w.member("g", "in"), leattest.Collect[rec]().In(dir))
+	await(t, func() bool { at := committed(); return at[tps[0]].Next == 20 && at[tps[1]].Next == 20 })
+	require.NoError(t, r.stop())
+}
+
+// A commit that fails is made up for, also when no more records come.
+func TestCommitAgain(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 1, "in")
+	var refused atomic.Int64
+	w.cluster.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		if refused.Add(1) > 3 {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+		for _, asked := range req.(*kmsg.OffsetCommitRequest).Topics {
+			t := kmsg.NewOffsetCommitResponseTopic()
+			t.Topic, t.TopicID = asked.Topic, asked.TopicID
+			p := kmsg.NewOffsetCommitResponseTopicPartition()
+			p.ErrorCode = kerr.RebalanceInProgress.Code
+			t.Partitions = append(t.Partitions, p)
+			resp.Topics = append(resp.Topics, t)
+		}
+		return resp, nil, true
+	})
+	sink := leattest.Collect[rec]().In(t.TempDir())
+	r := start(t, w.member("g", "in"), sink)
+	w.fill("in", 1, 0, 10)
+	await(t, func() bool {
+		at, err := kafka.FetchOffsets(t.Context(), w.cl, "g", []topicPartition{{Topic: "in"}}, nil)
+		return err == nil && at[topicPartition{Topic: "in"}].Next == 10
+	})
+	assert.GreaterOrEqual(t, refused.Load(), int64(3))
+	require.NoError(t, r.stop())
 }
 
 func runSource(t *testing.T, dir string, src *Source[rec]) {

@@ -133,19 +133,6 @@ func (o *ownership) engines(tps []topicPartition) (r reader, read []string) {
 	return o.reader, read
 }
 
-// renew gives partitions new tokens, as if the group had given them to us anew.
-func (o *ownership) renew(tokens map[topicPartition]uint64) {
-	o.mu.Lock()
-	for tp, token := range tokens {
-		if o.ours(tp, token) {
-			o.tokens++
-			o.claims[tp] = &claim{token: o.tokens, committed: unknown, whole: -1}
-		}
-	}
-	o.changed()
-	o.mu.Unlock()
-}
-
 // lost takes partitions away that somebody else has already.
 func (o *ownership) lost(tps []topicPartition) (read []string) {
 	r, read := o.engines(tps)
@@ -294,6 +281,20 @@ func (o *ownership) detach() {
 	o.mu.Lock()
 	o.reader, o.wake = nil, nil
 	o.mu.Unlock()
+}
+
+// renew gives a partition that the reader has not got a new token, as if the group had given it
+// to this process once more. false: it is not ours with that token.
+func (o *ownership) renew(tp topicPartition, token uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.ours(tp, token) {
+		return false
+	}
+	o.tokens++
+	o.claims[tp] = &claim{token: o.tokens, committed: unknown, whole: -1}
+	o.changed()
+	return true
 }
 
 func (o *ownership) token(tp topicPartition) uint64 {

@@ -52,7 +52,8 @@ type reading[T any] struct {
 	order   []*part                   // those of parts, by name
 	refused map[topicPartition]uint64 // tokens of partitions that the engine has left out
 
-	fenced  time.Time // the last time that a partition was refused
+	fenced  time.Time // the last time that a partition was refused, or was to be taken back
+	unsure  time.Time // when the group last did not say that this process is a member
 	arrived time.Time // the last record
 	told    bool      // CaughtUp, since then
 	looked  time.Time // at the ends, since then
@@ -127,16 +128,13 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 	if err := r.s.own.refusal(); err != nil {
 		return false, false, err
 	}
+	if time.Since(r.arrived) > longWait {
+		r.s.commitAgain(ctx)
+	}
 	if err := r.s.discover(ctx, &r.listed); err != nil && !r.goesOn(err) {
 		return false, false, err
 	}
-	if len(r.refused) > 0 && len(r.parts) > 0 && time.Since(r.fenced) > 2*r.s.full.SessionTimeout {
-		// Whoever took them was slow: the group says that they are ours, and it would have
-		// been told by now. Left alone they would be read by nobody.
-		r.s.logger().Warn("partitions that another process took at a sink are still this one's for the group, so they are taken back", "group", r.s.config.Group, "partitions", len(r.refused))
-		r.s.own.renew(r.refused)
-		clear(r.refused)
-	}
+	r.takeBack(ctx)
 	ours, joined := r.s.own.look()
 	let := false
 	for tp, p := range r.parts {
@@ -160,13 +158,22 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 		}
 	}
 	if len(fresh) > 0 {
+		if r.s.config.Group != "" {
+			if time.Since(r.unsure) < quiet {
+				return len(r.parts) > 0, false, nil
+			}
+			if _, ok := r.s.confirmed(ctx); !ok {
+				r.unsure = time.Now()
+				return len(r.parts) > 0, false, nil
+			}
+		}
 		if err := r.assign(ctx, fresh); err != nil {
 			return false, joined, err
 		}
 	}
-	if len(r.parts) == 0 && len(r.refused) > 0 && time.Since(r.fenced) > 2*r.s.full.SessionTimeout {
-		return false, joined, fmt.Errorf("kafkasource: all partitions that group %s has given to this process were taken by another one at a sink, and the group has heard of no other member within %v: "+
-			"is there a pipeline with the same names in another group? %w", r.s.config.Group, 2*r.s.full.SessionTimeout, leat.ErrFenced)
+	if len(r.parts) == 0 && len(r.refused) > 0 && !r.hopes() && time.Since(r.fenced) > 2*r.s.full.SessionTimeout {
+		return false, joined, fmt.Errorf("kafkasource: all partitions that group %s has given to this process were taken by another one at a sink, and the group has heard of no other member: "+
+			"is there a pipeline with the same names in another group? %w", r.s.config.Group, leat.ErrFenced)
 	}
 	return true, joined, nil
 }
@@ -239,6 +246,9 @@ func (r *reading[T]) poll(ctx context.Context) error {
 
 func (r *reading[T]) wait() time.Duration {
 	wait := longWait
+	if time.Since(r.unsure) < 2*quiet {
+		wait = quiet / 2
+	}
 	for _, p := range r.order {
 		switch {
 		case len(p.pending) > 0:

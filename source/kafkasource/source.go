@@ -28,6 +28,11 @@ type Source[T any] struct {
 	transacted atomic.Bool
 	closed     atomic.Bool
 	log        atomic.Pointer[slog.Logger]
+	retaken    map[topicPartition]retaken // by the goroutine of Run
+
+	commits    sync.Mutex
+	due        map[topicPartition]kafka.Offset // checkpoints that the group may not have
+	commitLast time.Time
 	commitFail time.Time // when the first of a row of commits failed
 
 	mu      sync.Mutex
@@ -52,6 +57,7 @@ func New[T any](c Config[T]) *Source[T] {
 		config: c, full: full, format: sync.OnceValues(full.format),
 		own:   ownership{claims: map[topicPartition]*claim{}},
 		begun: map[topicPartition]begin{}, counts: map[topicPartition][]sent{}, lag: map[string]int64{},
+		retaken: map[topicPartition]retaken{}, due: map[topicPartition]kafka.Offset{},
 	}
 }
 

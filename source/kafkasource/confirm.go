@@ -1,0 +1,87 @@
+package kafkasource
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Who is a member is for the group's coordinator to say. A process that was frozen, or cut off,
+// may hear late that it got partitions which are somebody else's by now; if it took them
+// over, it would fence their owner at the sinks (rule E2), and of that the group would not
+// know. So the coordinator is asked before partitions are taken over, and again when
+// they were taken from us although the group has not given them to anyone else.
+
+// retakes is how often a partition is taken back within a generation of the group.
+const retakes = 3
+
+// retaken counts them. It outlives a Run, because being fenced is a rewind.
+type retaken struct {
+	generation int32
+	times      int
+}
+
+// confirmed tells whether this process is a member in the group's present generation. While the
+// group is rebalanced it is: nobody gets its partitions before it has answered or was given up.
+func (s *Source[T]) confirmed(ctx context.Context) (generation int32, ok bool) {
+	m, err := s.Member(nil)
+	if err != nil || m.ID == "" {
+		return 0, false
+	}
+	req := kmsg.NewPtrHeartbeatRequest()
+	req.Group, req.Generation, req.MemberID, req.InstanceID = m.Group, m.Generation, m.ID, m.InstanceID
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	resp, err := req.RequestWith(ctx, s.member.Load())
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err != nil && !errors.Is(err, kerr.RebalanceInProgress) {
+		s.logger().Debug("the group does not say that this process is a member", "group", m.Group, "err", err)
+		return 0, false
+	}
+	return m.Generation, true
+}
+
+// patience is how long a refused partition is left alone before it may be taken back.
+func (s *Source[T]) patience() time.Duration { return min(s.full.SessionTimeout/6, 5*time.Second) }
+
+// hopes tells whether a refused partition may still be taken back.
+func (r *reading[T]) hopes() bool {
+	for tp, token := range r.refused {
+		if r.s.own.token(tp) == token && r.s.retaken[tp].times < retakes {
+			return true
+		}
+	}
+	return false
+}
+
+// takeBack makes partitions, which another process has taken at a sink, be taken over again, if
+// the group says that they are ours all the same: who took them was not a member any more. Somebody who does
+// it again and again is no such process but a pipeline of another group.
+func (r *reading[T]) takeBack(ctx context.Context) {
+	if r.s.config.Group == "" || !r.hopes() || time.Since(r.fenced) < r.s.patience() {
+		return
+	}
+	r.fenced = time.Now()
+	generation, ok := r.s.confirmed(ctx)
+	if !ok {
+		return
+	}
+	for tp, token := range r.refused {
+		n := r.s.retaken[tp]
+		if n.generation != generation {
+			n = retaken{generation: generation}
+		}
+		if n.times >= retakes || !r.s.own.renew(tp, token) {
+			continue
+		}
+		n.times++
+		r.s.retaken[tp] = n
+		delete(r.refused, tp)
+		r.s.logger().Info("the group says that the partition is ours, so it is taken back at the sinks", "partition", tp.String(), "generation", generation)
+	}
+}
