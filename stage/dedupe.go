@@ -37,14 +37,14 @@ import (
 // Without a TTL keys are remembered for ever, and memory and state grow with each new
 // one. With a TTL a key is forgotten in event time, so that it does not matter how fast
 // rows are read: when the watermark has come to the time of its first row plus TTL. The
-// watermark is the greatest time seen in the partition, less OutOfOrderness; it moves row
+// watermark is the greatest time seen in the partition, less OutOfOrderness and 1 µs; it moves row
 // by row, duplicates included, and a row is judged before it moves it (rule G2-1). So a
 // row passes if and only if no row that passed before it has its key and a time less than
 // TTL behind the watermark. Times count in whole microseconds.
 //
 // A row whose own time is TTL or more behind the watermark can't be judged: the row that
 // it repeats may be forgotten. It is rejected with class [leat.Late], for people to look
-// at; PassLate lets such rows pass. A greater TTL, or OutOfOrderness, makes them rare. A
+// at; PassLate lets such rows pass, unremembered. A greater TTL, or OutOfOrderness, makes them rare. A
 // row without a time (zero, or before the year -30000 or after 30000) is rejected with
 // class [leat.Contract].
 //

@@ -63,6 +63,10 @@ type Group interface {
 	// by the broker.
 	Member(have map[TopicPartition]uint64) (Member, error)
 
+	// Whole is the offset up to which all sinks behind the source have the partition's rows, as far as
+	// the source has heard; -1: it does not know. A transaction commits it with its own position.
+	Whole(tp TopicPartition) int64
+
 	// Transacted tells the source that a transaction commits its positions in the
 	// group, so that its own Commit must not (rule J3).
 	Transacted()

@@ -22,6 +22,11 @@ type Offset struct {
 	Resume string // as leat.Position
 	Log    string // as leat.Position; see LogOf
 	Mark   string // which transaction has committed it; "" when none has
+
+	// Whole is what a transaction says of the sinks that are not part of it: 1 + the offset up to which
+	// all sinks behind the source have the rows; negative: not known. 0: no transaction has
+	// committed it, and that offset is Next.
+	Whole int64
 }
 
 // metadata is the form of Offset in a group. Whoever adds a field: a broker takes 4,096
@@ -31,17 +36,22 @@ type metadata struct {
 	Log    string `json:"log,omitempty"`
 	Resume string `json:"resume,omitempty"`
 	Mark   string `json:"mark,omitempty"`
+	Whole  int64  `json:"whole,omitempty"`
 }
 
 const metadataVersion = 1
 
 func (o Offset) metadata() string {
-	js, err := json.Marshal(metadata{metadataVersion, o.Log, o.Resume, o.Mark})
+	js, err := json.Marshal(metadata{metadataVersion, o.Log, o.Resume, o.Mark, o.Whole})
 	if err != nil { // of strings: never
 		panic(err)
 	}
 	return string(js)
 }
+
+// ErrMetadata is about a committed offset that this program can't make sense of: asking again
+// does not help.
+var ErrMetadata = errors.New("what was committed with it can't be read")
 
 // offsetOf undoes metadata. What another program has committed is an offset alone.
 func offsetOf(next int64, meta string) (Offset, error) {
@@ -52,11 +62,11 @@ func offsetOf(next int64, meta string) (Offset, error) {
 	var m metadata
 	switch err := json.Unmarshal([]byte(meta), &m); {
 	case err != nil:
-		return o, fmt.Errorf("the metadata of its committed offset is damaged: %w", err)
+		return o, fmt.Errorf("%w: the metadata of its committed offset is damaged: %w", ErrMetadata, err)
 	case m.Leat > metadataVersion:
-		return o, fmt.Errorf("its offset was committed by a newer version of leat (metadata %d, this program knows %d): use that version", m.Leat, metadataVersion)
+		return o, fmt.Errorf("%w: its offset was committed by a newer version of leat (metadata %d, this program knows %d): use that version", ErrMetadata, m.Leat, metadataVersion)
 	}
-	o.Log, o.Resume, o.Mark = m.Log, m.Resume, m.Mark
+	o.Log, o.Resume, o.Mark, o.Whole = m.Log, m.Resume, m.Mark, m.Whole
 	return o, nil
 }
 

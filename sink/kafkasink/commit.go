@@ -69,7 +69,7 @@ func (l *life) commit(ctx context.Context, at map[kafka.TopicPartition]kafka.Off
 	moved := map[kafka.TopicPartition]kafka.Offset{}
 	for tp, o := range at {
 		held := l.held[tp]
-		if held.Mark = ""; held != o {
+		if held.Mark, held.Whole = "", 0; held != o {
 			moved[tp] = o
 		}
 	}
@@ -79,6 +79,7 @@ func (l *life) commit(ctx context.Context, at map[kafka.TopicPartition]kafka.Off
 		if len(moved) == 0 {
 			return nil
 		}
+		l.whole(moved)
 		return l.commitOffsets(ctx, moved)
 	}
 	if len(moved) == 0 { // letters: something has to tell whether the commit took effect
@@ -94,6 +95,7 @@ func (l *life) commit(ctx context.Context, at map[kafka.TopicPartition]kafka.Off
 		o.Mark = mark
 		moved[tp] = o
 	}
+	l.whole(moved)
 
 	if err := l.p.flush(ctx); err != nil {
 		return err
@@ -129,6 +131,17 @@ func (l *life) commit(ctx context.Context, at map[kafka.TopicPartition]kafka.Off
 	l.begun = false
 	maps.Copy(l.held, moved)
 	return nil
+}
+
+// whole adds to positions what other sinks behind the source have, which this commit says
+// nothing about: they would miss what is between (rule E7-1).
+func (l *life) whole(at map[kafka.TopicPartition]kafka.Offset) {
+	for tp, o := range at {
+		if o.Whole = l.tx.config.Source.Whole(tp) + 1; o.Whole == 0 {
+			o.Whole = -1
+		}
+		at[tp] = o
+	}
 }
 
 // end commits the transaction. It is not cut short by the pipeline's end: that would

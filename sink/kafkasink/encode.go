@@ -133,7 +133,7 @@ func (p *plan[T]) encode(ctx context.Context, rows []T, f *flight) (refused []le
 		if leat.IsTransient(err) {
 			return nil, err
 		}
-		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		if ctx.Err() != nil { // its error may be the cause, in any form
 			return nil, err
 		}
 		f.drop()

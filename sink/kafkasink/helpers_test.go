@@ -191,9 +191,10 @@ func join(t testing.TB, brokers []string, group, topic string, opts ...kgo.Opt) 
 	return m
 }
 
-func (m *member) Node() string        { return "entrada" }
-func (m *member) Client() *kgo.Client { return m.cl }
-func (m *member) Transacted()         { m.mu.Lock(); m.transacted = true; m.mu.Unlock() }
+func (m *member) Node() string                     { return "entrada" }
+func (m *member) Client() *kgo.Client              { return m.cl }
+func (m *member) Whole(kafka.TopicPartition) int64 { return -1 }
+func (m *member) Transacted()                      { m.mu.Lock(); m.transacted = true; m.mu.Unlock() }
 
 func (m *member) Token(tp kafka.TopicPartition) uint64 {
 	m.mu.Lock()

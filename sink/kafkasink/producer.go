@@ -72,7 +72,7 @@ func asTransient(err error) error {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
-	case errors.As(err, &ke) && !ke.Retriable:
+	case errors.As(err, &ke) && !ke.Retriable, errors.Is(err, kafka.ErrMetadata):
 		return err
 	}
 	return leat.Transient(err)

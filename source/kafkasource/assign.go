@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatgo/leat"
@@ -182,6 +183,8 @@ func (s *Source[T]) kept(ctx context.Context, of map[topicPartition]uint64) (out
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
+	case errors.Is(err, kafka.ErrMetadata), errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed):
+		return nil, fmt.Errorf("kafkasource: %w", err)
 	case err != nil:
 		return nil, leat.Transient(fmt.Errorf("kafkasource: %w", err))
 	}
@@ -206,6 +209,12 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 				p.Kept.Log = p.Log
 			}
 			committed[tp] = o.Next
+			switch {
+			case o.Whole < 0: // a transaction's, and other sinks may not have it
+				p.Kept = leat.Position{}
+			case o.Whole > 0 && o.Whole-1 < o.Next:
+				p.Kept.Next, p.Kept.Resume = o.Whole-1, ""
+			}
 		}
 		ask = append(ask, p)
 	}
@@ -226,7 +235,7 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 		r.fenced = time.Now()
 		r.s.logger().Warn("another process has taken the partition at a sink, so it is not read here until the group says that it is ours", "partition", tp.String())
 	}
-	if gone := r.s.own.assigned(got, committed); len(gone) > 0 {
+	if gone := r.s.own.assigned(got, committed, at); len(gone) > 0 {
 		r.in.Lost(names(gone)...)
 		for _, tp := range gone {
 			delete(at, tp.String())
@@ -261,6 +270,9 @@ func (r *reading[T]) startOf(ctx context.Context, p *part, pos leat.Position, lo
 			s.mu.Unlock()
 		}
 		pos.Next = b.at
+		if held := r.in.Ahead(p.name); held > 0 && !s.atStart() { // by one sink, and another knows nothing
+			pos.Next = min(pos.Next, held)
+		}
 	}
 	if most := max(pos.Next, r.in.Ahead(p.name)); most > end {
 		// What is read committed may end before the log does.

@@ -3,6 +3,7 @@ package kafkasource
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,6 +27,9 @@ func (s *Source[T]) Client() *kgo.Client { return s.member.Load() }
 
 // Token implements kafka.Group.
 func (s *Source[T]) Token(tp kafka.TopicPartition) uint64 { return s.own.token(tp) }
+
+// Whole implements kafka.Group.
+func (s *Source[T]) Whole(tp kafka.TopicPartition) int64 { return s.own.whole(tp) }
 
 // Transacted implements kafka.Group.
 func (s *Source[T]) Transacted() { s.transacted.Store(true) }
@@ -147,16 +151,21 @@ func names(tps []topicPartition) []string {
 // next commit covers this one, and Run tries again when none comes.
 func (s *Source[T]) Commit(ctx context.Context, cp leat.Checkpoint) error {
 	s.forget(cp)
-	if s.config.Group == "" || s.transacted.Load() {
+	if s.config.Group == "" {
+		return nil
+	}
+	at := map[topicPartition]kafka.Offset{}
+	for name, p := range cp.Positions {
+		if tp, err := kafka.ParsePartition(name); err == nil { // else letters that are replayed
+			at[tp] = kafka.Offset{Next: p.Next, Resume: p.Resume, Log: p.Log}
+		}
+	}
+	if s.own.complete(at); s.transacted.Load() {
 		return nil
 	}
 	s.commits.Lock()
 	defer s.commits.Unlock()
-	for name, p := range cp.Positions {
-		if tp, err := kafka.ParsePartition(name); err == nil { // else letters that are replayed
-			s.due[tp] = kafka.Offset{Next: p.Next, Resume: p.Resume, Log: p.Log}
-		}
-	}
+	maps.Copy(s.due, at)
 	s.commitDue(ctx)
 	return nil
 }

@@ -31,6 +31,7 @@ type claim struct {
 	leaving   bool  // being revoked: nothing more is sent of it
 	read      bool  // the last Run had it from Intake.Assign
 	committed int64 // in the group; or one of those below
+	whole     int64 // up to here all sinks have it; -1: not known
 }
 
 const (
@@ -58,7 +59,7 @@ func (o *ownership) gained(tps []topicPartition) {
 	for _, tp := range tps {
 		if o.claims[tp] == nil {
 			o.tokens++
-			o.claims[tp] = &claim{token: o.tokens, committed: unknown}
+			o.claims[tp] = &claim{token: o.tokens, committed: unknown, whole: -1}
 		}
 	}
 	o.changed()
@@ -208,7 +209,7 @@ func (o *ownership) end(s *step) {
 
 // assigned notes that the engine has the partitions now. It returns those that were given
 // away in the meantime, because a step took longer than the group could wait.
-func (o *ownership) assigned(tokens map[topicPartition]uint64, committed map[topicPartition]int64) (gone []topicPartition) {
+func (o *ownership) assigned(tokens map[topicPartition]uint64, committed map[topicPartition]int64, at map[string]leat.Position) (gone []topicPartition) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for tp, token := range tokens {
@@ -217,7 +218,10 @@ func (o *ownership) assigned(tokens map[topicPartition]uint64, committed map[top
 			gone = append(gone, tp)
 			continue
 		}
-		c.read, c.committed = true, noOffset
+		c.read, c.committed, c.whole = true, noOffset, -1
+		if p := at[tp.String()]; p.Known() {
+			c.whole = p.Next
+		}
 		if at, ok := committed[tp]; ok {
 			c.committed = at
 		}
@@ -288,7 +292,7 @@ func (o *ownership) renew(tp topicPartition, token uint64) bool {
 		return false
 	}
 	o.tokens++
-	o.claims[tp] = &claim{token: o.tokens, committed: unknown}
+	o.claims[tp] = &claim{token: o.tokens, committed: unknown, whole: -1}
 	o.changed()
 	return true
 }
@@ -316,6 +320,26 @@ func (o *ownership) holds(have map[topicPartition]uint64, then func()) (missing 
 		then()
 	}
 	return missing
+}
+
+// complete notes what all sinks have.
+func (o *ownership) complete(at map[topicPartition]kafka.Offset) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for tp, to := range at {
+		if c := o.claims[tp]; c != nil && c.read {
+			c.whole = max(c.whole, to.Next)
+		}
+	}
+}
+
+func (o *ownership) whole(tp topicPartition) int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if c := o.claims[tp]; c != nil {
+		return c.whole
+	}
+	return -1
 }
 
 // committable leaves of the offsets those that are ours to commit and ahead of what the

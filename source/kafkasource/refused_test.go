@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -78,4 +79,31 @@ func TestRealSessionTimeout(t *testing.T) {
 	err := r.wait()
 	require.ErrorIs(t, err, kerr.InvalidSessionTimeout)
 	assert.ErrorContains(t, err, "SessionTimeout")
+}
+
+// Offsets that can't be read for good end the run, instead of being asked for again.
+func TestOffsetsThatCantBeRead(t *testing.T) {
+	t.Parallel()
+	for meta, want := range map[string]string{`{"leat":99}`: "newer version of leat", `{"leat":x`: "damaged"} {
+		w := broker(t, 1, "in")
+		w.fill("in", 1, 0, 10)
+		_, err := kadm.NewClient(w.cl).CommitOffsets(t.Context(), "g", kadm.Offsets{"in": {0: {Topic: "in", At: 5, LeaderEpoch: -1, Metadata: meta}}})
+		require.NoError(t, err)
+		_, _, err = lifeErr(t, t.TempDir(), drain(w.member("g", "in")))
+		require.ErrorContains(t, err, want)
+	}
+	w := broker(t, 1, "in")
+	w.fill("in", 1, 0, 10)
+	w.cluster.ControlKey(int16(kmsg.OffsetFetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		resp := req.ResponseKind().(*kmsg.OffsetFetchResponse)
+		for _, g := range req.(*kmsg.OffsetFetchRequest).Groups {
+			rg := kmsg.NewOffsetFetchResponseGroup()
+			rg.Group, rg.ErrorCode = g.Group, kerr.GroupAuthorizationFailed.Code
+			resp.Groups = append(resp.Groups, rg)
+		}
+		return resp, nil, true
+	})
+	_, _, err := lifeErr(t, t.TempDir(), drain(w.member("g", "in")))
+	require.ErrorIs(t, err, kerr.GroupAuthorizationFailed)
 }
