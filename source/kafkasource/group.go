@@ -155,8 +155,6 @@ func (s *Source[T]) Commit(ctx context.Context, cp leat.Checkpoint) error {
 		return nil
 	}
 	at := map[topicPartition]kafka.Offset{}
-	s.commits.Lock()
-	defer s.commits.Unlock()
 	for name, p := range cp.Positions {
 		if tp, err := kafka.ParsePartition(name); err == nil { // else letters that are replayed
 			at[tp] = kafka.Offset{Next: p.Next, Resume: p.Resume, Log: p.Log}
@@ -165,6 +163,8 @@ func (s *Source[T]) Commit(ctx context.Context, cp leat.Checkpoint) error {
 	if s.own.complete(at); s.transacted.Load() {
 		return nil
 	}
+	s.commits.Lock()
+	defer s.commits.Unlock()
 	maps.Copy(s.due, at)
 	s.commitDue(ctx)
 	return nil
