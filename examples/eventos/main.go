@@ -169,7 +169,10 @@ func load(ctx context.Context, o options, c tuning, m *metrics.Metrics) (result,
 	if o.debug {
 		mem.seen = func(id string) { c.Logger.Debug("duplicate skipped", "event_id", id) }
 	}
+	observe, small := c.Observe, func(leat.Event) {}
+	c.Observe = func(e leat.Event) { observe(e); small(e) }
 	p := eventos(c.Config, mem, src, lake)
+	small = bound(p)
 	m.Watch(p)
 
 	start := time.Now()
