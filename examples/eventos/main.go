@@ -149,6 +149,7 @@ func load(ctx context.Context, o options, c tuning, m *metrics.Metrics) (result,
 	// An event is visible when its file is closed, which a checkpoint does once the file is old
 	// enough. A quarter of the time is left for decoding and for closing the files.
 	c.CheckpointEvery = cmp.Or(c.CheckpointEvery, min(time.Second, o.maxLatency/8))
+	c.BudgetBytes = cmp.Or(c.BudgetBytes, 16<<20) // half the default: the ids need the memory
 	age := max(o.maxLatency*3/4-c.CheckpointEvery, o.maxLatency/4)
 	var member joined
 	defer leave(o, &member, c.Logger)
