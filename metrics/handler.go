@@ -206,8 +206,8 @@ func (m *Metrics) addEvents(p *pipelineJSON) {
 	if all == nil {
 		return
 	}
-	for key, s := range *all {
-		if label(key.pipeline) != p.Pipeline {
+	for _, s := range *all {
+		if label(s.pipeline) != p.Pipeline {
 			continue
 		}
 		var got dto.Metric
@@ -218,9 +218,9 @@ func (m *Metrics) addEvents(p *pipelineJSON) {
 		}
 		count := int64(got.GetCounter().GetValue())
 		took := &timeJSON{got.GetHistogram().GetSampleCount(), micros(got.GetHistogram().GetSampleSum())}
-		switch key.kind {
+		switch s.kind {
 		case leat.EventRetry:
-			p.Retries[label(key.node)] = count
+			p.Retries[label(s.node)] = count
 			continue
 		case leat.EventCheckpoint:
 			p.Checkpoint.Took = took
@@ -228,10 +228,10 @@ func (m *Metrics) addEvents(p *pipelineJSON) {
 		}
 		for i := range p.Nodes {
 			n := &p.Nodes[i]
-			if n.Node != label(key.node) {
+			if n.Node != label(s.node) {
 				continue
 			}
-			switch key.kind {
+			switch s.kind {
 			case leat.EventBatch:
 				n.Batches = &count
 			case leat.EventWrite:

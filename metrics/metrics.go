@@ -64,8 +64,9 @@ type events struct {
 	batches, retries          *prometheus.CounterVec
 	write, commit, checkpoint *prometheus.HistogramVec
 
-	// series finds the metric of an event without a lock: Observe is called per batch.
-	series atomic.Pointer[map[seriesKey]series]
+	// series finds the metric of an event without a lock: Observe is called per batch. They are few,
+	// and their names are the same strings each time: looking through them costs less than hashing.
+	series atomic.Pointer[[]series]
 	adding sync.Mutex
 }
 
@@ -73,6 +74,7 @@ type seriesKey struct{ kind, pipeline, node string }
 
 // series is one metric; exactly one of the two is set.
 type series struct {
+	seriesKey
 	counter   prometheus.Counter
 	histogram prometheus.Histogram
 }
@@ -108,31 +110,40 @@ func (m *Metrics) Observe(e leat.Event) {
 	}
 }
 
-func (m *Metrics) find(e leat.Event) series {
+func (m *Metrics) find(e leat.Event) *series {
 	key := seriesKey{e.Kind, e.Pipeline, e.Node}
-	if all := m.series.Load(); all != nil {
-		if s, ok := (*all)[key]; ok {
-			return s
-		}
+	if s := m.known(key); s != nil {
+		return s
 	}
 	return m.add(key)
 }
 
-// add makes a series, and a new map: readers take no lock.
-func (m *Metrics) add(key seriesKey) series {
-	m.adding.Lock()
-	defer m.adding.Unlock()
-	all := map[seriesKey]series{}
-	if old := m.series.Load(); old != nil {
-		if s, ok := (*old)[key]; ok {
+func (m *Metrics) known(key seriesKey) *series {
+	all := m.series.Load()
+	if all == nil {
+		return nil
+	}
+	for i := range *all {
+		if s := &(*all)[i]; s.node == key.node && s.kind == key.kind && s.pipeline == key.pipeline {
 			return s
 		}
-		for k, s := range *old {
-			all[k] = s
-		}
+	}
+	return nil
+}
+
+// add makes a series, and a new list: readers take no lock.
+func (m *Metrics) add(key seriesKey) *series {
+	m.adding.Lock()
+	defer m.adding.Unlock()
+	if s := m.known(key); s != nil {
+		return s
+	}
+	var all []series
+	if old := m.series.Load(); old != nil {
+		all = slices.Clone(*old)
 	}
 	pipeline, node := label(key.pipeline), label(key.node)
-	var s series
+	s := series{seriesKey: key}
 	switch key.kind {
 	case leat.EventBatch:
 		s.counter = m.batches.WithLabelValues(pipeline, node)
@@ -145,7 +156,7 @@ func (m *Metrics) add(key seriesKey) series {
 	case leat.EventCheckpoint:
 		s.histogram = m.checkpoint.WithLabelValues(pipeline).(prometheus.Histogram)
 	}
-	all[key] = s
+	all = append(all, s)
 	m.series.Store(&all)
-	return s
+	return &all[len(all)-1]
 }
