@@ -460,7 +460,7 @@ func TestObserveAndStats(t *testing.T) {
 		assert.True(t, slices.IsSorted(seqs))
 		assert.Equal(t, seqs[len(seqs)-1], s.Committed)
 		assert.Equal(t, int64(2000), s.Positions["rows"].Next)
-		assert.Equal(t, leat.RunStats{In: 2000, Out: map[string]int64{"collect": 2000}, Rejected: map[string]int64{}, Letters: map[leat.Class]int64{}, Filtered: map[string]int64{"pace": 0}, Rewinds: 1,
+		assert.Equal(t, leat.RunStats{In: 2000, Out: map[string]int64{"collect": 2000}, Rejected: map[string]int64{}, Letters: map[leat.Class]int64{}, Rewinds: 1,
 			Nodes: s.Nodes}, s.Run, "in the first process the two are one")
 		assert.Zero(t, s.InFlight)
 

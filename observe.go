@@ -83,7 +83,6 @@ type RunStats struct {
 	Out      map[string]int64 // by sink: rows it holds now that this process has come by, those it held before included
 	Rejected map[string]int64 // by class/column/rule
 	Letters  map[Class]int64  // of those, the ones that are kept in the dead letters
-	Filtered map[string]int64 // by stage
 	Rewinds  int
 }
 
@@ -99,7 +98,7 @@ func (p *Pipeline) Stats() Stats {
 	out := Stats{
 		Rejected: s.Rejected, InFlight: s.InFlight, Batches: s.Batches, Committed: s.Committed,
 		Run: RunStats{
-			In: s.Run.In, Out: s.Run.Out, Rejected: s.Run.Rejected, Filtered: s.Run.Filtered, Rewinds: s.Run.Rewinds,
+			In: s.Run.In, Out: s.Run.Out, Rejected: s.Run.Rejected, Rewinds: s.Run.Rewinds,
 			Letters: map[Class]int64{},
 		},
 		Positions: map[string]Position{},

@@ -47,8 +47,13 @@ type summary struct {
 func (r *result) summary() summary {
 	run := r.stats.Run
 	s := summary{
-		In: run.In, Out: run.Out[lakeName], Duplicates: run.Filtered[duplicates], RejectedBy: run.Rejected, Files: r.made,
+		In: run.In, Out: run.Out[lakeName], RejectedBy: run.Rejected, Files: r.made,
 		Seconds: float64(r.took.Microseconds()) / 1e6,
+	}
+	for _, n := range run.Nodes {
+		if n.Name == duplicates {
+			s.Duplicates = n.Filtered
+		}
 	}
 	for _, n := range run.Rejected {
 		s.Rejected += n

@@ -157,7 +157,6 @@ type RunStats struct {
 	In       int64
 	Out      map[string]int64
 	Rejected map[string]int64
-	Filtered map[string]int64
 	Rewinds  int
 }
 
@@ -168,7 +167,7 @@ func (e *Engine) Stats() Stats {
 	times := e.times
 	e.mu.Unlock()
 	s := Stats{Rejected: map[string]int64{}, Positions: map[string]Position{},
-		Run: RunStats{Out: map[string]int64{}, Rejected: map[string]int64{}, Filtered: map[string]int64{}, Rewinds: rewinds}}
+		Run: RunStats{Out: map[string]int64{}, Rejected: map[string]int64{}, Rewinds: rewinds}}
 	pending := false
 	if g != nil {
 		g.mu.Lock()
@@ -193,11 +192,8 @@ func (e *Engine) Stats() Stats {
 			s.Run.Out[n.Name] = own.Out
 			own.In = own.Out + own.Rejected + own.Filtered
 		}
-		switch n.Kind {
-		case KindSource:
+		if n.Kind == KindSource {
 			s.Run.In += own.In
-		case KindStage:
-			s.Run.Filtered[n.Name] = own.Filtered
 		}
 		s.Nodes = append(s.Nodes, n.stats(t))
 		s.Run.Nodes = append(s.Run.Nodes, n.stats(own))
