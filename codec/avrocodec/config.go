@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
-	"time"
 
 	"github.com/twmb/avro"
 	"github.com/twmb/franz-go/pkg/sr"
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/codec"
+	"github.com/leatgo/leat/codec/internal/unknown"
 	"github.com/leatgo/leat/internal/memo"
 	"github.com/leatgo/leat/internal/row"
 )
@@ -71,21 +71,9 @@ type prepared struct {
 // New remembers the Config; schemas are fetched with the first values.
 func New[T any](c Config[T]) *Codec[T] {
 	k := &Codec[T]{c: c, prepared: sync.OnceValues(c.prepare)}
-	k.readers = memo.Cache[int, *reader]{Load: k.newReader, Keep: keepUnknown}
+	k.readers = memo.Cache[int, *reader]{Load: k.newReader, Keep: unknown.Keep}
 	k.writers = memo.Cache[string, *writer]{Load: k.newWriter}
 	return k
-}
-
-// unknownFor is for how long an id that the registry does not have is not asked for again: a
-// topic full of them must not become a load on the registry, and a registry that lags behind
-// must not be taken at its word for long.
-const unknownFor = 5 * time.Second
-
-func keepUnknown(err error) time.Duration {
-	if e := (*codec.UnknownError)(nil); errors.As(err, &e) {
-		return unknownFor
-	}
-	return 0
 }
 
 // Validate reports what can be known to be wrong without the registry.

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/codec"
+	"github.com/leatgo/leat/codec/internal/unknown"
 	"github.com/leatgo/leat/internal/memo"
 )
 
@@ -82,19 +82,9 @@ func Within[T, M any, P Message[M]](c Config, field func(row *T) *P) *Codec[T] {
 func newCodec[T any](c Config, desc protoreflect.MessageDescriptor, message, fresh func(*T) proto.Message) *Codec[T] {
 	c.Also = slices.Clone(c.Also)
 	k := &Codec[T]{c: c, desc: desc, message: message, fresh: fresh}
-	k.readers = memo.Cache[int, *reader]{Load: k.newReader, Keep: keepUnknown}
+	k.readers = memo.Cache[int, *reader]{Load: k.newReader, Keep: unknown.Keep}
 	k.writers = memo.Cache[string, []byte]{Load: k.newHeader}
 	return k
-}
-
-// unknownFor is as avrocodec's.
-const unknownFor = 5 * time.Second
-
-func keepUnknown(err error) time.Duration {
-	if e := (*codec.UnknownError)(nil); errors.As(err, &e) {
-		return unknownFor
-	}
-	return 0
 }
 
 // Validate reports what can be known to be wrong without the registry.

@@ -22,11 +22,8 @@ import (
 func (tx *Transaction) commit(ctx context.Context, who any, cp leat.Checkpoint) error {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
-	l := tx.life
-	if l == nil {
-		return fmt.Errorf("%w: the transaction is closed", leat.ErrAborted)
-	}
-	if err := l.failed(); err != nil {
+	l, err := tx.alive()
+	if err != nil {
 		return err
 	}
 	l.votes[who] = cp

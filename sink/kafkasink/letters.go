@@ -206,11 +206,8 @@ func (tx *Transaction) covers(d *leat.DeadLetter) bool {
 func (tx *Transaction) appendLetters(ctx context.Context, name string, all []leat.DeadLetter) error {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
-	l := tx.life
-	if l == nil {
-		return fmt.Errorf("%w: the transaction is closed", leat.ErrAborted)
-	}
-	if err := l.failed(); err != nil {
+	l, err := tx.alive()
+	if err != nil {
 		return err
 	}
 	t := l.p.topics.get(name, time.Now())

@@ -261,7 +261,7 @@ func (tx *Transaction) close() {
 		return
 	}
 	tx.life = nil
-	l.dead = fmt.Errorf("%w: the transaction is closed", leat.ErrAborted)
+	l.dead = errClosed
 	switch err := l.abort(); {
 	case fenced(err): // whoever did it has aborted it
 		l.mind(err)
@@ -462,4 +462,14 @@ func (j *joined[T]) Close() error {
 		j.tx.close()
 	}
 	return nil
+}
+
+var errClosed = fmt.Errorf("%w: the transaction is closed", leat.ErrAborted)
+
+// alive is the present life, as long as what was written in it can still be committed. tx.mu is held.
+func (tx *Transaction) alive() (*life, error) {
+	if tx.life == nil {
+		return nil, errClosed
+	}
+	return tx.life, tx.life.failed()
 }
