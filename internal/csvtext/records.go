@@ -53,6 +53,26 @@ func NewWalk(d *Dialect, data []byte, line int64) Records {
 	return r
 }
 
+// Offsets fills out with the offsets of records (ascending, they may repeat) of a piece of text that
+// begins at base in the log. It copies nothing.
+func (p *Piece) Offsets(d *Dialect, base int64, records []int, out []int64) {
+	first := base + p.Start
+	if p.Long {
+		for k := range records {
+			out[k] = first
+		}
+		return
+	}
+	r := NewWalk(d, p.Data, p.Line)
+	at := -1
+	for k, want := range records {
+		for at < want && r.Next() {
+			at++
+		}
+		out[k] = first + int64(r.Start)
+	}
+}
+
 // Raw is the record without its line end.
 func (r *Records) Raw() []byte { return TrimEnd(r.data[r.Start:r.End]) }
 

@@ -304,24 +304,9 @@ func (c *chunk[T]) Locate(records []int) []leat.Origin {
 	return out
 }
 
-// Offsets implements filesource.Piece. It walks the chunk again, as Locate does, and
-// copies nothing.
+// Offsets implements filesource.Piece. It walks the chunk again, as Locate does.
 func (c *chunk[T]) Offsets(records []int, out []leat.Offset) {
-	first := c.base + c.piece.Start
-	if c.piece.Long {
-		for k := range records {
-			out[k] = first
-		}
-		return
-	}
-	r := csvtext.NewWalk(&c.header.form.dialect, c.piece.Data, c.piece.Line)
-	at := -1
-	for k, want := range records {
-		for at < want && r.Next() {
-			at++
-		}
-		out[k] = first + int64(r.Start)
-	}
+	c.piece.Offsets(&c.header.form.dialect, c.base, records, out)
 }
 
 // wholeCharacters is text without a part of a character at its end.

@@ -1,5 +1,5 @@
 // Package drift has the policies for input whose columns are not those of the row type:
-// csvsource, jsonsource, parquetsource and sqlitesource take them in their Configs.
+// csvsource, jsonsource, parquetsource, sqlitesource and kafkasource take them in their Configs.
 package drift
 
 // Extra is a policy for columns (of JSON: members) that a file has and the row type
@@ -27,4 +27,17 @@ const (
 	// ZeroMissing leaves their fields at the zero value, which is null for those that
 	// can be.
 	ZeroMissing
+)
+
+// Repeated is a policy for a key that a JSON row has twice, however it is spelled ("a" and
+// "\u0061" are one). Keys that are passed over may come as often as they like.
+type Repeated uint8
+
+const (
+	// RefuseRepeated rejects the row.
+	RefuseRepeated Repeated = iota
+	// LastRepeated takes the last value. The others must be right all the same.
+	LastRepeated
+	// FirstRepeated takes the first value. Of the others only the syntax is looked at.
+	FirstRepeated
 )

@@ -3,7 +3,6 @@ package jsonsource
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/engine"
 	"github.com/leatgo/leat/internal/filesource"
+	"github.com/leatgo/leat/internal/jsonrow"
 	"github.com/leatgo/leat/internal/row"
 )
 
@@ -96,7 +96,7 @@ func (w *walk[T]) run() (done bool) {
 		}
 		w.at = next
 		if err != nil {
-			w.refuse(fieldError(err))
+			w.refuse(jsonrow.FieldError(err))
 		} else {
 			w.given = false
 			w.rows++
@@ -133,17 +133,6 @@ func (w *walk[T]) refuse(err error) {
 	w.reject(w.first+w.rows, err)
 	w.rejected++
 	w.rows++
-}
-
-// fieldError makes an error of package row one that users can take apart.
-func fieldError(err error) error {
-	if e, is := errors.AsType[*row.JSONError](err); is {
-		return &leat.FieldError{Column: e.Column, Rule: e.Rule(), Msg: e.Error()}
-	}
-	if e, is := errors.AsType[*row.Error](err); is {
-		return &leat.FieldError{Column: e.Column, Rule: e.Rule(), Msg: e.Error()}
-	}
-	return err
 }
 
 // setOrigins fills the fields tagged `leat:"@file"` and the like; those that have no
@@ -195,24 +184,9 @@ func (c *chunk[T]) Locate(records []int) []leat.Origin {
 	return out
 }
 
-// Offsets implements filesource.Piece. It walks the chunk again, as Locate does, and
-// copies nothing.
+// Offsets implements filesource.Piece. It walks the chunk again, as Locate does.
 func (c *chunk[T]) Offsets(records []int, out []leat.Offset) {
-	first := c.base + c.piece.Start
-	if c.piece.Long {
-		for k := range records {
-			out[k] = first
-		}
-		return
-	}
-	r := csvtext.NewWalk(&c.lines.dialect, c.piece.Data, c.piece.Line)
-	at := -1
-	for k, want := range records {
-		for at < want && r.Next() {
-			at++
-		}
-		out[k] = first + int64(r.Start)
-	}
+	c.piece.Offsets(&c.lines.dialect, c.base, records, out)
 }
 
 // Bytes implements filesource.Piece: the text, the rows, and what rows have outside of

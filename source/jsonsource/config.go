@@ -6,6 +6,7 @@ import (
 
 	"github.com/leatgo/leat/internal/csvtext"
 	"github.com/leatgo/leat/internal/filesource"
+	"github.com/leatgo/leat/internal/jsonrow"
 	"github.com/leatgo/leat/internal/row"
 	"github.com/leatgo/leat/source/drift"
 	"github.com/leatgo/leat/source/files"
@@ -81,8 +82,8 @@ type Config[T any] struct {
 	Missing drift.Missing
 
 	// RepeatedKeys says what to do with a row that has a key twice. Defaults to
-	// RefuseRepeated.
-	RepeatedKeys Repeated
+	// drift.RefuseRepeated.
+	RepeatedKeys drift.Repeated
 
 	// MaxDepth is how many arrays and objects may lie in each other, the row's own
 	// object included; a row with more is rejected. At most 10,000. Defaults to 64.
@@ -112,24 +113,9 @@ type Config[T any] struct {
 	Duplicates files.Duplicates
 }
 
-// Repeated is a policy for a key that a row has twice, however it is spelled ("a" and
-// "\u0061" are one). Keys that are passed over may come as often as they like.
-type Repeated uint8
-
-const (
-	// RefuseRepeated rejects the row.
-	RefuseRepeated Repeated = iota
-	// LastRepeated takes the last value. The others must be right all the same.
-	LastRepeated
-	// FirstRepeated takes the first value. Of the others only the syntax is looked at.
-	FirstRepeated
-)
-
 const (
 	defaultMaxRecord  = 16 << 20
 	defaultChunkBytes = 512 << 10
-
-	deepest = 10_000 // what encoding/json reads
 )
 
 // files are the fields that sources of files share.
@@ -150,23 +136,18 @@ func (c *Config[T]) chunkBytes() int {
 	return c.ChunkBytes
 }
 
+// policies are how rows may differ from their type.
+func (c *Config[T]) policies() jsonrow.Policies {
+	return jsonrow.Policies{Extra: c.Extra, Missing: c.Missing, RepeatedKeys: c.RepeatedKeys, MaxDepth: c.MaxDepth}
+}
+
 // lines compiles what the files have in common.
 func (c *Config[T]) lines() (*lines, error) {
 	t, err := row.Of[T]()
 	if err != nil {
 		return nil, err
 	}
-	rules := row.JSONRules{MaxDepth: c.MaxDepth, Repeated: row.JSONRepeated(c.RepeatedKeys)}
-	if c.Extra == drift.RefuseExtra {
-		rules.Unknown = row.RefuseUnknown
-	}
-	switch c.Missing {
-	case drift.RefuseMissing:
-		rules.Missing = row.RefuseMissing
-	case drift.ZeroMissing:
-		rules.Missing = row.ZeroMissing
-	}
-	l := &lines{plan: row.NewJSONPlan(t, rules), origins: t.Origins, dialect: csvtext.Dialect{MaxRecord: c.MaxRecord}}
+	l := &lines{plan: row.NewJSONPlan(t, c.policies().Rules()), origins: t.Origins, dialect: csvtext.Dialect{MaxRecord: c.MaxRecord}}
 	if c.MaxRecord == 0 {
 		l.dialect.MaxRecord = defaultMaxRecord
 	}
@@ -186,18 +167,7 @@ func (c *Config[T]) lines() (*lines, error) {
 func (c *Config[T]) faults() []error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if c.Extra > drift.RefuseExtra {
-		fault("Extra %d: there are drift.IgnoreExtra and drift.RefuseExtra", c.Extra)
-	}
-	if c.Missing > drift.ZeroMissing {
-		fault("Missing %d: there are drift.RefuseMissing, drift.NullMissing and drift.ZeroMissing", c.Missing)
-	}
-	if c.RepeatedKeys > FirstRepeated {
-		fault("RepeatedKeys %d: there are RefuseRepeated, LastRepeated and FirstRepeated", c.RepeatedKeys)
-	}
-	if c.MaxDepth < 0 || c.MaxDepth > deepest {
-		fault("MaxDepth %d: it must be 1 to %d, or 0 for the default", c.MaxDepth, deepest)
-	}
+	c.policies().Faults(fault)
 	if c.MaxRecord < 0 {
 		fault("MaxRecord %d is negative", c.MaxRecord)
 	}

@@ -54,7 +54,7 @@ func TestValidate(t *testing.T) {
 		E map[string]string    `leat:"e,extra"`
 	}
 	require.NoError(t, New(Config[Good]{
-		Dir: "in", Extra: drift.RefuseExtra, Missing: drift.ZeroMissing, RepeatedKeys: FirstRepeated, MaxDepth: 10_000, MaxRecord: 1, ChunkBytes: 1,
+		Dir: "in", Extra: drift.RefuseExtra, Missing: drift.ZeroMissing, RepeatedKeys: drift.FirstRepeated, MaxDepth: 10_000, MaxRecord: 1, ChunkBytes: 1,
 	}).Validate())
 }
 

@@ -182,9 +182,9 @@ func TestPolicies(t *testing.T) {
 		{Config[T]{Missing: drift.ZeroMissing}, `{}`, "", T{}},
 		{Config[T]{}, `{"a":1,"a":2}`, "duplicate", T{}},
 		{Config[T]{}, `{"a":1,"\u0061":2}`, "duplicate", T{}},
-		{Config[T]{RepeatedKeys: RefuseRepeated}, `{"a":1,"b":2,"b":2}`, "duplicate", T{}},
-		{Config[T]{RepeatedKeys: LastRepeated}, `{"a":1,"\u0061":2}`, "", T{A: 2}},
-		{Config[T]{RepeatedKeys: FirstRepeated}, `{"a":1,"\u0061":2}`, "", T{A: 1}},
+		{Config[T]{RepeatedKeys: drift.RefuseRepeated}, `{"a":1,"b":2,"b":2}`, "duplicate", T{}},
+		{Config[T]{RepeatedKeys: drift.LastRepeated}, `{"a":1,"\u0061":2}`, "", T{A: 2}},
+		{Config[T]{RepeatedKeys: drift.FirstRepeated}, `{"a":1,"\u0061":2}`, "", T{A: 1}},
 		{Config[T]{MaxDepth: 2}, `{"a":1,"b":[[]]}`, "depth", T{}},
 		{Config[T]{MaxDepth: 2}, `{"a":1,"b":[]}`, "", T{A: 1, More: map[string]any{"b": []any{}}}},
 	} {

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/jsonrow"
 	"github.com/leatgo/leat/internal/row"
 	"github.com/leatgo/leat/source/drift"
 )
@@ -100,7 +101,7 @@ type Config[T any] struct {
 	// and objects may lie in each other.
 	Extra        drift.Extra
 	Missing      drift.Missing
-	RepeatedKeys Repeated
+	RepeatedKeys drift.Repeated
 	MaxDepth     int
 
 	// Raw makes rows of the values as they are: T is []byte or string, or a struct with
@@ -155,26 +156,12 @@ const (
 	SkipToLatest
 )
 
-// Repeated is a policy for a key that a JSON value has twice.
-type Repeated uint8
-
-const (
-	// RefuseRepeated rejects the record.
-	RefuseRepeated Repeated = iota
-	// LastRepeated takes the last value. The others must be right all the same.
-	LastRepeated
-	// FirstRepeated takes the first value. Of the others only the syntax is looked at.
-	FirstRepeated
-)
-
 const (
 	defaultChunkRows      = 4096
 	chunkBytes            = 1 << 20
 	defaultIdle           = 5 * time.Second
 	defaultSessionTimeout = 45 * time.Second
 	longestRevokeBudget   = 15 * time.Second
-
-	deepest = 10_000 // what encoding/json reads
 )
 
 func (c *Config[T]) name() string {
@@ -208,19 +195,9 @@ func (c Config[T]) withDefaults() Config[T] {
 	return c
 }
 
-// rules are those of JSON.
-func (c *Config[T]) rules() row.JSONRules {
-	rules := row.JSONRules{MaxDepth: c.MaxDepth, Repeated: row.JSONRepeated(c.RepeatedKeys)}
-	if c.Extra == drift.RefuseExtra {
-		rules.Unknown = row.RefuseUnknown
-	}
-	switch c.Missing {
-	case drift.RefuseMissing:
-		rules.Missing = row.RefuseMissing
-	case drift.ZeroMissing:
-		rules.Missing = row.ZeroMissing
-	}
-	return rules
+// policies are those of JSON.
+func (c *Config[T]) policies() jsonrow.Policies {
+	return jsonrow.Policies{Extra: c.Extra, Missing: c.Missing, RepeatedKeys: c.RepeatedKeys, MaxDepth: c.MaxDepth}
 }
 
 // validate joins the faults.
@@ -306,18 +283,7 @@ func (c *Config[T]) howFaults(fault func(format string, args ...any)) {
 
 // formatFaults are about values and rows.
 func (c *Config[T]) formatFaults(fault func(format string, args ...any)) {
-	if c.Extra > drift.RefuseExtra {
-		fault("Extra %d: there are drift.IgnoreExtra and drift.RefuseExtra", c.Extra)
-	}
-	if c.Missing > drift.ZeroMissing {
-		fault("Missing %d: there are drift.RefuseMissing, drift.NullMissing and drift.ZeroMissing", c.Missing)
-	}
-	if c.RepeatedKeys > FirstRepeated {
-		fault("RepeatedKeys %d: there are RefuseRepeated, LastRepeated and FirstRepeated", c.RepeatedKeys)
-	}
-	if c.MaxDepth < 0 || c.MaxDepth > deepest {
-		fault("MaxDepth %d: it must be 1 to %d, or 0 for the default", c.MaxDepth, deepest)
-	}
+	c.policies().Faults(fault)
 	ways := 0
 	for _, set := range []bool{c.Raw, c.Codec != nil, c.Decode != nil} {
 		if set {

@@ -3,7 +3,6 @@ package kafkasource
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"runtime/debug"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/engine"
+	"github.com/leatgo/leat/internal/jsonrow"
 	"github.com/leatgo/leat/internal/row"
 )
 
@@ -62,7 +62,7 @@ func (c *Config[T]) format() (*format[T], error) {
 	case err != nil:
 		return nil, err
 	}
-	f.json = row.NewJSONPlan(t, c.rules())
+	f.json = row.NewJSONPlan(t, c.policies().Rules())
 	for i := range t.Columns {
 		if col := &t.Columns[i]; col.Extra || col.Kind == row.Other { // maps and the like
 			f.grows = 4
@@ -154,7 +154,7 @@ func (w *walk[T]) run(ctx context.Context) (done bool, err error) {
 			if leat.IsTransient(err) || ctx.Err() != nil {
 				return false, fmt.Errorf("kafkasource: topic %s, partition %d, offset %d: %w", rec.Topic, rec.Partition, rec.Offset, err)
 			}
-			w.refuse(fieldError(err))
+			w.refuse(jsonrow.FieldError(err))
 		}
 		w.given = false
 	}
@@ -274,15 +274,4 @@ func (t *texts) keep(b []byte) string {
 	n := len(t.block)
 	t.block = append(t.block, b...)
 	return unsafe.String(&t.block[n], len(b))
-}
-
-// fieldError makes an error of package row one that users can take apart.
-func fieldError(err error) error {
-	if e, is := errors.AsType[*row.JSONError](err); is {
-		return &leat.FieldError{Column: e.Column, Rule: e.Rule(), Msg: e.Error()}
-	}
-	if e, is := errors.AsType[*row.Error](err); is {
-		return &leat.FieldError{Column: e.Column, Rule: e.Rule(), Msg: e.Error()}
-	}
-	return err
 }

@@ -197,7 +197,7 @@ func TestJSON(t *testing.T) {
 	assert.Equal(t, []open{{1, map[string]string{"a": "b"}}, {ID: 3}, {ID: 8}}, rows)
 	assert.EqualValues(t, 6, rep.Stats.Nodes[0].Rejected)
 
-	c.Extra, c.Missing, c.RepeatedKeys = drift.IgnoreExtra, drift.ZeroMissing, LastRepeated
+	c.Extra, c.Missing, c.RepeatedKeys = drift.IgnoreExtra, drift.ZeroMissing, drift.LastRepeated
 	rows, _ = life(t, t.TempDir(), c)
 	assert.Equal(t, []int64{1, 2, 0, 3, 8}, func() (out []int64) {
 		for _, r := range rows {

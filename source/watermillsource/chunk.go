@@ -3,7 +3,6 @@ package watermillsource
 import (
 	"bytes"
 	"context"
-	"errors"
 	"maps"
 	"runtime/debug"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/engine"
+	"github.com/leatgo/leat/internal/jsonrow"
 	"github.com/leatgo/leat/internal/row"
 )
 
@@ -86,7 +86,7 @@ func (d *decoding[T]) one(e *entry) error {
 		p = d.out.Extend(d.first + d.at)
 		d.given = true
 		if err := d.json.Text(e.msg.Payload, unsafe.Pointer(p)); err != nil {
-			return fieldError(err)
+			return jsonrow.FieldError(err)
 		}
 	} else {
 		r, err := d.chunk.config.Decode(e.msg)
@@ -110,17 +110,6 @@ func (d *decoding[T]) refuse(err error) {
 	}
 	d.out.Reject(d.first+d.at, leat.Decode, err)
 	d.at++
-}
-
-// fieldError makes an error of package row one that users can take apart.
-func fieldError(err error) error {
-	if e, is := errors.AsType[*row.JSONError](err); is {
-		return &leat.FieldError{Column: e.Column, Rule: e.Rule(), Msg: e.Error()}
-	}
-	if e, is := errors.AsType[*row.Error](err); is {
-		return &leat.FieldError{Column: e.Column, Rule: e.Rule(), Msg: e.Error()}
-	}
-	return err
 }
 
 // setOrigins fills the fields tagged `leat:"@topic"` and the like; those that have no
@@ -148,7 +137,7 @@ func (c *chunk[T]) setOrigins(p unsafe.Pointer, e *entry) (err error) {
 			}
 		}
 		if err != nil {
-			return fieldError(err)
+			return jsonrow.FieldError(err)
 		}
 	}
 	return nil
