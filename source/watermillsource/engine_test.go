@@ -293,15 +293,31 @@ func TestSubscribeFails(t *testing.T) {
 // slow takes as long as it is let to connect the first time.
 type slow struct {
 	*broker
-	tried bool
+	tried  bool
+	trying chan struct{} // closed then
 }
 
 func (s *slow) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
 	if !s.tried {
 		s.tried = true
+		close(s.trying)
 		<-ctx.Done()
 	}
 	return s.broker.Subscribe(ctx, topic)
+}
+
+// afterwards is a source that begins when another one has come so far.
+type afterwards struct {
+	*leattest.MemSource[fila]
+	begin chan struct{}
+}
+
+func (a afterwards) Run(ctx context.Context, in leat.Intake[fila]) error {
+	select {
+	case <-a.begin:
+	case <-ctx.Done():
+	}
+	return a.MemSource.Run(ctx, in)
 }
 
 // E8: a rewind that comes while the source subscribes is not taken for the end of the input.
@@ -312,8 +328,9 @@ func TestRewindWhileSubscribing(t *testing.T) {
 		b.bounded = true
 		sink := leattest.Collect[fila]()
 		p := leat.New("p", c)
-		other := leattest.Rows(fila{3}, fila{4}).FailAt(1, leat.Transient(errBroker))
-		leat.To(leat.Merge(leat.From(p, other), leat.From(p, watermillsource.New(watermillsource.Config[fila]{Subscriber: &slow{broker: b}, Topic: "filas"}))), sink)
+		connecting := &slow{broker: b, trying: make(chan struct{})}
+		other := afterwards{leattest.Rows(fila{3}, fila{4}).FailAt(1, leat.Transient(errBroker)), connecting.trying}
+		leat.To(leat.Merge(leat.From(p, leat.Source[fila](other)), leat.From(p, watermillsource.New(watermillsource.Config[fila]{Subscriber: connecting, Topic: "filas"}))), sink)
 		require.NoError(t, p.Run(t.Context()))
 		require.Equal(t, upTo(5), ids(sink.Committed()))
 		require.Equal(t, 1, p.Stats().Run.Rewinds)
