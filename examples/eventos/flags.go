@@ -6,12 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/leatgo/leat/examples/internal/cli"
 )
 
 // options are what the flags and the environment say.
@@ -83,13 +83,13 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		wrong = fmt.Sprintf("-batch %d: it is a number of messages from 1 to 1048576", o.batch)
 	case o.maxLatency < 10*time.Millisecond:
 		wrong = fmt.Sprintf("-max-latency %v: it is a time of 10ms at least", o.maxLatency)
-	case o.metrics != "" && !isAddress(o.metrics):
+	case o.metrics != "" && !cli.IsAddress(o.metrics):
 		wrong = fmt.Sprintf("-metrics %s: it is a host and a port, such as 127.0.0.1:9100 or :9100", o.metrics)
 	case o.remember < 0:
 		wrong = fmt.Sprintf("-remember %v: it is a time", o.remember)
 	case o.replay && (o.drain || given["events"] || o.maxMessages > 0):
 		wrong = "-replay-dead-letters reads no topic: leave -events, -drain and -max-messages out"
-	case o.replay && !isFile(o.deadLetters()):
+	case o.replay && !cli.IsFile(o.deadLetters()):
 		wrong = fmt.Sprintf("-replay-dead-letters: there is no file %s", o.deadLetters())
 	}
 	if wrong != "" {
@@ -104,18 +104,4 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		}
 	}
 	return o, nil
-}
-
-// isAddress tells whether one could listen there, as far as the text says.
-func isAddress(addr string) bool {
-	_, port, err := net.SplitHostPort(addr)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	return err == nil
-}
-
-func isFile(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular()
 }

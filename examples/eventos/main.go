@@ -15,7 +15,7 @@
 // waits (same OUT) or is refused (same group, another OUT), while the first one pauses.
 //
 // Where to look: eventos.go has the pipeline, this file wires it to its ends, the other files read
-// flags, run the embedded broker, make events, serve metrics and print.
+// flags, run the embedded broker, make events and print; internal/cli has what the examples share.
 package main
 
 import (
@@ -34,6 +34,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/examples/internal/cli"
 	"github.com/leatgo/leat/metrics"
 	"github.com/leatgo/leat/sink/parquetsink"
 	"github.com/leatgo/leat/source/drift"
@@ -91,7 +92,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer, c tuning) err
 	m := metrics.New(metrics.Config{})
 	c.Observe = m.Observe
 	if o.metrics != "" {
-		stop, err := serve(o.metrics, m, c.Logger)
+		stop, err := cli.Serve(o.metrics, m, c.Logger)
 		if err != nil {
 			return fmt.Errorf("-metrics: %w", err)
 		}

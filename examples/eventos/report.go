@@ -13,12 +13,11 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/examples/internal/cli"
 	"github.com/leatgo/leat/sink/parquetsink"
 )
 
@@ -116,41 +115,41 @@ func (r *result) print(to io.Writer) error {
 	case r.interrupted:
 		fmt.Fprintln(w, "Stopped by a signal: what was read is in the lake. The same command goes on from here.")
 	case r.replay:
-		fmt.Fprintf(w, "Done: %s dead letters went through again in %.2f s.\n", count(s.In), s.Seconds)
+		fmt.Fprintf(w, "Done: %s dead letters went through again in %.2f s.\n", cli.Count(s.In), s.Seconds)
 	default:
-		fmt.Fprintf(w, "Done: %s events in %.2f s, %s events/s.\n", count(s.In), s.Seconds, count(int64(s.RowsPerS)))
+		fmt.Fprintf(w, "Done: %s events in %.2f s, %s events/s.\n", cli.Count(s.In), s.Seconds, cli.Count(int64(s.RowsPerS)))
 	}
-	title(w, "Events")
-	t := newTable(w, "-", "this run")
-	t.row("in", count(s.In))
-	t.row("valid", count(s.In-s.Rejected))
-	t.row("duplicates", count(s.Duplicates))
-	t.row("out", count(s.Out))
-	t.row("rejected", count(s.Rejected))
-	t.flush()
+	cli.Title(w, "Events")
+	t := cli.NewTable(w, "-", "this run")
+	t.Row("in", cli.Count(s.In))
+	t.Row("valid", cli.Count(s.In-s.Rejected))
+	t.Row("duplicates", cli.Count(s.Duplicates))
+	t.Row("out", cli.Count(s.Out))
+	t.Row("rejected", cli.Count(s.Rejected))
+	t.Flush()
 
 	if len(s.RejectedBy) > 0 {
-		title(w, "Rejected by reason")
-		t = newTable(w, "-class", "-column", "-rule", "this run", "in all")
+		cli.Title(w, "Rejected by reason")
+		t = cli.NewTable(w, "-class", "-column", "-rule", "this run", "in all")
 		for _, why := range slices.Sorted(maps.Keys(r.stats.Rejected)) {
 			class, rest, _ := strings.Cut(why, "/")
 			column, rule, _ := strings.Cut(rest, "/")
-			t.row(class, column, rule, count(s.RejectedBy[why]), count(r.stats.Rejected[why]))
+			t.Row(class, column, rule, cli.Count(s.RejectedBy[why]), cli.Count(r.stats.Rejected[why]))
 		}
-		t.flush()
+		t.Flush()
 	}
 
 	if len(r.files) > 0 {
 		r.printDates(w)
 	}
 
-	title(w, "Outputs")
-	t = newTable(w, "-", "-")
-	t.row("lake", r.out)
-	t.row("metrics", filepath.Join(r.out, "metrics.txt"))
-	t.row("dead letters", r.deadLetters())
-	t.row("state", r.state())
-	t.flush()
+	cli.Title(w, "Outputs")
+	t = cli.NewTable(w, "-", "-")
+	t.Row("lake", r.out)
+	t.Row("metrics", filepath.Join(r.out, "metrics.txt"))
+	t.Row("dead letters", r.deadLetters())
+	t.Row("state", r.state())
+	t.Flush()
 	if r.json {
 		if err := json.NewEncoder(w).Encode(s); err != nil {
 			return err
@@ -174,69 +173,11 @@ func (r *result) printDates(w io.Writer) {
 		}
 		d.files, d.rows, d.bytes = d.files+1, d.rows+f.Rows, d.bytes+f.Bytes
 	}
-	title(w, "Files by date")
-	t := newTable(w, "-date", "files", "events", "bytes")
+	cli.Title(w, "Files by date")
+	t := cli.NewTable(w, "-date", "files", "events", "bytes")
 	for _, name := range slices.Sorted(maps.Keys(days)) {
 		d := days[name]
-		t.row(strings.TrimPrefix(name, "date="), count(int64(d.files)), count(d.rows), count(d.bytes))
+		t.Row(strings.TrimPrefix(name, "date="), cli.Count(int64(d.files)), cli.Count(d.rows), cli.Count(d.bytes))
 	}
-	t.flush()
-}
-
-func title(w io.Writer, s string) { fmt.Fprintf(w, "\n%s\n", s) }
-
-// table aligns its columns: text to the left, numbers to the right.
-type table struct {
-	w     io.Writer
-	left  []bool
-	width []int
-	rows  [][]string
-}
-
-// newTable begins with the titles of the columns. A - marks a column of text; without any
-// title there is no line of titles.
-func newTable(w io.Writer, titles ...string) *table {
-	t := &table{w: w, left: make([]bool, len(titles)), width: make([]int, len(titles))}
-	for i, s := range titles {
-		titles[i], t.left[i] = strings.CutPrefix(s, "-")
-	}
-	if strings.Join(titles, "") != "" {
-		t.row(titles...)
-	}
-	return t
-}
-
-func (t *table) row(cells ...string) {
-	for i, c := range cells {
-		t.width[i] = max(t.width[i], utf8.RuneCountInString(c))
-	}
-	t.rows = append(t.rows, cells)
-}
-
-func (t *table) flush() {
-	var b strings.Builder
-	for _, cells := range t.rows {
-		b.Reset()
-		for i, c := range cells {
-			pad := strings.Repeat(" ", t.width[i]-utf8.RuneCountInString(c))
-			if t.left[i] {
-				b.WriteString("  " + c + pad)
-			} else {
-				b.WriteString("  " + pad + c)
-			}
-		}
-		fmt.Fprintln(t.w, strings.TrimRight(b.String(), " "))
-	}
-}
-
-// count writes 1234567 as 1,234,567.
-func count(n int64) string {
-	digits, minus := strings.CutPrefix(strconv.FormatInt(n, 10), "-")
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	if minus {
-		return "-" + digits
-	}
-	return digits
+	t.Flush()
 }

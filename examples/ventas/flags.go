@@ -5,12 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
+	"github.com/leatgo/leat/examples/internal/cli"
 	"github.com/leatgo/leat/notify"
 	"github.com/leatgo/leat/schedule"
 )
@@ -79,9 +78,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		wrong = "-every and -watch: choose one"
 	case o.replay != "" && (o.watch > 0 || !o.every.IsZero() || generate):
 		wrong = "-replay reads no files: leave -watch, -every and -generate out"
-	case o.replay != "" && !isFile(o.replay):
+	case o.replay != "" && !cli.IsFile(o.replay):
 		wrong = fmt.Sprintf("-replay %s: there is no such file", o.replay)
-	case o.metrics != "" && !isAddress(o.metrics):
+	case o.metrics != "" && !cli.IsAddress(o.metrics):
 		wrong = fmt.Sprintf("-metrics %s: it is a host and a port, such as 127.0.0.1:9100 or :9100", o.metrics)
 	case receiver != nil:
 		wrong = fmt.Sprintf("-notify: %v", receiver)
@@ -112,18 +111,4 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		o.out = filepath.Join(filepath.Dir(dir), "out")
 	}
 	return o, nil
-}
-
-// isAddress tells whether one could listen there, as far as the text says.
-func isAddress(addr string) bool {
-	_, port, err := net.SplitHostPort(addr)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	return err == nil
-}
-
-func isFile(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular()
 }

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/examples/internal/cli"
 	"github.com/leatgo/leat/metrics"
 	"github.com/leatgo/leat/notify"
 	"github.com/leatgo/leat/schedule"
@@ -104,7 +105,7 @@ func run(ctx context.Context, o options, stdout, stderr *os.File, c tuning) erro
 	}()
 	m := metrics.New(metrics.Config{})
 	if o.metrics != "" {
-		stop, err := serve(o.metrics, m, c.Logger)
+		stop, err := cli.Serve(o.metrics, m, c.Logger)
 		if err != nil {
 			return fmt.Errorf("-metrics: %w", err)
 		}

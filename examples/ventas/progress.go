@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/examples/internal/cli"
 )
 
 // progress writes one line to a terminal, again and again, and lets the log pass
@@ -69,8 +70,8 @@ func (p *progress) follow(stats func() leat.Stats) (stop func()) {
 			}
 			s := stats()
 			p.show(fmt.Sprintf("rows in %s, loaded %s, rejected %s, %s rows/s",
-				count(s.Run.In), count(s.Run.Out["ventas"]), count(sum(s.Run.Rejected)),
-				count(int64(float64(s.Run.In)/time.Since(start).Seconds()))))
+				cli.Count(s.Run.In), cli.Count(s.Run.Out["ventas"]), cli.Count(sum(s.Run.Rejected)),
+				cli.Count(int64(float64(s.Run.In)/time.Since(start).Seconds()))))
 		}
 	})
 	return func() {

@@ -16,12 +16,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/examples/internal/cli"
 	"github.com/leatgo/leat/sink/parquetsink"
 	"github.com/leatgo/leat/source/files"
 )
@@ -105,13 +105,13 @@ func (r *result) print(to io.Writer) error {
 
 func (r *result) printRun(w io.Writer, s summary) {
 	if r.made > 0 {
-		fmt.Fprintf(w, "Generated %d files of %s rows in %s.\n", r.made, count(int64(r.rows)), r.incoming)
+		fmt.Fprintf(w, "Generated %d files of %s rows in %s.\n", r.made, cli.Count(int64(r.rows)), r.incoming)
 	}
 	switch {
 	case r.interrupted:
 		fmt.Fprintln(w, "Stopped by a signal: what was read is loaded. The same command goes on from here.")
 	case s.In > 0 || s.Files+r.files.Skipped > 0:
-		fmt.Fprintf(w, "Done: %d files, %s rows in %.2f s, %s rows/s.\n", s.Files, count(s.In), s.Seconds, count(int64(s.RowsPerS)))
+		fmt.Fprintf(w, "Done: %d files, %s rows in %.2f s, %s rows/s.\n", s.Files, cli.Count(s.In), s.Seconds, cli.Count(int64(s.RowsPerS)))
 		if r.files.Skipped > 0 {
 			fmt.Fprintf(w, "Skipped: %d files that were read before.\n", r.files.Skipped)
 		}
@@ -130,24 +130,24 @@ func (r *result) printRun(w io.Writer, s summary) {
 			total.In, total.Loaded, total.Rejected = n.In, n.Out, n.Rejected
 		}
 	}
-	title(w, "Rows")
-	t := newTable(w, "-", "this run", "in all")
-	t.row("rows in", count(s.In), count(total.In))
-	t.row("loaded", count(s.Loaded), count(total.Loaded))
-	t.row("rejected", count(s.Rejected), count(total.Rejected))
-	t.flush()
+	cli.Title(w, "Rows")
+	t := cli.NewTable(w, "-", "this run", "in all")
+	t.Row("rows in", cli.Count(s.In), cli.Count(total.In))
+	t.Row("loaded", cli.Count(s.Loaded), cli.Count(total.Loaded))
+	t.Row("rejected", cli.Count(s.Rejected), cli.Count(total.Rejected))
+	t.Flush()
 
 	if len(r.stats.Rejected) == 0 {
 		return
 	}
-	title(w, "Rejected by reason")
-	t = newTable(w, "-class", "-column", "-rule", "this run", "in all")
+	cli.Title(w, "Rejected by reason")
+	t = cli.NewTable(w, "-class", "-column", "-rule", "this run", "in all")
 	for _, why := range slices.Sorted(maps.Keys(r.stats.Rejected)) {
 		class, rest, _ := strings.Cut(why, "/")
 		column, rule, _ := strings.Cut(rest, "/")
-		t.row(class, column, rule, count(s.RejectedBy[why]), count(r.stats.Rejected[why]))
+		t.Row(class, column, rule, cli.Count(s.RejectedBy[why]), cli.Count(r.stats.Rejected[why]))
 	}
-	t.flush()
+	t.Flush()
 }
 
 // printTable asks the table ventas, and the sink por_archivo for what the table
@@ -167,20 +167,20 @@ func (r *result) printTable(w io.Writer) (err error) {
 	if err != nil || empty {
 		return err
 	}
-	title(w, "Last 20 rows by date")
-	t := newTable(w, "-fecha_venta", "venta_id", "cliente_id", "-producto", "cantidad", "precio_unitario", "total", "-metodo_pago", "-estado")
+	cli.Title(w, "Last 20 rows by date")
+	t := cli.NewTable(w, "-fecha_venta", "venta_id", "cliente_id", "-producto", "cantidad", "precio_unitario", "total", "-metodo_pago", "-estado")
 	err = each(db, `SELECT fecha_venta, venta_id, cliente_id, producto_id, cantidad, precio_unitario, total, metodo_pago, estado
 		FROM ventas ORDER BY fecha_venta DESC, rowid DESC LIMIT 20`, func(q *sqlite.Stmt) {
-		t.row(q.ColumnText(0), q.ColumnText(1), q.ColumnText(2), productOf(q.ColumnInt64(3)).Nombre, q.ColumnText(4),
-			money(q.ColumnFloat(5)), money(q.ColumnFloat(6)), q.ColumnText(7), q.ColumnText(8))
+		t.Row(q.ColumnText(0), q.ColumnText(1), q.ColumnText(2), productOf(q.ColumnInt64(3)).Nombre, q.ColumnText(4),
+			cli.Money(q.ColumnFloat(5)), cli.Money(q.ColumnFloat(6)), q.ColumnText(7), q.ColumnText(8))
 	})
 	if err != nil {
 		return err
 	}
-	t.flush()
+	t.Flush()
 
-	title(w, "Sales by product")
-	t = newTable(w, "-producto", "-categoria", "sales", "units", "mean price", "revenue")
+	cli.Title(w, "Sales by product")
+	t = cli.NewTable(w, "-producto", "-categoria", "sales", "units", "mean price", "revenue")
 	n := 0
 	err = each(db, `SELECT producto_id, count(*), sum(cantidad), avg(precio_unitario), sum(total) AS revenue
 		FROM ventas GROUP BY producto_id ORDER BY revenue DESC, producto_id`, func(q *sqlite.Stmt) {
@@ -188,29 +188,29 @@ func (r *result) printTable(w io.Writer) (err error) {
 			return
 		}
 		p := productOf(q.ColumnInt64(0))
-		t.row(p.Nombre, p.Categoria, count(q.ColumnInt64(1)), count(q.ColumnInt64(2)), money(q.ColumnFloat(3)), money(q.ColumnFloat(4)))
+		t.Row(p.Nombre, p.Categoria, cli.Count(q.ColumnInt64(1)), cli.Count(q.ColumnInt64(2)), cli.Money(q.ColumnFloat(3)), cli.Money(q.ColumnFloat(4)))
 	})
 	if err != nil {
 		return err
 	}
-	t.flush()
+	t.Flush()
 	if n > 20 {
-		fmt.Fprintf(w, "  and %s products more\n", count(int64(n-20)))
+		fmt.Fprintf(w, "  and %s products more\n", cli.Count(int64(n-20)))
 	}
 
 	s, err := readSums(r.sums())
 	if err != nil {
 		return err
 	}
-	title(w, "Metrics per file and of the whole table")
-	t = newTable(w, "-file", "rows", "sum of total", "mean ticket", "distinct customers")
+	cli.Title(w, "Metrics per file and of the whole table")
+	t = cli.NewTable(w, "-file", "rows", "sum of total", "mean ticket", "distinct customers")
 	for _, f := range s.Archivos {
-		t.row(f.Archivo, count(f.Filas), money(f.Total), money(f.Total/float64(f.Filas)), count(int64(f.Clientes)))
+		t.Row(f.Archivo, cli.Count(f.Filas), cli.Money(f.Total), cli.Money(f.Total/float64(f.Filas)), cli.Count(int64(f.Clientes)))
 	}
 	err = each(db, `SELECT count(*), coalesce(sum(total), 0), coalesce(avg(total), 0), count(DISTINCT cliente_id) FROM ventas`, func(q *sqlite.Stmt) {
-		t.row("all", count(q.ColumnInt64(0)), money(q.ColumnFloat(1)), money(q.ColumnFloat(2)), count(q.ColumnInt64(3)))
+		t.Row("all", cli.Count(q.ColumnInt64(0)), cli.Money(q.ColumnFloat(1)), cli.Money(q.ColumnFloat(2)), cli.Count(q.ColumnInt64(3)))
 	})
-	t.flush()
+	t.Flush()
 	return err
 }
 
@@ -232,8 +232,8 @@ func (r *result) printLedger(w io.Writer) {
 	if len(r.ledger) == 0 {
 		return
 	}
-	title(w, "Ledger")
-	t := newTable(w, "-file", "-status", "rows", "unreadable", "bytes", "attempts", "-finished", "seconds", "-now in", "-error")
+	cli.Title(w, "Ledger")
+	t := cli.NewTable(w, "-file", "-status", "rows", "unreadable", "bytes", "attempts", "-finished", "seconds", "-now in", "-error")
 	by := map[string]int{}
 	for _, e := range r.ledger {
 		by[e.Status]++
@@ -241,21 +241,21 @@ func (r *result) printLedger(w io.Writer) {
 		if !e.Finished.IsZero() {
 			when = e.Finished.Format(time.DateTime)
 		}
-		t.row(e.Name, e.Status, count(e.Rows), count(e.Rejected), count(e.Size), count(int64(e.Attempt)), when,
+		t.Row(e.Name, e.Status, cli.Count(e.Rows), cli.Count(e.Rejected), cli.Count(e.Size), cli.Count(int64(e.Attempt)), when,
 			strconv.FormatFloat(e.Duration().Seconds(), 'f', 3, 64), cmp.Or(e.MovedTo, "-"), e.Error)
 	}
-	t.flush()
-	title(w, "Ledger by status")
-	t = newTable(w, "-", "")
+	t.Flush()
+	cli.Title(w, "Ledger by status")
+	t = cli.NewTable(w, "-", "")
 	for _, status := range slices.Sorted(maps.Keys(by)) {
-		t.row(status, count(int64(by[status])))
+		t.Row(status, cli.Count(int64(by[status])))
 	}
-	t.flush()
+	t.Flush()
 }
 
 func (r *result) printFolders(w io.Writer) error {
-	title(w, "Folders")
-	t := newTable(w, "-", "files", "-")
+	cli.Title(w, "Folders")
+	t := cli.NewTable(w, "-", "files", "-")
 	for _, dir := range r.all() {
 		found, err := os.ReadDir(dir)
 		if err != nil {
@@ -267,13 +267,13 @@ func (r *result) printFolders(w io.Writer) error {
 				n++
 			}
 		}
-		t.row(filepath.Base(dir), count(int64(n)), dir)
+		t.Row(filepath.Base(dir), cli.Count(int64(n)), dir)
 	}
-	t.flush()
+	t.Flush()
 
-	title(w, "Outputs")
-	t = newTable(w, "-", "-")
-	t.row("table ventas", r.database())
+	cli.Title(w, "Outputs")
+	t = cli.NewTable(w, "-", "-")
+	t.Row("table ventas", r.database())
 	files, err := parquetsink.Files(r.lake())
 	if err != nil {
 		return err
@@ -283,79 +283,12 @@ func (r *result) printFolders(w io.Writer) error {
 		rows += f.Rows
 		bytes += f.Bytes
 	}
-	t.row("Parquet lake", fmt.Sprintf("%s (%s files, %s rows, %s bytes)", r.lake(), count(int64(len(files))), count(rows), count(bytes)))
-	t.row("dead letters", r.deadLetters())
-	t.row("state", r.state())
+	t.Row("Parquet lake", fmt.Sprintf("%s (%s files, %s rows, %s bytes)", r.lake(), cli.Count(int64(len(files))), cli.Count(rows), cli.Count(bytes)))
+	t.Row("dead letters", r.deadLetters())
+	t.Row("state", r.state())
 	if r.log != "" {
-		t.row("log", r.log)
+		t.Row("log", r.log)
 	}
-	t.flush()
+	t.Flush()
 	return nil
-}
-
-func title(w io.Writer, s string) { fmt.Fprintf(w, "\n%s\n", s) }
-
-// table aligns its columns: text to the left, numbers to the right, which
-// text/tabwriter can do for all columns or none.
-type table struct {
-	w     io.Writer
-	left  []bool
-	width []int
-	rows  [][]string
-}
-
-// newTable begins with the titles of the columns. A - marks a column of text;
-// without any title there is no line of titles.
-func newTable(w io.Writer, titles ...string) *table {
-	t := &table{w: w, left: make([]bool, len(titles)), width: make([]int, len(titles))}
-	for i, s := range titles {
-		titles[i], t.left[i] = strings.CutPrefix(s, "-")
-	}
-	if strings.Join(titles, "") != "" {
-		t.row(titles...)
-	}
-	return t
-}
-
-func (t *table) row(cells ...string) {
-	for i, c := range cells {
-		t.width[i] = max(t.width[i], utf8.RuneCountInString(c))
-	}
-	t.rows = append(t.rows, cells)
-}
-
-func (t *table) flush() {
-	var b strings.Builder
-	for _, cells := range t.rows {
-		b.Reset()
-		for i, c := range cells {
-			pad := strings.Repeat(" ", t.width[i]-utf8.RuneCountInString(c))
-			if t.left[i] {
-				b.WriteString("  " + c + pad)
-			} else {
-				b.WriteString("  " + pad + c)
-			}
-		}
-		fmt.Fprintln(t.w, strings.TrimRight(b.String(), " "))
-	}
-}
-
-// count writes 1234567 as 1,234,567.
-func count(n int64) string { return groups(strconv.FormatInt(n, 10)) }
-
-// money writes two decimals.
-func money(f float64) string {
-	whole, cents, _ := strings.Cut(strconv.FormatFloat(f, 'f', 2, 64), ".")
-	return groups(whole) + "." + cents
-}
-
-func groups(digits string) string {
-	digits, minus := strings.CutPrefix(digits, "-")
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	if minus {
-		return "-" + digits
-	}
-	return digits
 }

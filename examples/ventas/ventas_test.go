@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/examples/internal/cli"
 	"github.com/leatgo/leat/leattest"
 )
 
@@ -173,16 +174,16 @@ func read(t *testing.T, dir string) map[string]string {
 func TestNumbers(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int64]string{0: "0", 7: "7", 999: "999", 1000: "1,000", -1000: "-1,000", 1234567: "1,234,567", 100000: "100,000"} {
-		assert.Equal(t, want, count(n))
+		assert.Equal(t, want, cli.Count(n))
 	}
 	for f, want := range map[float64]string{0: "0.00", 1234.5: "1,234.50", -0.126: "-0.13", 999999.999: "1,000,000.00"} {
-		assert.Equal(t, want, money(f))
+		assert.Equal(t, want, cli.Money(f))
 	}
 	var b bytes.Buffer
-	table := newTable(&b, "-name", "rows")
-	table.row("Electrónica", "1")
-	table.row("b", "1,000")
-	table.flush()
+	table := cli.NewTable(&b, "-name", "rows")
+	table.Row("Electrónica", "1")
+	table.Row("b", "1,000")
+	table.Flush()
 	assert.Equal(t, "  name          rows\n  Electrónica      1\n  b            1,000\n", b.String())
 }
 

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"errors"
@@ -10,9 +10,9 @@ import (
 	"github.com/leatgo/leat/metrics"
 )
 
-// serve shows metrics at an address until stop is called. The log has the address, which is
+// Serve shows metrics at an address until stop is called. The log has the address, which is
 // how to know the port when that was 0.
-func serve(addr string, m *metrics.Metrics, log *slog.Logger) (stop func(), err error) {
+func Serve(addr string, m *metrics.Metrics, log *slog.Logger) (stop func(), err error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, err
