@@ -9,8 +9,8 @@
 //
 // One [Metrics] serves all pipelines of a program. Nothing is registered in Prometheus' global
 // registry; [Metrics.Collector] is for one of the program's own. What is measured costs
-// per batch, never per row: well under 1 % of the engine's throughput (BenchmarkMetrics
-// at the root).
+// per batch, never per row: of an engine that does nothing else 0.3 % of the CPU time in
+// batches of 4,096 rows, 3 to 5 % in batches of 64 (BenchmarkMetrics at the root).
 //
 // # Metrics
 //

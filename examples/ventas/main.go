@@ -6,7 +6,8 @@
 //	go run ./examples/ventas -watch 5s
 //
 // Where to look: ventas.go has the pipeline, this file wires it to its ends,
-// por_archivo.go is a sink of our own, the other files read flags, make data, serve metrics and print.
+// por_archivo.go is a sink of our own, the other files read flags, make data and print;
+// internal/cli has what the examples share.
 package main
 
 import (
