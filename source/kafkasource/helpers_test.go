@@ -206,14 +206,17 @@ func await(t *testing.T, holds func() bool) {
 	require.Eventually(t, holds, 15*time.Second, 5*time.Millisecond)
 }
 
-// deaf makes the broker answer fetches with nothing as long as on is set.
-func (w *world) deaf(on *atomic.Bool) {
+// deaf makes the broker answer fetches with nothing while on is set, and counts those answers.
+func (w *world) deaf(on *atomic.Bool) (answers *atomic.Int64) {
+	answers = new(atomic.Int64)
 	w.cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		w.cluster.KeepControl()
 		if !on.Load() {
 			return nil, nil, false
 		}
+		answers.Add(1)
 		time.Sleep(time.Millisecond)
 		return req.ResponseKind(), nil, true
 	})
+	return answers
 }

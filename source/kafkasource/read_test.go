@@ -116,12 +116,13 @@ func TestDeletedWhileReading(t *testing.T) {
 			c := w.config("in")
 			c.OutOfRange = policy
 			on := new(atomic.Bool)
-			w.deaf(on)
+			deaf := w.deaf(on)
 			sink := leattest.Collect[rec]().In(t.TempDir())
 			r := start(t, c, sink)
 			await(t, func() bool { return len(sink.Committed()) == 5 })
 			on.Store(true)
-			time.Sleep(20 * time.Millisecond) // for the fetch that waits already
+			// A fetch that waited at the broker already is answered with records; only when the next one came is it over.
+			await(t, func() bool { return deaf.Load() > 0 })
 			w.fill("in", 1, 5, 20)
 			w.trim("in", 0, 12)
 			on.Store(false)
