@@ -1,6 +1,7 @@
 package leat_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -267,5 +268,79 @@ func TestCutWaitsForABusyLane(t *testing.T) {
 		require.NoError(t, run(t, build()))
 		requireSequential(t, sink, 2000)
 		requireCounted(t, sink)
+	})
+}
+
+// hoarder remembers kilobytes for each row, and tells the size.
+type hoarder struct {
+	mu          sync.Mutex
+	held, delta []byte
+	most        int // the greatest delta
+}
+
+const hoarded = 16 << 10 // bytes for each row
+
+func (h *hoarder) Process(_ context.Context, in *leat.Batch[int], out *leat.Batch[int]) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.delta = append(h.delta, make([]byte, hoarded*in.Len())...)
+	h.held = append(h.held, make([]byte, hoarded*in.Len())...)
+	out.AppendRows(in, 0, in.Len())
+	return nil
+}
+
+func (h *hoarder) Restore(_ string, saved [][]byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held, h.delta = bytes.Join(saved, nil), nil
+	return nil
+}
+
+func (h *hoarder) Delta(string) ([]byte, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b := h.delta
+	h.most, h.delta = max(h.most, len(b)), nil
+	return b, nil
+}
+
+func (h *hoarder) Snapshot(string) ([]byte, error) { return h.held, nil }
+func (h *hoarder) AppendOnly() bool                { return true }
+
+func (h *hoarder) StateSize() (keys, bytes int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return 0, int64(len(h.held))
+}
+
+// Rule E9: state that grows fast is cut, and sinks that answer "not yet" are forced, by its
+// size and not only by the clock.
+func TestGrowingStateIsCut(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := config(t)
+		c.CheckpointEvery = time.Hour
+		forced := 0
+		h, sink := &hoarder{}, &plainSink{name: "lazy", commit: func(cp leat.Checkpoint) (bool, error) {
+			if cp.Force {
+				forced++
+			}
+			return cp.Force, nil
+		}}
+		p := leat.New("state", c)
+		leat.To(leat.Via(wait(leat.From(p, leattest.Rows(ints(4000)...)), "pace", paced(10, time.Millisecond)), "hoard", leat.Stage[int, int](h)), sink)
+		require.NoError(t, run(t, p))
+		require.Less(t, h.most, 8<<20, "a delta is small: a cut is made when the state has grown by 4 MiB")
+		// 62 MiB came; more than 8 MiB never wait for a sink that defers.
+		require.Greater(t, forced, 4)
+		require.Less(t, forced, 12)
+		require.Len(t, sink.got(), 4000)
+
+		h = &hoarder{} // what is restored is no growth
+		forced = 0
+		p = leat.New("state", c)
+		leat.To(leat.Via(leat.From(p, leattest.Rows(ints(4010)...)), "hoard", leat.Stage[int, int](h)), sink)
+		require.NoError(t, run(t, p))
+		require.Equal(t, 4010*hoarded, len(h.held))
+		require.Equal(t, 1, forced, "the last one")
 	})
 }

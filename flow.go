@@ -78,6 +78,9 @@ func Via[In, Out any](f Flow[In], name string, st Stage[In, Out]) Flow[Out] {
 		if a, ok := st.(AppendOnly); ok {
 			es.State.AppendOnly = a.AppendOnly()
 		}
+		if z, ok := st.(Sized); ok {
+			es.State.Size = func() (bytes int64) { _, bytes = z.StateSize(); return bytes }
+		}
 		if f, ok := st.(Fingerprinted); ok {
 			es.State.Fingerprint = f.Fingerprint
 		}

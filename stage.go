@@ -59,9 +59,11 @@ type Blocking interface {
 }
 
 // Sized is a small optional interface of stages with state: how many keys they
-// remember, of all partitions together, and about how many bytes that takes. Called at
-// any time, also before the first Restore, concurrently with all else; it must be
-// quick, so count as you go.
+// remember, of all partitions together, and about how many bytes that takes. The engine
+// also makes a cut, between two of every Config.CheckpointEvery, when the bytes have grown
+// by a few MiB since the last one: so what waits to be saved stays small. Called at
+// any time, after each batch too, also before the first Restore, concurrently with all
+// else; it must be quick, so count as you go.
 type Sized interface {
 	StateSize() (keys, bytes int64)
 }

@@ -89,7 +89,7 @@ func (g *generation) checkpoints() error {
 		case <-timer.C:
 			timer.Reset(e.cfg.CheckpointEvery)
 			if final == nil && (g.hasMoved() || g.hasDeferred()) {
-				if _, err := g.take(g.stateWaiting() > maxPendingState, false); err != nil {
+				if err := g.takeInTime(); err != nil {
 					return err
 				}
 			}
@@ -121,8 +121,18 @@ func (g *generation) checkpoints() error {
 			if _, err := g.take(false, true); err != nil {
 				return err
 			}
+		case g.heavy.Load():
+			if err := g.takeInTime(); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+// takeInTime makes a cut that nobody has asked for.
+func (g *generation) takeInTime() error {
+	_, err := g.take(g.stateWaiting() > maxPendingState, false)
+	return err
 }
 
 // whyFailed is why a call to the outside failed: when the generation died meanwhile,
@@ -230,6 +240,8 @@ func (g *generation) take(force, caughtUp bool) (*cut, error) {
 	g.mu.Unlock()
 
 	err := g.deltas(c)
+	g.weighed.Store(g.stateSize())
+	g.heavy.Store(false)
 	if err == nil { // a sink must not hold a cut whose state is lost
 		for _, d := range g.drivers {
 			d.queue.push(item{cut: c})
@@ -251,9 +263,36 @@ func (g *generation) take(force, caughtUp bool) (*cut, error) {
 	return c, err
 }
 
-// maxPendingState is how many bytes of state may wait for sinks that answer
-// "not yet" before they are forced (rule E9).
-const maxPendingState = 8 << 20
+const (
+	// maxPendingState is how many bytes of state may wait for sinks that answer
+	// "not yet" before they are forced (rule E9).
+	maxPendingState = 8 << 20
+
+	// maxGrowth is by how much state may grow before the next cut is taken.
+	maxGrowth = 4 << 20
+)
+
+// weigh asks for a cut when the stages remember much more than at the last one. What has
+// changed is in memory twice, in the state and for the next Delta, and then a third time
+// while it is saved; how much comes within CheckpointEvery depends on the machine.
+func (g *generation) weigh() {
+	if grown := g.stateSize() - g.weighed.Load(); grown > maxGrowth && !g.heavy.Swap(true) {
+		g.poke()
+	}
+}
+
+// stateSize is about how much the stages that tell it remember.
+func (g *generation) stateSize() (bytes int64) {
+	for _, n := range g.e.plan.Nodes {
+		if n.Kind == KindStage && n.Stage.State != nil && n.Stage.State.Size != nil {
+			_ = guard(func() error { // only a hint: it is no reason to stop
+				bytes += n.Stage.State.Size()
+				return nil
+			})
+		}
+	}
+	return bytes
+}
 
 func (g *generation) stateWaiting() (bytes int) {
 	g.mu.Lock()

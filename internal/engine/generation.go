@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -51,6 +52,9 @@ type generation struct {
 	saving    bool                // cuts that every sink holds are being saved
 	committed uint64              // the newest complete cut
 	complete  map[string]Position // its positions
+
+	weighed atomic.Int64 // bytes of state when the last cut was taken
+	heavy   atomic.Bool  // and it has grown much since
 }
 
 func newGeneration(e *Engine) *generation {

@@ -284,6 +284,7 @@ func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name s
 			}
 		}
 	}
+	g.weighed.Store(g.stateSize()) // what was restored is no growth
 
 	l.start, l.pos, l.sent = start, start, start
 	g.mu.Lock()

@@ -244,6 +244,7 @@ func (g *generation) stateful(p *passage, n *Node, in Batch) error {
 	t.settle()
 	p.tally[n.id] = t
 	g.charge(p, n.adds(t.In, t.Out))
+	g.weigh()
 	if len(outs) == 1 {
 		p.outs[n.id] = outs[0]
 		return nil

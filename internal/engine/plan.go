@@ -118,6 +118,7 @@ type State struct {
 	Snapshot func(partition string) ([]byte, error)
 
 	Fingerprint func() string // nil: the state depends on no configuration
+	Size        func() int64  // see leat.Sized; nil: not known
 	AppendOnly  bool          // see leat.AppendOnly
 }
 
