@@ -294,10 +294,15 @@ func (g *generation) stateSize() (bytes int64) {
 	return bytes
 }
 
+// stateWaiting is how much state waits for sinks that have not been forced yet.
 func (g *generation) stateWaiting() (bytes int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, c := range g.cuts {
+		if c.force {
+			bytes = 0
+			continue
+		}
 		for _, d := range c.deltas {
 			bytes += len(d.Blob)
 		}
