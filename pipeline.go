@@ -50,7 +50,7 @@ type Config struct {
 	Require Guarantee
 
 	// CheckpointEvery is the time between checkpoints: how much is read again
-	// after a crash. Defaults to 1 s.
+	// after a crash. State that grows fast brings them sooner, see Sized. Defaults to 1 s.
 	CheckpointEvery time.Duration
 
 	// ForceCheckpoints lets no sink answer "not yet" to a checkpoint: with a source that
