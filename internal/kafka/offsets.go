@@ -111,14 +111,9 @@ func byTopic[V any](at map[TopicPartition]V, yield func(topic string, partitions
 // time that it has to. A partition of which nothing is committed is missing from the
 // result.
 func FetchOffsets(ctx context.Context, cl *kgo.Client, group string, of []TopicPartition, waiting func()) (map[TopicPartition]Offset, error) {
-	ask := make(map[TopicPartition]struct{}, len(of))
-	for _, tp := range of {
-		ask[tp] = struct{}{}
-	}
-	out := make(map[TopicPartition]Offset, len(of))
 	for {
-		unstable, err := fetchOffsets(ctx, cl, group, ask, out)
-		if err != nil || !unstable {
+		out, open, err := StableOffsets(ctx, cl, group, of)
+		if err != nil || len(open) == 0 {
 			return out, err
 		}
 		if waiting != nil {
@@ -130,9 +125,16 @@ func FetchOffsets(ctx context.Context, cl *kgo.Client, group string, of []TopicP
 	}
 }
 
-func fetchOffsets(ctx context.Context, cl *kgo.Client, group string, ask map[TopicPartition]struct{}, out map[TopicPartition]Offset) (unstable bool, err error) {
+// StableOffsets is FetchOffsets without the waiting: open are the partitions whose offset is
+// not known before a transaction has ended.
+func StableOffsets(ctx context.Context, cl *kgo.Client, group string, of []TopicPartition) (out map[TopicPartition]Offset, open []TopicPartition, err error) {
+	ask := make(map[TopicPartition]struct{}, len(of))
+	for _, tp := range of {
+		ask[tp] = struct{}{}
+	}
+	out = make(map[TopicPartition]Offset, len(of))
 	if len(ask) == 0 {
-		return false, nil
+		return out, nil, nil
 	}
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.RequireStable = true
@@ -146,15 +148,15 @@ func fetchOffsets(ctx context.Context, cl *kgo.Client, group string, ask map[Top
 	req.Groups = append(req.Groups, g)
 	resp, err := req.RequestWith(ctx, cl)
 	if err != nil {
-		return false, fmt.Errorf("reading the offsets of group %s: %w", group, err)
+		return nil, nil, fmt.Errorf("reading the offsets of group %s: %w", group, err)
 	}
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-		return false, fmt.Errorf("reading the offsets of group %s: %w", group, err)
+		return nil, nil, fmt.Errorf("reading the offsets of group %s: %w", group, err)
 	}
 	answered := 0
 	for _, rg := range resp.Groups {
 		if err := kerr.ErrorForCode(rg.ErrorCode); err != nil {
-			return false, fmt.Errorf("reading the offsets of group %s: %w", group, err)
+			return nil, nil, fmt.Errorf("reading the offsets of group %s: %w", group, err)
 		}
 		for _, t := range rg.Topics {
 			for _, p := range t.Partitions {
@@ -162,9 +164,11 @@ func fetchOffsets(ctx context.Context, cl *kgo.Client, group string, ask map[Top
 				err := kerr.ErrorForCode(p.ErrorCode)
 				switch {
 				case errors.Is(err, kerr.UnstableOffsetCommit):
-					return true, nil
+					answered++
+					open = append(open, tp)
+					continue
 				case err != nil:
-					return false, fmt.Errorf("reading the offset of group %s for %s: %w", group, tp, err)
+					return nil, nil, fmt.Errorf("reading the offset of group %s for %s: %w", group, tp, err)
 				}
 				answered++
 				if p.Offset < 0 {
@@ -175,15 +179,15 @@ func fetchOffsets(ctx context.Context, cl *kgo.Client, group string, ask map[Top
 					meta = *p.Metadata
 				}
 				if out[tp], err = offsetOf(p.Offset, meta); err != nil {
-					return false, fmt.Errorf("group %s, %s: %w", group, tp, err)
+					return nil, nil, fmt.Errorf("group %s, %s: %w", group, tp, err)
 				}
 			}
 		}
 	}
 	if answered < len(ask) { // never take silence for "nothing committed"
-		return false, fmt.Errorf("reading the offsets of group %s: the broker answered for %d of %d partitions", group, answered, len(ask))
+		return nil, nil, fmt.Errorf("reading the offsets of group %s: the broker answered for %d of %d partitions", group, answered, len(ask))
 	}
-	return false, nil
+	return out, open, nil
 }
 
 // CommitOffsets commits offsets as the member, outside of any transaction. The error

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -86,9 +88,12 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 	if err != nil {
 		return err
 	}
-	kept, err := s.kept(ctx, fresh)
+	kept, open, err := s.kept(ctx, fresh)
 	if err != nil {
 		return err
+	}
+	if fresh = r.await(fresh, open); len(fresh) == 0 {
+		return nil
 	}
 	at, err := r.takeOver(fresh, logs, kept)
 	if err != nil || len(at) == 0 {
@@ -159,36 +164,46 @@ func (s *Source[T]) logs(ctx context.Context, of map[topicPartition]uint64) (map
 	return logs, nil
 }
 
-// kept is what the group has committed of the partitions.
-func (s *Source[T]) kept(ctx context.Context, of map[topicPartition]uint64) (out map[topicPartition]kafka.Offset, err error) {
+// kept is what the group has committed of the partitions; of those in open it is not known before a
+// transaction of an earlier owner has ended.
+func (s *Source[T]) kept(ctx context.Context, of map[topicPartition]uint64) (out map[topicPartition]kafka.Offset, open []topicPartition, err error) {
 	if s.config.Group == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
-	cl := s.member.Load()
-	tps := make([]topicPartition, 0, len(of))
-	for tp := range of {
-		tps = append(tps, tp)
-	}
-	said := false
-	waiting := func() {
-		if !said {
-			said = true
-			s.logger().Info("waiting for the transaction of a partition's last owner to end", "group", s.config.Group)
-		}
-	}
-	// A transaction may stay open as long as its producer said.
-	ctx2, cancel := context.WithTimeout(ctx, 2*s.full.SessionTimeout+brokerWait)
+	ctx2, cancel := context.WithTimeout(ctx, brokerWait)
 	defer cancel()
-	out, err = kafka.FetchOffsets(ctx2, cl, s.config.Group, tps, waiting)
+	out, open, err = kafka.StableOffsets(ctx2, s.member.Load(), s.config.Group, slices.Collect(maps.Keys(of)))
 	switch {
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	case errors.Is(err, kafka.ErrMetadata), errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed):
-		return nil, fmt.Errorf("kafkasource: %w", err)
+		return nil, nil, fmt.Errorf("kafkasource: %w", err)
 	case err != nil:
-		return nil, leat.Transient(fmt.Errorf("kafkasource: %w", err))
+		return nil, nil, leat.Transient(fmt.Errorf("kafkasource: %w", err))
 	}
-	return out, nil
+	return out, open, nil
+}
+
+// await gives those of fresh that can be taken over now. A killed owner may have left a transaction
+// open that commits offsets of the others, which only the broker ends, when its timeout is over;
+// reading does not stop for them meanwhile.
+func (r *reading[T]) await(fresh map[topicPartition]uint64, open []topicPartition) map[topicPartition]uint64 {
+	if len(open) > 0 && len(r.open) == 0 {
+		r.s.logger().Info("waiting for the transaction of a partition's last owner to end", "group", r.s.config.Group, "partitions", few(names(open)))
+	}
+	r.open, r.opened = open, time.Now()
+	return less(fresh, open)
+}
+
+func less(of map[topicPartition]uint64, without []topicPartition) map[topicPartition]uint64 {
+	if len(without) == 0 {
+		return of
+	}
+	of = maps.Clone(of)
+	for _, tp := range without {
+		delete(of, tp)
+	}
+	return of
 }
 
 // takeOver calls Intake.Assign for the partitions that are still ours, and gives the positions of

@@ -59,7 +59,7 @@ func (r *reading[T]) ends(ctx context.Context) (done bool, _ error) {
 // drained tells whether Drain is done. A position that has reached the end says so, and
 // not the last record: behind it there may be markers and gaps (rule H2).
 func (r *reading[T]) drained(ctx context.Context) (bool, error) {
-	if r.hopes() {
+	if r.hopes() || len(r.open) > 0 {
 		return false, nil
 	}
 	for _, p := range r.order { // those that are done by what came cost nothing
@@ -99,7 +99,10 @@ func (r *reading[T]) othersDrained(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	r.asked = time.Now()
-	kept, err := r.s.kept(ctx, rest)
+	kept, open, err := r.s.kept(ctx, rest)
+	if len(open) > 0 {
+		return false, nil
+	}
 	if err == nil {
 		var begin map[topicPartition]int64
 		if begin, _, err = r.s.span(ctx, rest); err == nil {

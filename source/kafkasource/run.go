@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -52,15 +53,17 @@ type reading[T any] struct {
 	order   []*part                   // those of parts, by name
 	refused map[topicPartition]uint64 // tokens of partitions that the engine has left out
 
-	fenced  time.Time // the last time that a partition was refused, or was to be taken back
-	unsure  time.Time // when the group last did not say that this process is a member
-	arrived time.Time // the last record
-	told    bool      // CaughtUp, since then
-	looked  time.Time // at the ends, since then
-	asked   time.Time // when the group was last asked how far it is (Drain)
-	listed  time.Time // the topics
-	lacking time.Time // since when partitions are missing that rule H1 asks for
-	waited  bool      // for them, and logged
+	fenced  time.Time        // the last time that a partition was refused, or was to be taken back
+	unsure  time.Time        // when the group last did not say that this process is a member
+	arrived time.Time        // the last record
+	told    bool             // CaughtUp, since then
+	looked  time.Time        // at the ends, since then
+	asked   time.Time        // when the group was last asked how far it is (Drain)
+	listed  time.Time        // the topics
+	open    []topicPartition // ours, which a transaction of an earlier owner keeps from being taken over
+	opened  time.Time        // when that was last looked at
+	lacking time.Time        // since when partitions are missing that rule H1 asks for
+	waited  bool             // for them, and logged
 }
 
 // part is a partition that is being read.
@@ -157,6 +160,12 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 			return false, joined, err
 		}
 	}
+	if len(r.open) > 0 {
+		r.open = slices.DeleteFunc(r.open, func(tp topicPartition) bool { return fresh[tp] == 0 })
+		if time.Since(r.opened) < quiet {
+			fresh = less(fresh, r.open)
+		}
+	}
 	if len(fresh) > 0 {
 		if r.s.config.Group != "" {
 			if time.Since(r.unsure) < quiet {
@@ -246,7 +255,7 @@ func (r *reading[T]) poll(ctx context.Context) error {
 
 func (r *reading[T]) wait() time.Duration {
 	wait := longWait
-	if time.Since(r.unsure) < 2*quiet {
+	if time.Since(r.unsure) < 2*quiet || len(r.open) > 0 {
 		wait = quiet / 2
 	}
 	for _, p := range r.order {

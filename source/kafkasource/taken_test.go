@@ -2,14 +2,20 @@ package kafkasource
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/kafka"
 	"github.com/leatgo/leat/leattest"
 )
 
@@ -83,4 +89,117 @@ func TestTakenByZombie(t *testing.T) {
 	await(t, func() bool { return len(sink.Committed()) == 40 })
 	require.NoError(t, a.stop())
 	once(t, sink.Committed(), 40)
+}
+
+// A killed owner may leave a transaction open that commits its offsets: what it says is not known until the broker
+// ends it, a minute later perhaps. All other partitions are read meanwhile, and a drain waits for that one.
+func TestTakenOverWithOpenTransaction(t *testing.T) {
+	t.Parallel()
+	for _, drains := range []bool{false, true} {
+		t.Run(fmt.Sprint("drain ", drains), func(t *testing.T) {
+			t.Parallel()
+			w := broker(t, 3, "in")
+			_, err := w.adm.CommitOffsets(t.Context(), "g", kadm.Offsets{"in": {1: {Topic: "in", Partition: 1, At: 4, LeaderEpoch: -1}}})
+			require.NoError(t, err)
+			open := new(atomic.Bool)
+			open.Store(true)
+			w.unstable(open, 1)
+			w.readsOn(t, "in", "g", drains, func() { open.Store(false) })
+		})
+	}
+}
+
+func TestRealOpenTransaction(t *testing.T) {
+	for _, drains := range []bool{false, true} {
+		t.Run(fmt.Sprint("drain ", drains), func(t *testing.T) {
+			w, topic := realBroker(t, 3)
+			killed := w.client(kgo.TransactionalID(topic))
+			id, epoch, err := killed.ProducerID(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, killed.BeginTransaction())
+			// In the same cluster; what it wrote does not matter.
+			other, err := w.adm.CreateTopic(t.Context(), 1, 1, nil, topic+"-out")
+			require.NoError(t, err)
+			require.NoError(t, other.Err)
+			t.Cleanup(func() { _, _ = kadm.NewClient(w.client()).DeleteTopic(context.Background(), topic+"-out") })
+			require.NoError(t, killed.ProduceSync(t.Context(), &kgo.Record{Topic: topic + "-out"}).FirstErr())
+			topics, err := w.adm.ListTopics(t.Context(), topic)
+			require.NoError(t, err)
+			at := kafka.Offset{Next: 4, Log: kafka.LogOf(topics[topic].ID)}
+			v2, err := kafka.TransactionsV2(t.Context(), killed)
+			require.NoError(t, err)
+			require.NoError(t, kafka.CommitOffsetsIn(t.Context(), killed, kafka.Txn{ID: topic, Producer: id, Epoch: epoch, V2: v2},
+				kafka.Member{Group: topic, Generation: -1}, map[topicPartition]kafka.Offset{{Topic: topic, Partition: 1}: at}))
+			w.readsOn(t, topic, topic, drains, func() { require.NoError(t, killed.EndTransaction(t.Context(), kgo.TryCommit)) })
+		})
+	}
+}
+
+// unstable makes the broker say that a transaction is committing the offset of a partition, while open is set.
+func (w *world) unstable(open *atomic.Bool, partition int32) {
+	w.cluster.ControlKey(int16(kmsg.OffsetFetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		asked := req.(*kmsg.OffsetFetchRequest)
+		if !asked.RequireStable || !open.Load() {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.OffsetFetchResponse)
+		for _, g := range asked.Groups {
+			rg := kmsg.NewOffsetFetchResponseGroup()
+			rg.Group = g.Group
+			for _, t := range g.Topics {
+				rt := kmsg.NewOffsetFetchResponseGroupTopic()
+				rt.Topic, rt.TopicID = t.Topic, t.TopicID
+				for _, n := range t.Partitions {
+					p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
+					p.Partition, p.Offset = n, -1
+					if n == partition {
+						p.ErrorCode = kerr.UnstableOffsetCommit.Code
+					}
+					rt.Partitions = append(rt.Partitions, p)
+				}
+				rg.Topics = append(rg.Topics, rt)
+			}
+			resp.Groups = append(resp.Groups, rg)
+		}
+		return resp, nil, true
+	})
+}
+
+// readsOn demands that a member reads two of three partitions while a transaction keeps the one in the middle, and
+// that one from offset 4, when the transaction is over.
+func (w *world) readsOn(t *testing.T, topic, group string, drains bool, end func()) {
+	t.Helper()
+	w.fill(topic, 3, 0, 30)
+	c := w.member(group, topic)
+	c.Drain = drains
+	sink := &forgetful{}
+	p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: logs(t), CheckpointEvery: 10 * time.Millisecond})
+	leat.To(leat.From(p, New(c)), sink)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	await(t, func() bool { return p.Stats().Run.In == 20 })
+	w.fill(topic, 3, 30, 33)
+	await(t, func() bool { return p.Stats().Run.In == 22 || drains })
+	time.Sleep(2 * quiet)
+	assert.Empty(t, done, "the partition that waits is a part of what is to be read")
+
+	end()
+	rest := 7 // of 11
+	if drains {
+		rest = 6 // of the 10 that were there when it began
+	}
+	await(t, func() bool { return p.Stats().Run.In >= int64(20+rest) })
+	if !drains {
+		cancel()
+	}
+	require.NoError(t, <-done)
+	for _, id := range []int64{1, 4, 7, 10} {
+		assert.NotContains(t, sink.got, id, "the killed owner has committed it")
+	}
+	for _, id := range []int64{13, 28} {
+		assert.Contains(t, sink.got, id)
+	}
 }
