@@ -111,7 +111,7 @@ func clusterOf(ctx context.Context, cl *kgo.Client) (string, error) {
 	req.Topics = []kmsg.MetadataRequestTopic{} // none
 	resp, err := req.RequestWith(ctx, cl)
 	if err != nil {
-		return "", asTransient(fmt.Errorf("asking for the cluster's id: %w", err))
+		return "", asTransient(ctx, cl, fmt.Errorf("asking for the cluster's id: %w", err))
 	}
 	if resp.ClusterID == nil {
 		return "", nil
@@ -134,5 +134,5 @@ func topicLog(ctx context.Context, cl *kgo.Client, name string) (string, error) 
 	if err == nil {
 		err = errors.New("no answer")
 	}
-	return "", asTransient(fmt.Errorf("asking for topic %s: %w", name, err))
+	return "", asTransient(ctx, cl, fmt.Errorf("asking for topic %s: %w", name, err))
 }

@@ -66,13 +66,17 @@ func denied(err error) bool {
 	return false
 }
 
-// asTransient marks what may go away by itself (rule B8).
-func asTransient(err error) error {
-	var ke *kerr.Error
-	switch {
-	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+// asTransient marks what may go away by itself (rule B8), and explains what does not.
+func asTransient(ctx context.Context, cl *kgo.Client, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
-	case errors.As(err, &ke) && !ke.Retriable, errors.Is(err, kafka.ErrMetadata):
+	}
+	why, lasting := kafka.Refused(ctx, cl, err)
+	if why != err {
+		err = fmt.Errorf("kafkasink: brokers %s: %w", kafka.Seeds(cl), why)
+	}
+	var ke *kerr.Error
+	if lasting || errors.As(err, &ke) && !ke.Retriable || errors.Is(err, kafka.ErrMetadata) {
 		return err
 	}
 	return leat.Transient(err)
@@ -116,6 +120,7 @@ func (p *producer) fail(topic string, err error) {
 	}
 	what := judge(err)
 	if p.err == nil || what > p.what {
+		err, _ := kafka.Explain(p.cl, err)
 		p.err, p.what = fmt.Errorf("topic %s: %w", topic, err), what
 	}
 }

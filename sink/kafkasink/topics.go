@@ -120,7 +120,7 @@ func (ts *topics) metadata(ctx context.Context, names []string) (found []*topic,
 	}
 	resp, err := req.RequestWith(ctx, ts.cl)
 	if err != nil {
-		return nil, nil, asTransient(fmt.Errorf("asking the cluster for topics: %w", err))
+		return nil, nil, asTransient(ctx, ts.cl, fmt.Errorf("asking the cluster for topics: %w", err))
 	}
 	missing = map[string]error{}
 	for _, t := range resp.Topics {

@@ -156,9 +156,9 @@ func (l *life) connect(ctx context.Context) (err error) {
 		_, _, err = p.cl.ProducerID(ctx)
 	}
 	if err != nil {
-		p.close()
+		defer p.close()
 		l.mind(err)
-		return asTransient(fmt.Errorf("transactional id %s: %w", l.id, err))
+		return asTransient(ctx, p.cl, fmt.Errorf("transactional id %s: %w", l.id, err))
 	}
 	l.p, l.v2 = p, v2 && knows(p.cl)
 	return nil
@@ -309,7 +309,7 @@ func (l *life) restore(ctx context.Context, partitions []string) (map[string]lea
 		}
 	})
 	if err != nil {
-		return nil, asTransient(err)
+		return nil, asTransient(ctx, l.p.cl, err)
 	}
 	out := map[string]leat.Position{}
 	for tp, o := range at {

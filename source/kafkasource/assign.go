@@ -172,14 +172,19 @@ func (s *Source[T]) kept(ctx context.Context, of map[topicPartition]uint64) (out
 	}
 	ctx2, cancel := context.WithTimeout(ctx, brokerWait)
 	defer cancel()
-	out, open, err = kafka.StableOffsets(ctx2, s.member.Load(), s.config.Group, slices.Collect(maps.Keys(of)))
+	cl := s.member.Load()
+	out, open, err = kafka.StableOffsets(ctx2, cl, s.config.Group, slices.Collect(maps.Keys(of)))
 	switch {
 	case ctx.Err() != nil:
 		return nil, nil, ctx.Err()
 	case errors.Is(err, kafka.ErrMetadata), errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed):
 		return nil, nil, fmt.Errorf("kafkasource: %w", err)
 	case err != nil:
-		return nil, nil, leat.Transient(fmt.Errorf("kafkasource: %w", err))
+		err, lasting := kafka.Refused(ctx, cl, err)
+		if err = fmt.Errorf("kafkasource: %w", err); lasting {
+			return nil, nil, err
+		}
+		return nil, nil, leat.Transient(err)
 	}
 	return out, open, nil
 }

@@ -191,10 +191,21 @@ func (s *Source[T]) topics(ctx context.Context, cl *kgo.Client) (kadm.TopicDetai
 
 func (s *Source[T]) metadata(ctx context.Context, cl *kgo.Client, topics ...string) (kadm.TopicDetails, error) {
 	var m kadm.Metadata
+	auth := (*kadm.AuthError)(nil)
 	err := s.ask(ctx, cl, "asking for the topics", func(ctx context.Context) (err error) {
 		m, err = kadm.NewClient(cl).Metadata(ctx, topics...)
+		if len(topics) == 1 && errors.As(err, &auth) {
+			err = fmt.Errorf("topic %s can't be read with these credentials, which takes Read on it: %w", topics[0], err)
+		}
 		return err
 	})
+	if len(topics) > 1 && errors.As(err, &auth) { // kadm does not say which
+		for _, topic := range topics {
+			if _, err := s.metadata(ctx, cl, topic); errors.As(err, &auth) {
+				return nil, err
+			}
+		}
+	}
 	return m.Topics, err
 }
 
@@ -203,14 +214,11 @@ func (s *Source[T]) ask(ctx context.Context, cl *kgo.Client, what string, f func
 	bounded, cancel := context.WithTimeout(ctx, brokerWait)
 	defer cancel()
 	err := f(bounded)
-	var auth *kadm.AuthError
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.As(err, &auth), errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism):
-		return fmt.Errorf("kafkasource: %s: %w", what, err)
 	case bounded.Err() != nil:
 		ping, cancel := context.WithTimeout(ctx, brokerWait/5)
 		defer cancel()
@@ -219,7 +227,12 @@ func (s *Source[T]) ask(ctx context.Context, cl *kgo.Client, what string, f func
 		}
 		err = fmt.Errorf("no answer within %v: %w", brokerWait, err)
 	}
-	return leat.Transient(fmt.Errorf("kafkasource: brokers %s: %s: %w", strings.Join(s.config.Brokers, ", "), what, err))
+	err, lasting := kafka.Refused(ctx, cl, err)
+	err = fmt.Errorf("kafkasource: brokers %s: %s: %w", strings.Join(s.config.Brokers, ", "), what, err)
+	if auth := (*kadm.AuthError)(nil); lasting || errors.As(err, &auth) {
+		return err
+	}
+	return leat.Transient(err)
 }
 
 // listed makes kadm's answer flat. A partition that can't be asked is an error.

@@ -6,6 +6,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatgo/leat/internal/kafka"
 )
 
 // groupErrors hears of what ends a membership. The client itself only logs it and joins
@@ -20,8 +22,14 @@ func (h groupErrors) OnGroupManageError(err error) { h.refused(err) }
 
 // refused remembers an error of the group that needs somebody to act.
 func (s *Source[T]) refused(err error) {
-	why := ""
+	why, cl := "", s.member.Load()
+	lasting := false
+	if cl != nil {
+		err, lasting = kafka.Explain(cl, err)
+	}
 	switch {
+	case lasting:
+		why = "its coordinator does not let this process in"
 	case errors.Is(err, kerr.FencedInstanceID):
 		why = fmt.Sprintf("another process has joined with InstanceID %q, and has the partitions now: it must be the process's own", s.config.InstanceID)
 	case errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed):
@@ -37,7 +45,7 @@ func (s *Source[T]) refused(err error) {
 	}
 	s.own.refuse(fmt.Errorf("kafkasource: group %s: %s: %w", s.config.Group, why, err))
 	// Without another attempt: it would fence the process that has fenced this one.
-	if cl := s.member.Load(); cl != nil {
+	if cl != nil {
 		go cl.LeaveGroup()
 	}
 }
