@@ -38,6 +38,7 @@ type pedido struct {
 // another one as well, and what is bad to the letters.
 type job struct {
 	brokers []string
+	opts    []kgo.Opt // TLS and login
 	name    string
 	rows    int
 	bad     map[int]bool
@@ -56,7 +57,7 @@ func (j *job) topic(of string) string { return j.name + "-" + of }
 func (j *job) make(t testing.TB) {
 	t.Helper()
 	j.portions = max(1, j.portions)
-	cl := client(t, j.brokers)
+	cl := client(t, j.brokers, j.opts...)
 	adm := kadm.NewClient(cl)
 	topics := []string{j.topic("in"), j.topic("all"), j.topic("even"), j.topic("bad")}
 	_, err := adm.CreateTopics(t.Context(), 2, 1, nil, topics...)
@@ -89,9 +90,9 @@ func (j *job) make(t testing.TB) {
 func (j *job) build() *leat.Pipeline {
 	src := kafkasource.New(kafkasource.Config[pedido]{
 		Brokers: j.brokers, Topics: []string{j.topic("in")}, Group: j.name, Drain: j.drain, ChunkRows: 5, SessionTimeout: j.session,
-		Opts: []kgo.Opt{kgo.HeartbeatInterval(100 * time.Millisecond), kgo.FetchMaxWait(50 * time.Millisecond)},
+		Opts: append([]kgo.Opt{kgo.HeartbeatInterval(100 * time.Millisecond), kgo.FetchMaxWait(50 * time.Millisecond)}, j.opts...),
 	})
-	tx := kafkasink.NewTransaction(kafkasink.TransactionConfig{Source: src, Brokers: j.brokers, Timeout: j.timeout})
+	tx := kafkasink.NewTransaction(kafkasink.TransactionConfig{Source: src, Brokers: j.brokers, Opts: j.opts, Timeout: j.timeout})
 	if j.letters {
 		j.config.DeadLetters = tx.DeadLetters(j.topic("bad"))
 	}
@@ -122,7 +123,7 @@ func (j *job) want() (out []string) {
 
 func (j *job) got(t *testing.T) (out []string) {
 	for _, of := range []string{"all", "even", "bad"} {
-		for _, r := range readAll(t, j.brokers, j.topic(of)) {
+		for _, r := range readAll(t, j.brokers, j.topic(of), j.opts...) {
 			out = append(out, fmt.Sprintf("%s %s %s %s", of, r.Key, r.Headers[0].Value, r.Value))
 		}
 	}

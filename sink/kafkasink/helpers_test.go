@@ -79,9 +79,9 @@ func newTopic(t testing.TB, brokers []string, partitions int32, configs map[stri
 }
 
 // readAll gives what readers of committed records see of a topic now.
-func readAll(t testing.TB, brokers []string, topic string) (records []*kgo.Record) {
+func readAll(t testing.TB, brokers []string, topic string, opts ...kgo.Opt) (records []*kgo.Record) {
 	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.FetchMaxWait(50*time.Millisecond))
+	cl, err := kgo.NewClient(append(opts, kgo.SeedBrokers(brokers...), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.FetchMaxWait(50*time.Millisecond))...)
 	require.NoError(t, err)
 	defer cl.Close()
 	end, err := kadm.NewClient(cl).ListCommittedOffsets(t.Context(), topic)
