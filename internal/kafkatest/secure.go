@@ -1,5 +1,5 @@
-// Package kafkatest has, for tests, a broker within the process that asks for TLS and a
-// password, and the certificates that one needs.
+// Package kafkatest has brokers for tests: one within the process that asks for TLS and a password, the
+// certificates for that, and real ones of a test's own.
 package kafkatest
 
 import (

@@ -8,10 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatgo/leat/internal/kafkatest"
 )
 
 const nodes = 3
@@ -26,8 +25,7 @@ const nodes = 3
 // cluster is three brokers. There is one for all tests of this process, because a machine
 // has memory for few.
 type cluster struct {
-	script  string
-	env     []string
+	*kafkatest.Instance
 	brokers []string
 	adm     *kadm.Client
 
@@ -44,41 +42,21 @@ var theCluster struct {
 // brokers starts the cluster with the first test that needs it.
 func brokers(t *testing.T) *cluster {
 	t.Helper()
-	unable := func(format string, args ...any) {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf(format, args...)
-		}
-		t.Skipf(format, args...)
-	}
-	if _, err := exec.LookPath("java"); err != nil {
-		unable("three Kafka brokers need java: %v", err)
-	}
-	script, err := filepath.Abs("../../.ci/servers/kafka.sh")
-	require.NoError(t, err)
-	servers := os.Getenv("LEAT_SERVERS")
-	if servers == "" {
-		cache, _ := os.UserCacheDir()
-		servers = filepath.Join(cache, "leat-servers")
-	}
-	if found, _ := filepath.Glob(filepath.Join(servers, "kafka", "dist-*", ".done")); len(found) == 0 {
-		unable("Kafka's jars are not in %s: run .ci/servers/kafka.sh install, or set LEAT_SERVERS", servers)
-	}
-	theCluster.Do(func() { theCluster.c, theCluster.err = startCluster(script) })
+	port := kafkatest.Number("LEAT_TORTURE_PORT", 23092)
+	instance := kafkatest.NewInstance(t, "kafkatorture", port)
+	theCluster.Do(func() { theCluster.c, theCluster.err = startCluster(instance, port) })
 	require.NoError(t, theCluster.err)
 	return theCluster.c
 }
 
 // startCluster begins with what an earlier run may have left. Its ports lie below those
 // that the kernel gives to clients, so that a broker that was killed gets its own again.
-func startCluster(script string) (*cluster, error) {
-	port := number("LEAT_TORTURE_PORT", 23092)
-	c := &cluster{script: script, env: append(os.Environ(),
-		"KAFKA_INSTANCE=kafkatorture-"+strconv.Itoa(port), "KAFKA_PORT="+strconv.Itoa(port), "KAFKA_CONTROLLER_PORT="+strconv.Itoa(port+100),
-		"KAFKA_HEAP=192m", "KAFKA_AUTO_CREATE=false", "KAFKA_START_TIMEOUT=120")}
+func startCluster(instance *kafkatest.Instance, port int) (*cluster, error) {
+	c := &cluster{Instance: instance}
 	for i := range nodes {
 		c.brokers = append(c.brokers, net.JoinHostPort("127.0.0.1", strconv.Itoa(port+i)))
 	}
-	if err := errors.Join(c.run("wipe"), c.run("start", strconv.Itoa(nodes))); err != nil {
+	if err := errors.Join(c.Run("wipe"), c.Run("start", strconv.Itoa(nodes))); err != nil {
 		return nil, err
 	}
 	cl, err := kgo.NewClient(kgo.SeedBrokers(c.brokers...))
@@ -89,25 +67,16 @@ func startCluster(script string) (*cluster, error) {
 	return c, nil
 }
 
-func (c *cluster) run(args ...string) error {
-	cmd := exec.Command(c.script, args...)
-	cmd.Env = c.env
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("kafka.sh %s: %w: %s", strings.Join(args, " "), err, out)
-	}
-	return nil
-}
-
 // kill kills a node, counted from 1, with SIGKILL.
 func (c *cluster) kill(node int) error {
 	c.mu.Lock()
 	c.down[node] = true
 	c.mu.Unlock()
-	return c.run("kill", strconv.Itoa(node))
+	return c.Run("kill", strconv.Itoa(node))
 }
 
 func (c *cluster) restart(node int) error {
-	err := c.run("start-node", strconv.Itoa(node))
+	err := c.Run("start-node", strconv.Itoa(node))
 	if err == nil {
 		c.mu.Lock()
 		c.down[node] = false
@@ -173,7 +142,7 @@ func (c *cluster) drop(topics []string) {
 func closeCluster() {
 	if c := theCluster.c; c != nil {
 		c.adm.Close()
-		if err := c.run("wipe"); err != nil {
+		if err := c.Run("wipe"); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}
@@ -185,12 +154,4 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-time.After(d):
 	}
-}
-
-// number is what the environment says.
-func number(name string, standard int) int {
-	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
-		return n
-	}
-	return standard
 }

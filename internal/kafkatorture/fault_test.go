@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatgo/leat/internal/kafkatest"
 )
 
 const sigQuit = syscall.SIGQUIT
@@ -251,13 +253,13 @@ func cutPG(ctx context.Context, w *world) {
 func size() (int64, time.Duration) {
 	switch {
 	case os.Getenv("LEAT_LONG") == "1":
-		n := number("LEAT_RECORDS", 1_000_000)
+		n := kafkatest.Number("LEAT_RECORDS", 1_000_000)
 		return int64(n), time.Duration(n) * time.Second / 10_000
 	case testing.Short():
 		return 10_000, 8 * time.Second
 	}
-	n := number("LEAT_RECORDS", 50_000)
-	return int64(n), time.Duration(number("LEAT_SECONDS", 12)) * time.Second
+	n := kafkatest.Number("LEAT_RECORDS", 50_000)
+	return int64(n), time.Duration(kafkatest.Number("LEAT_SECONDS", 12)) * time.Second
 }
 
 // Rules A3, E1–E9, H3, H4, J3: whatever happens, each row is there once, in each kind of sink.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/leatgo/leat/internal/kafkatest"
 )
 
 // What several members do: processes, and replicas within one process. It only prints.
@@ -16,7 +18,7 @@ func TestMembers(t *testing.T) {
 	if os.Getenv("LEAT_MEMBERS") != "1" {
 		t.Skip("LEAT_MEMBERS=1 measures")
 	}
-	w := newWorld(t, int64(number("LEAT_RECORDS", 2_000_000)), 0)
+	w := newWorld(t, int64(kafkatest.Number("LEAT_RECORDS", 2_000_000)), 0)
 	require.NoError(t, w.produce(t.Context()))
 	table := newTable("pipeline", "processes", "replicas each", "records", "seconds", "records/s")
 	defer table.log(t)
