@@ -10,16 +10,33 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// plain is text without its indentation.
+func plain(text string) string {
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		out.WriteString(strings.TrimSpace(line) + "\n")
+	}
+	return out.String()
+}
+
+// What docs/kafka.md shows of TLS and logins is an example of kafkasink's, so that it compiles.
+func TestKafkaDocShowsTheExample(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("docs/kafka.md")
+	require.NoError(t, err)
+	_, section, ok := strings.Cut(string(doc), "## TLS, logins and ACLs\n")
+	require.True(t, ok)
+	_, section, _ = strings.Cut(section, "```go\n")
+	code, _, _ := strings.Cut(section, "```")
+	require.NotEmpty(t, code)
+	example, err := os.ReadFile("sink/kafkasink/example_test.go")
+	require.NoError(t, err)
+	require.Contains(t, plain(string(example)), plain(code))
+}
+
 // What docs/testing.md shows is in examples/downstream, whose tests CI runs.
 func TestDocsShowWhatRuns(t *testing.T) {
 	t.Parallel()
-	plain := func(text string) string { // whatever the indentation
-		var out strings.Builder
-		for line := range strings.Lines(text) {
-			out.WriteString(strings.TrimSpace(line) + "\n")
-		}
-		return out.String()
-	}
 	var code strings.Builder
 	require.NoError(t, filepath.WalkDir("examples/downstream", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || filepath.Ext(path) != ".go" {

@@ -3,12 +3,16 @@ package kafkasink_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"log"
 	"os"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/leattest"
@@ -121,11 +125,11 @@ func ExampleReadDeadLetters() {
 	build := func(replay bool) *leat.Pipeline {
 		src := kafkasource.New(kafkasource.Config[Venta]{Brokers: brokers, Topics: []string{"ventas"}, Group: "ventas", Drain: true})
 		tx := kafkasink.NewTransaction(kafkasink.TransactionConfig{Source: src, Brokers: brokers})
-		sink, log := kafkasink.Config[Venta]{Topic: "buenas", Transaction: tx}, tx.DeadLetters("malas")
+		sink, bad := kafkasink.Config[Venta]{Topic: "buenas", Transaction: tx}, tx.DeadLetters("malas")
 		if replay {
-			sink.Transaction, sink.Brokers, log = nil, brokers, kafkasink.DeadLetters(letters)
+			sink.Transaction, sink.Brokers, bad = nil, brokers, kafkasink.DeadLetters(letters)
 		}
-		p := leat.New("ventas", leat.Config{StateDir: dir, DeadLetters: log, Breaker: leat.Breaker{Share: -1}})
+		p := leat.New("ventas", leat.Config{StateDir: dir, DeadLetters: bad, Breaker: leat.Breaker{Share: -1}})
 		leat.To(leat.From(p, src), kafkasink.New(sink))
 		return p
 	}
@@ -152,6 +156,35 @@ func ExampleReadDeadLetters() {
 	// 1 replayed, 0 rejected
 	// k1 {"total":10}
 	// k2 {"total":10}
+}
+
+// A cluster that asks for TLS and a password: Opts of the source and of the transaction say both.
+func ExampleNewTransaction_secure() {
+	type Pedido struct {
+		ID int `leat:"id"`
+	}
+	brokers := []string{"kafka-1:9093", "kafka-2:9093"}
+
+	ca, err := os.ReadFile("ca.pem")
+	if err != nil {
+		log.Fatal(err)
+	}
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(ca)
+	login := scram.Auth{User: "pedidos", Pass: os.Getenv("KAFKA_PASSWORD")}
+	opts := []kgo.Opt{
+		kgo.DialTLSConfig(&tls.Config{RootCAs: trusted}),
+		kgo.SASL(login.AsSha256Mechanism()),
+	}
+
+	src := kafkasource.New(kafkasource.Config[Pedido]{Brokers: brokers, Topics: []string{"pedidos"}, Group: "cobros", Opts: opts})
+	tx := kafkasink.NewTransaction(kafkasink.TransactionConfig{Source: src, Brokers: brokers, Opts: opts})
+
+	p := leat.New("cobros", leat.Config{DeadLetters: tx.DeadLetters("malos")})
+	leat.To(leat.From(p, src), kafkasink.New(kafkasink.Config[Pedido]{Transaction: tx, Topic: "pagados"}))
+	if err := p.Run(context.Background()); err != nil {
+		log.Fatal(err)
+	}
 }
 
 // embedded is a broker within the process, with topics of one partition, and a state folder.

@@ -76,6 +76,12 @@ func users(brokers []string, login, opts []kgo.Opt) map[string]func(leat.Config)
 		return leat.From(p, src), src
 	}
 	return map[string]func(leat.Config) *leat.Pipeline{
+		"source": func(c leat.Config) *leat.Pipeline {
+			p := leat.New("prueba", c)
+			src := kafkasource.New(kafkasource.Config[pedido]{Brokers: brokers, Topics: []string{"in"}, Group: "g", Opts: opts})
+			leat.To(leat.From(p, src), leattest.Collect[pedido]())
+			return p
+		},
 		"sink": func(c leat.Config) *leat.Pipeline {
 			p := leat.New("prueba", c)
 			leat.To(leat.From(p, leattest.Rows("a", "b")), kafkasink.New(kafkasink.Config[string]{Brokers: brokers, Topic: "out", Opts: opts}))

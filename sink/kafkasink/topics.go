@@ -93,9 +93,12 @@ func (ts *topics) look(ctx context.Context, names []string) error {
 				continue
 			}
 			t := &topic{name: name, until: time.Now().Add(unknownAgain)}
-			if errors.Is(why, kerr.UnknownTopicOrPartition) {
+			switch {
+			case errors.Is(why, kerr.UnknownTopicOrPartition):
 				t.missing = fmt.Errorf("topic %s does not exist on this cluster: create it, or mend the name: %w", name, why)
-			} else {
+			case errors.Is(why, kerr.TopicAuthorizationFailed):
+				t.missing = fmt.Errorf("topic %s can't be written with these credentials, which takes Write on it: %w", name, why)
+			default:
 				t.missing = fmt.Errorf("topic %s: %w", name, why)
 			}
 			ts.known[name] = t

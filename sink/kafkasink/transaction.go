@@ -158,6 +158,9 @@ func (l *life) connect(ctx context.Context) (err error) {
 	if err != nil {
 		defer p.close()
 		l.mind(err)
+		if errors.Is(err, kerr.TransactionalIDAuthorizationFailed) {
+			err = fmt.Errorf("not allowed with these credentials, which takes Write on transactional ids that begin with %s: %w", l.tx.prefix(l.env), err)
+		}
 		return asTransient(ctx, p.cl, fmt.Errorf("transactional id %s: %w", l.id, err))
 	}
 	l.p, l.v2 = p, v2 && knows(p.cl)
