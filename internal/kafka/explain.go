@@ -47,6 +47,7 @@ func explain(cl *kgo.Client, err error) (why string, lasting bool) {
 	var (
 		untrusted *tls.CertificateVerificationError
 		name      x509.HostnameError
+		invalid   x509.CertificateInvalidError
 		noTLS     tls.RecordHeaderError
 		network   *net.OpError
 		closed    *kgo.ErrFirstReadEOF
@@ -61,6 +62,8 @@ func explain(cl *kgo.Client, err error) (why string, lasting bool) {
 		return "authentication failed: this port of the broker takes no login; leave kgo.SASL out of Opts, or give the port that does", true
 	case errors.As(err, &name):
 		return "TLS: the broker's certificate is for other names; give Brokers by one of them, and see that advertised.listeners does too", true
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "TLS: the broker's certificate has expired or is not valid yet; renew it, or mend this machine's clock", true
 	case errors.As(err, &untrusted):
 		return "TLS: this client does not trust the broker's certificate; give kgo.DialTLSConfig in Opts the CA that signed it (RootCAs)", true
 	case errors.As(err, &network) && network.Op == "remote error": // a TLS alert; crypto/tls has no type for it

@@ -54,8 +54,8 @@
 // key in a compacted topic) is heard of late: the pipeline goes back to the last
 // checkpoint and comes again with more care, which names the row.
 //
-// A broker that does not answer is waited for, and missing permissions end the pipeline;
-// neither costs a row.
+// A broker that does not answer is waited for. Missing permissions, and a name, a password or
+// a certificate that is not taken, end the pipeline. Neither costs a row.
 //
 // # Letters
 //

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/kafka"
 )
 
 // readPatience is how long ReadDeadLetters waits for the broker.
@@ -54,7 +55,8 @@ func readLetters(ctx context.Context, c LettersConfig, yield func(leat.DeadLette
 		err = first.Error()
 	}
 	if err != nil {
-		return fmt.Errorf("topic %s: %w", c.Topic, err)
+		err, _ = kafka.Explain(cl, err)
+		return fmt.Errorf("brokers %s: topic %s: %w", kafka.Seeds(cl), c.Topic, err)
 	}
 	end, err := admin.ListCommittedOffsets(ctx, c.Topic)
 	if err == nil {

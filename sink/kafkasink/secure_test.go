@@ -150,6 +150,11 @@ func TestNotLetIn(t *testing.T) {
 					assert.NotContains(t, log.String(), secret, name)
 				}
 			}
+			for _, err := range kafkasink.ReadDeadLetters(t.Context(), kafkasink.LettersConfig{Brokers: cluster.ListenAddrs(), Topic: "out", Opts: opts}) {
+				for _, want := range append(c.want, "brokers "+cluster.ListenAddrs()[0]) {
+					require.ErrorContains(t, err, want)
+				}
+			}
 		})
 	}
 }

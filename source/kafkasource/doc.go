@@ -81,5 +81,6 @@
 //
 // A topic that does not exist is an error after 10 s; topics are never created by reading. Brokers that don't answer
 // for 10 s at the start make the engine rewind and try again. Brokers that go away later are waited for;
-// the client logs it.
+// the client logs it. A name, a password or a certificate that is not taken, TLS on one side only, and missing ACLs
+// end Run, with an error that says what to mend.
 package kafkasource

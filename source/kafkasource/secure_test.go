@@ -140,6 +140,14 @@ func TestNotLetIn(t *testing.T) {
 			},
 			want: []string{"certificate is for other names", "kafka.example"},
 		},
+		"a certificate that has expired": {
+			opts: func(b broker) []kgo.Opt {
+				later := b.cert.Client()
+				later.Time = func() time.Time { return time.Now().AddDate(1, 0, 0) }
+				return []kgo.Opt{kgo.DialTLSConfig(later), b.login}
+			},
+			want: []string{"certificate has expired"},
+		},
 		"no certificate of the client's": {
 			broker: []kfake.Opt{kfake.TLS(func() *tls.Config {
 				server := kafkatest.NewCertificate(t).Server()
