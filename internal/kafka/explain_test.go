@@ -45,13 +45,13 @@ func TestExplainsWrongPorts(t *testing.T) {
 		answer  string
 		opts    []kgo.Opt
 		want    string
-		lasting bool
+		refusal Refusal
 	}{
-		"no TLS, and Kafka's alert for it":  {"\x15\x03\x03\x00\x02\x02\x50", nil, "wants it, and this client does not speak it", true},
-		"no TLS, and a port that hangs up":  {"", nil, "see kgo.DialTLSConfig", false},
-		"TLS, and a port that hangs up":     {"", []kgo.Opt{cert.Dial()}, "see kgo.DialTLSConfig", false},
-		"TLS, and a port with another tune": {"HTTP/1.1 400 Bad Request\r\n\r\n", []kgo.Opt{cert.Dial()}, "leave kgo.DialTLSConfig out", true},
-		"TLS, and an alert for it":          {"\x15\x03\x03\x00\x02\x02\x28", []kgo.Opt{cert.Dial()}, "refused the handshake", true},
+		"no TLS, and Kafka's alert for it":  {"\x15\x03\x03\x00\x02\x02\x50", nil, "wants it, and this client does not speak it", Lasting},
+		"no TLS, and a port that hangs up":  {"", nil, "see kgo.DialTLSConfig", Passing},
+		"TLS, and a port that hangs up":     {"", []kgo.Opt{cert.Dial()}, "see kgo.DialTLSConfig", Passing},
+		"TLS, and a port with another tune": {"HTTP/1.1 400 Bad Request\r\n\r\n", []kgo.Opt{cert.Dial()}, "leave kgo.DialTLSConfig out", Lasting},
+		"TLS, and an alert for it":          {"\x15\x03\x03\x00\x02\x02\x28", []kgo.Opt{cert.Dial()}, "refused the handshake", Lasting},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -62,10 +62,10 @@ func TestExplainsWrongPorts(t *testing.T) {
 			defer cancel()
 			plain := cl.Ping(ctx)
 			require.Error(t, plain)
-			err, lasting := Explain(cl, plain)
+			refusal, err := Explain(cl, plain)
 			require.ErrorIs(t, err, plain)
 			assert.ErrorContains(t, err, c.want)
-			assert.Equal(t, c.lasting, lasting)
+			assert.Equal(t, c.refusal, refusal)
 		})
 	}
 }
@@ -76,9 +76,9 @@ func TestExplainsNothingElse(t *testing.T) {
 	require.NoError(t, err)
 	defer cl.Close()
 	for _, plain := range []error{io.EOF, context.Canceled, errors.New("x"), &net.OpError{Op: "dial", Err: errors.New("refused")}} {
-		err, lasting := Explain(cl, plain)
+		refusal, err := Explain(cl, plain)
 		assert.Equal(t, plain, err)
-		assert.False(t, lasting)
+		assert.Equal(t, NoRefusal, refusal)
 	}
 }
 
@@ -96,10 +96,10 @@ func TestRefusedByOneOfSeveral(t *testing.T) {
 		defer stranger.Close()
 		return stranger.Ping(t.Context())
 	}()
-	err, lasting := Refused(t.Context(), cl, refusal)
+	r, err := Refused(t.Context(), cl, refusal)
 	require.ErrorContains(t, err, "does not trust")
-	assert.False(t, lasting)
+	assert.Equal(t, Passing, r)
 	cluster.Close()
-	_, lasting = Refused(t.Context(), cl, refusal)
-	assert.True(t, lasting)
+	r, _ = Refused(t.Context(), cl, refusal)
+	assert.Equal(t, Lasting, r)
 }

@@ -71,12 +71,15 @@ func asTransient(ctx context.Context, cl *kgo.Client, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	why, lasting := kafka.Refused(ctx, cl, err)
-	if why != err {
-		err = fmt.Errorf("kafkasink: brokers %s: %w", kafka.Seeds(cl), why)
+	refusal, why := kafka.Refused(ctx, cl, err)
+	if refusal != kafka.NoRefusal {
+		if err = fmt.Errorf("kafkasink: brokers %s: %w", kafka.Seeds(cl), why); refusal == kafka.Lasting {
+			return err
+		}
+		return leat.Transient(err)
 	}
 	var ke *kerr.Error
-	if lasting || errors.As(err, &ke) && !ke.Retriable || errors.Is(err, kafka.ErrMetadata) {
+	if errors.As(err, &ke) && !ke.Retriable || errors.Is(err, kafka.ErrMetadata) {
 		return err
 	}
 	return leat.Transient(err)
@@ -120,7 +123,7 @@ func (p *producer) fail(topic string, err error) {
 	}
 	what := judge(err)
 	if p.err == nil || what > p.what {
-		err, _ := kafka.Explain(p.cl, err)
+		_, err := kafka.Explain(p.cl, err)
 		p.err, p.what = fmt.Errorf("topic %s: %w", topic, err), what
 	}
 }

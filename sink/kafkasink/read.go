@@ -55,7 +55,7 @@ func readLetters(ctx context.Context, c LettersConfig, yield func(leat.DeadLette
 		err = first.Error()
 	}
 	if err != nil {
-		err, _ = kafka.Explain(cl, err)
+		_, err = kafka.Explain(cl, err)
 		return fmt.Errorf("brokers %s: topic %s: %w", kafka.Seeds(cl), c.Topic, err)
 	}
 	end, err := admin.ListCommittedOffsets(ctx, c.Topic)

@@ -180,8 +180,8 @@ func (s *Source[T]) kept(ctx context.Context, of map[topicPartition]uint64) (out
 	case errors.Is(err, kafka.ErrMetadata), errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed):
 		return nil, nil, fmt.Errorf("kafkasource: %w", err)
 	case err != nil:
-		err, lasting := kafka.Refused(ctx, cl, err)
-		if err = fmt.Errorf("kafkasource: %w", err); lasting {
+		refusal, err := kafka.Refused(ctx, cl, err)
+		if err = fmt.Errorf("kafkasource: %w", err); refusal == kafka.Lasting {
 			return nil, nil, err
 		}
 		return nil, nil, leat.Transient(err)

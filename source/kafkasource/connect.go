@@ -227,9 +227,9 @@ func (s *Source[T]) ask(ctx context.Context, cl *kgo.Client, what string, f func
 		}
 		err = fmt.Errorf("no answer within %v: %w", brokerWait, err)
 	}
-	err, lasting := kafka.Refused(ctx, cl, err)
+	refusal, err := kafka.Refused(ctx, cl, err)
 	err = fmt.Errorf("kafkasource: brokers %s: %s: %w", strings.Join(s.config.Brokers, ", "), what, err)
-	if auth := (*kadm.AuthError)(nil); lasting || errors.As(err, &auth) {
+	if auth := (*kadm.AuthError)(nil); refusal == kafka.Lasting || errors.As(err, &auth) {
 		return err
 	}
 	return leat.Transient(err)

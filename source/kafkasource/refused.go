@@ -23,12 +23,12 @@ func (h groupErrors) OnGroupManageError(err error) { h.refused(err) }
 // refused remembers an error of the group that needs somebody to act.
 func (s *Source[T]) refused(err error) {
 	why, cl := "", s.member.Load()
-	lasting := false
+	refusal := kafka.NoRefusal
 	if cl != nil {
-		err, lasting = kafka.Explain(cl, err)
+		refusal, err = kafka.Explain(cl, err)
 	}
 	switch {
-	case lasting:
+	case refusal == kafka.Lasting:
 		why = "its coordinator does not let this process in"
 	case errors.Is(err, kerr.FencedInstanceID):
 		why = fmt.Sprintf("another process has joined with InstanceID %q, and has the partitions now: it must be the process's own", s.config.InstanceID)
