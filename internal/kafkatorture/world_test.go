@@ -295,11 +295,61 @@ func (w *world) drain() {
 	}
 }
 
-// fail ends the test; where the logs lie is kept if LEAT_KEEP is set.
+// fail ends the test.
 func (w *world) fail(format string, args ...any) {
 	w.t.Helper()
-	w.t.Logf("logs: %s", filepath.Join(w.base, "log"))
+	w.keepLogs()
 	w.t.Fatalf(format, args...)
+}
+
+// keepLogs saves what the members have logged from the end of the test.
+func (w *world) keepLogs() {
+	w.t.Helper()
+	dir := filepath.Join(os.TempDir(), "leat-kafkatorture-"+w.name)
+	err := os.CopyFS(dir, os.DirFS(filepath.Join(w.base, "log")))
+	w.t.Logf("logs: %s (%v)", dir, err)
+}
+
+// whoWroteTwice logs which producers wrote the same rows to the topics of p, and where.
+func (w *world) whoWroteTwice(p pipe) {
+	w.t.Helper()
+	type run struct {
+		partition         int32
+		first, second     int64 // producers
+		firstEp, secondEp int16
+	}
+	type span struct{ rows, from, to, at, until, again, end int64 }
+	for _, name := range p.topics {
+		seen, twice := map[int64]*kgo.Record{}, map[run]*span{}
+		err := w.eachRecord(name, func(r *kgo.Record) error {
+			n, err := markOf(r.Value)
+			if err != nil {
+				return err
+			}
+			was := seen[n]
+			if was == nil {
+				r.Value, r.Key, r.Headers = nil, nil, nil
+				seen[n] = r
+				return nil
+			}
+			key := run{r.Partition, was.ProducerID, r.ProducerID, was.ProducerEpoch, r.ProducerEpoch}
+			s := twice[key]
+			if s == nil {
+				s = &span{from: n, at: was.Offset, again: r.Offset}
+				twice[key] = s
+			}
+			s.rows++
+			s.to, s.until, s.end = n, was.Offset, r.Offset
+			return nil
+		})
+		for k, s := range twice {
+			w.t.Logf("topic %s, partition %d: %d rows, %d to %d, were written by producer %d (epoch %d) at %d to %d, and by producer %d (epoch %d) at %d to %d",
+				name, k.partition, s.rows, s.from, s.to, k.first, k.firstEp, s.at, s.until, k.second, k.secondEp, s.again, s.end)
+		}
+		if err != nil {
+			w.t.Logf("topic %s: %v", name, err)
+		}
+	}
 }
 
 // damage is what a comparison has found.
@@ -636,6 +686,7 @@ func (w *world) run(table *table, f fault) {
 		}
 		if !d.none() {
 			bad = true
+			w.whoWroteTwice(p)
 			t.Errorf("%s, %s: of %d rows %d are lost, %d are there twice: %s", f.name, p.name, d.rows, d.lost, d.twice, strings.Join(d.strange, "; "))
 		}
 	}
@@ -646,6 +697,6 @@ func (w *world) run(table *table, f fault) {
 		t.Error(s)
 	}
 	if bad {
-		t.Logf("logs: %s", filepath.Join(w.base, "log"))
+		w.keepLogs()
 	}
 }
