@@ -28,7 +28,7 @@ type retaken struct {
 // group is rebalanced it is: nobody gets its partitions before it has answered or was given up.
 func (s *Source[T]) confirmed(ctx context.Context) (generation int32, ok bool) {
 	m, err := s.Member(nil)
-	if err != nil || m.ID == "" {
+	if err != nil || m.ID == "" || s.own.isExpelled() {
 		return 0, false
 	}
 	req := kmsg.NewPtrHeartbeatRequest()

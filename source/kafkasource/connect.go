@@ -104,6 +104,7 @@ func (s *Source[T]) connect(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		s.own.as(func() string { id, _ := cl.GroupMetadata(); return id })
 		s.member.Store(cl)
 		return nil
 	}

@@ -37,6 +37,7 @@ func (s *Source[T]) Transacted() { s.transacted.Store(true) }
 // Member implements kafka.Group. A partition is struck from the table before its
 // callback returns, and the client joins the next generation, in which somebody else may
 // have it, only after that: so a generation that is read together with the table belongs to it.
+// The one exception is a client that joins as somebody new: then the table is void (see ownership).
 func (s *Source[T]) Member(have map[kafka.TopicPartition]uint64) (m kafka.Member, err error) {
 	m.Group = s.config.Group
 	if s.config.InstanceID != "" {
@@ -91,16 +92,26 @@ func (s *Source[T]) groupOpts() []kgo.Opt {
 // wholeName makes a pattern match whole names only.
 func wholeName(pattern string) string { return `\A(?:` + pattern + `)\z` }
 
-func (s *Source[T]) onAssigned(_ context.Context, _ *kgo.Client, m map[string][]int32) {
-	if tps := flat(m); len(tps) > 0 {
+func (s *Source[T]) onAssigned(_ context.Context, cl *kgo.Client, m map[string][]int32) {
+	tps := flat(m)
+	id, _ := cl.GroupMetadata()
+	if stale := s.own.joinedAs(id); len(stale) > 0 {
+		s.expelled(stale)
+		tps = append(tps, stale...)
+	}
+	if len(tps) > 0 {
 		s.logger().Info("the group gives this process partitions", "group", s.config.Group, "partitions", few(names(tps)))
 	}
-	s.own.gained(flat(m))
+	s.own.gained(tps)
 }
 
 func (s *Source[T]) onRevoked(ctx context.Context, _ *kgo.Client, m map[string][]int32) {
 	tps := flat(m)
 	if len(tps) == 0 {
+		return
+	}
+	if s.own.isExpelled() {
+		s.expelled(tps)
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.full.RevokeBudget)
@@ -118,10 +129,13 @@ func (s *Source[T]) onRevoked(ctx context.Context, _ *kgo.Client, m map[string][
 }
 
 func (s *Source[T]) onLost(_ context.Context, _ *kgo.Client, m map[string][]int32) {
-	tps := flat(m)
-	if len(tps) == 0 {
-		return
+	if tps := flat(m); len(tps) > 0 {
+		s.expelled(tps)
 	}
+}
+
+// expelled gives up partitions that others may have had for a while.
+func (s *Source[T]) expelled(tps []topicPartition) {
 	s.own.lost(tps)
 	s.logger().Warn("this process was taken for dead by the group, and its partitions are lost: nothing of theirs that is not committed becomes visible",
 		"group", s.config.Group, "partitions", few(names(tps)))
@@ -195,13 +209,14 @@ func (s *Source[T]) commitAgain(ctx context.Context) {
 // commitDue commits what the group does not have yet. s.commits is held.
 func (s *Source[T]) commitDue(ctx context.Context) {
 	s.commitLast = time.Now()
-	s.due = s.own.committable(s.due)
+	due, have := s.own.committable(s.due)
+	s.due = due
 	cl := s.member.Load()
 	if cl == nil || len(s.due) == 0 {
 		return
 	}
-	m, err := s.Member(nil)
-	if err == nil && m.ID == "" {
+	m, err := s.Member(have)
+	if errors.Is(err, leat.ErrFenced) || err == nil && m.ID == "" {
 		return // not a member at this moment
 	}
 	if err == nil {

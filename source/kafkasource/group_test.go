@@ -122,6 +122,73 @@ func TestLost(t *testing.T) {
 	once(t, sink.Committed(), 200)
 }
 
+// Rules H3, H4: so does one that hears of it only when it joins the next generation. Its client says nothing then and
+// joins as somebody new, whose commits the group would take, of partitions that were others' meanwhile too.
+func TestLostUnheard(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 4, "in")
+	w.fill("in", 4, 0, 100)
+	sink := leattest.Collect[rec]().In(t.TempDir())
+	c := w.member("g", "in")
+	c.SessionTimeout = 1200 * time.Millisecond
+	r := start(t, c, sink)
+	await(t, func() bool { return len(sink.Committed()) == 100 })
+	src := r.src.(*Source[rec])
+	have := map[topicPartition]uint64{}
+	for n := range int32(4) {
+		tp := topicPartition{Topic: "in", Partition: n}
+		have[tp] = src.Token(tp)
+	}
+	m, err := src.Member(have)
+	require.NoError(t, err)
+	_, confirmed := src.confirmed(t.Context())
+	require.True(t, confirmed)
+
+	w.cluster.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		if req.(*kmsg.HeartbeatRequest).MemberID != m.ID {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.HeartbeatResponse)
+		resp.ErrorCode = kerr.RebalanceInProgress.Code
+		return resp, nil, true
+	})
+	w.cluster.ControlKey(int16(kmsg.JoinGroup), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		if req.(*kmsg.JoinGroupRequest).MemberID != m.ID {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.JoinGroupResponse)
+		resp.ErrorCode = kerr.UnknownMemberID.Code
+		return resp, nil, true
+	})
+	tp := topicPartition{Topic: "in", Partition: 2}
+	somebodyNew := false
+	await(t, func() bool {
+		now, err := src.Member(have)
+		if err != nil {
+			assert.ErrorIs(t, err, leat.ErrFenced)
+		} else {
+			assert.Equal(t, m.ID, now.ID, "the tokens are an earlier member's")
+		}
+		if id, _ := src.Client().GroupMetadata(); id != m.ID && src.Token(tp) == 0 {
+			somebodyNew = true
+			ours, _ := src.own.look()
+			assert.Empty(t, ours)
+			due, _ := src.own.committable(map[topicPartition]kafka.Offset{tp: {Next: 1000}})
+			assert.Empty(t, due)
+			_, ok := src.confirmed(t.Context())
+			assert.False(t, ok && src.Token(tp) == 0, "it would take partitions over that are others'")
+		}
+		return src.Token(tp) > have[tp]
+	})
+	assert.True(t, somebodyNew)
+	w.fill("in", 4, 100, 200)
+	await(t, func() bool { return len(sink.Committed()) >= 200 })
+	require.NoError(t, r.stop())
+	once(t, sink.Committed(), 200)
+}
+
 // expel makes the group say that it does not know the member, until the member has seen it.
 func (w *world) expel(src *Source[rec]) {
 	tp := topicPartition{Topic: "in"}

@@ -18,6 +18,13 @@ type ownership struct {
 	claims map[topicPartition]*claim
 	tokens uint64 // given so far
 	err    error  // the group does not want us; see refused
+
+	// id is who we are for the group now, and member who we were when it gave us the claims. The client
+	// keeps silent about having been taken for dead when it hears of it as it joins: it joins anew, and until
+	// it is given partitions again nobody has told us that others have had ours meanwhile.
+	id     func() string // nil: without a group
+	member string
+
 	joined bool   // the group has said what we have, be it nothing
 	reader reader // of the last Run; nil before the first
 	doing  *step  // what the reader is at
@@ -50,6 +57,40 @@ type reader interface {
 type step struct {
 	of   []topicPartition
 	done chan struct{}
+}
+
+// as says how to find out who we are for the group.
+func (o *ownership) as(id func() string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.id = id
+}
+
+// expelled tells whether the claims are an earlier member's. o.mu is held.
+func (o *ownership) expelled() bool {
+	return o.id != nil && o.member != "" && o.id() != o.member
+}
+
+// isExpelled is expelled for who has not got the lock.
+func (o *ownership) isExpelled() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.expelled()
+}
+
+// joinedAs notes who we are, before gained. It gives the claims of an earlier member that have
+// not been taken from us: lost, and given to us again.
+func (o *ownership) joinedAs(id string) (stale []topicPartition) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.member != "" && o.member != id {
+		for tp := range o.claims {
+			stale = append(stale, tp)
+		}
+		sortPartitions(stale)
+	}
+	o.member = id
+	return stale
 }
 
 // gained adds partitions, each with a new token.
@@ -197,7 +238,7 @@ func (o *ownership) beginOne(tp topicPartition, token uint64) *step {
 
 func (o *ownership) ours(tp topicPartition, token uint64) bool {
 	c := o.claims[tp]
-	return c != nil && c.token == token && !c.leaving
+	return c != nil && c.token == token && !c.leaving && !o.expelled()
 }
 
 func (o *ownership) end(s *step) {
@@ -235,6 +276,9 @@ func (o *ownership) look() (ours map[topicPartition]uint64, joined bool) {
 	defer o.mu.Unlock()
 	o.dirty = false
 	ours = make(map[topicPartition]uint64, len(o.claims))
+	if o.expelled() {
+		return ours, o.joined
+	}
 	for tp, c := range o.claims {
 		if !c.leaving {
 			ours[tp] = c.token
@@ -300,7 +344,7 @@ func (o *ownership) renew(tp topicPartition, token uint64) bool {
 func (o *ownership) token(tp topicPartition) uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if c := o.claims[tp]; c != nil {
+	if c := o.claims[tp]; c != nil && !o.expelled() {
 		return c.token
 	}
 	return 0
@@ -311,8 +355,9 @@ func (o *ownership) token(tp topicPartition) uint64 {
 func (o *ownership) holds(have map[topicPartition]uint64, then func()) (missing []topicPartition) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	expelled := o.expelled()
 	for tp, token := range have {
-		if c := o.claims[tp]; c == nil || c.token != token {
+		if c := o.claims[tp]; expelled || c == nil || c.token != token {
 			missing = append(missing, tp)
 		}
 	}
@@ -343,16 +388,20 @@ func (o *ownership) whole(tp topicPartition) int64 {
 }
 
 // committable leaves of the offsets those that are ours to commit and ahead of what the
-// group has: a commit never goes backwards (rule E2).
-func (o *ownership) committable(at map[topicPartition]kafka.Offset) map[topicPartition]kafka.Offset {
+// group has: a commit never goes backwards (rule E2). have are their tokens.
+func (o *ownership) committable(at map[topicPartition]kafka.Offset) (_ map[topicPartition]kafka.Offset, have map[topicPartition]uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	at = maps.Clone(at)
-	maps.DeleteFunc(at, func(tp topicPartition, to kafka.Offset) bool {
-		c := o.claims[tp]
-		return c == nil || c.committed == unknown || to.Next <= c.committed
-	})
-	return at
+	at, have = maps.Clone(at), map[topicPartition]uint64{}
+	expelled := o.expelled()
+	for tp, to := range at {
+		if c := o.claims[tp]; expelled || c == nil || c.committed == unknown || to.Next <= c.committed {
+			delete(at, tp)
+		} else {
+			have[tp] = c.token
+		}
+	}
+	return at, have
 }
 
 func (o *ownership) noteCommitted(at map[topicPartition]kafka.Offset) {
