@@ -50,6 +50,13 @@ var faults = []fault{
 	{name: "answers lost", do: loseAnswers},
 	{name: "members frozen", short: true, do: freezeMembers},
 	{name: "network silent", do: silence},
+	{name: "silent in rebalances", short: true, do: func(ctx context.Context, w *world) {
+		var both sync.WaitGroup
+		for _, f := range []func(context.Context, *world){rebalance, silence} {
+			both.Go(func() { f(ctx, w) })
+		}
+		both.Wait()
+	}},
 	{name: "PostgreSQL cut", do: cutPG},
 	{name: "all at once", short: true, do: func(ctx context.Context, w *world) {
 		var all sync.WaitGroup
