@@ -337,6 +337,9 @@ func (e *Engine) reopenStorage() error {
 		return err
 	}
 	e.mu.Lock()
+	if saved.Seq == e.saved.Seq {
+		saved.Counters = e.saved.Counters // they may have begun anew since
+	}
 	e.saved = saved
 	e.mu.Unlock()
 	e.seq = max(e.seq, saved.Seq)
