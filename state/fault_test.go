@@ -347,6 +347,7 @@ func TestTransient(t *testing.T) {
 	require.NoError(t, err)
 	err = s.Commit(t.Context(), commit(2))
 	require.True(t, leat.IsTransient(err), "%v", err)
+	require.ErrorContains(t, err, "PostgresConfig.Timeout, 200ms", "where there is more to do than fits in, trying again is no use")
 	require.NoError(t, tx.Rollback(t.Context()))
 	require.NoError(t, s.Commit(t.Context(), commit(2)))
 }

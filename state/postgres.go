@@ -157,6 +157,8 @@ func (s *PostgresStore) do(ctx context.Context, what string, f func(ctx context.
 		return nil
 	case outer.Err() != nil:
 		return fmt.Errorf("state: PostgreSQL: %s: %w", what, outer.Err())
+	case ctx.Err() != nil:
+		err = fmt.Errorf("it took longer than PostgresConfig.Timeout, %v: %w", s.timeout(), err)
 	}
 	return s.explain(what, err)
 }
