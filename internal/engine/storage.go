@@ -303,7 +303,7 @@ func (e *Engine) openStorage(now bool) error {
 	if own, err := e.folder.Load(); err != nil {
 		return err
 	} else if len(own.Positions) > 0 {
-		return fmt.Errorf("the state folder %s holds positions of a time without Config.State: move them (leat state export, leat state import), or delete its checkpoints.db", e.cfg.StateDir)
+		return fmt.Errorf("the state folder %s holds positions of a time without Config.State: move them there (leat state export, leat state import), and delete its checkpoints.db behind that", e.cfg.StateDir)
 	}
 	return e.retry(e.ctx, "state store", "", nil, func() error {
 		return guard(func() error { return e.cfg.State.Open(e.ctx, e.plan.Pipeline) })
