@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/leatgo/leat/internal/durable"
 	"github.com/leatgo/leat/internal/store"
@@ -286,7 +287,13 @@ func (e *Engine) openStorage(now bool) error {
 		} else {
 			s, err = store.Open(e.ctx, path, func() {
 				e.log.Warn("another process runs this pipeline; waiting for it to end", "state", e.cfg.StateDir)
+				e.mu.Lock()
+				e.times.waits()
+				e.mu.Unlock()
 			})
+			e.mu.Lock()
+			e.times.opens(time.Now())
+			e.mu.Unlock()
 		}
 		if err == nil {
 			e.store = LocalStorage(s)
