@@ -28,12 +28,19 @@ func sharedState(pipelines ...*Pipeline) (faults []error) {
 	return faults
 }
 
-// sharedFolders finds pipelines of one program that would keep their own in one place. Two that
+// sharedPlaces finds pipelines of one program that would keep their own in one place. Two that
 // append to one file of dead letters write over each other's; one with the state folder of another waits
-// for it to end, which may be never.
-func sharedFolders(pipelines ...*Pipeline) (faults []error) {
+// for it to end, which may be never; a StateStore keeps what its one pipeline has taken.
+func sharedPlaces(pipelines ...*Pipeline) (faults []error) {
 	seen := map[string]int{}
+	stores := map[any]int{}
 	for i, p := range pipelines {
+		if st := p.config.State; !isNil(st) && reflect.TypeOf(st).Kind() == reflect.Pointer && reflect.TypeOf(st).Elem().Size() > 0 {
+			if first, there := stores[st]; there && first != i {
+				faults = append(faults, fmt.Errorf("pipelines %d (%s) and %d (%s) have one object as Config.State: make one for each", first, pipelines[first].name, i, p.name))
+			}
+			stores[st] = i
+		}
 		own := []string{p.StateDir()}
 		if f, is := p.config.DeadLetters.(*letterFile); is {
 			own = append(own, f.path)

@@ -57,6 +57,13 @@ func TestPipelinesHaveFoldersOfTheirOwn(t *testing.T) {
 	require.ErrorContains(t, members(func(member int) leat.Config {
 		return leat.Config{StateDir: dir}
 	}), "pipelines 0 (p) and 1 (p) both keep their own in "+dir)
+	store := &struct {
+		leat.StateStore
+		_ int
+	}{}
+	require.ErrorContains(t, members(func(member int) leat.Config {
+		return leat.Config{StateDir: state(member), State: store}
+	}), "one object as Config.State")
 	require.NoError(t, members(func(member int) leat.Config { return leat.Config{StateDir: state(member)} }))
 
 	// And with Mount, which sees one pipeline alone.
