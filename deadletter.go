@@ -91,6 +91,9 @@ type letterFile struct {
 func (f *letterFile) Open(context.Context, Env) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.log != nil { // what waits to be written would be forgotten (rule B3)
+		return fmt.Errorf("dead letters %s: a pipeline has them open: make a log for each", f.path)
+	}
 	log, err := jsonlines.Open(f.path)
 	if err != nil {
 		return whenRoom(err)

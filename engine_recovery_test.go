@@ -48,6 +48,30 @@ func TestAbortedCommitRewinds(t *testing.T) {
 	})
 }
 
+// Rule A8: where a sink holds less than the state folder, counters begin anew; a rewind before the first
+// checkpoint must not bring back those of the state folder.
+func TestCountersAnewSurviveARewind(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := config(t)
+		old := leattest.Collect[int]().Named("old")
+		require.NoError(t, run(t, pipe(c, leattest.Rows(ints(1000)...), 10*time.Millisecond, old)))
+		added := leattest.Collect[int]().Named("added").FailCommit(1, leat.ErrAborted).FailCommit(2, leat.ErrAborted)
+		var mu sync.Mutex
+		var high int64 // what metrics would show
+		var p *leat.Pipeline
+		c.Observe = func(leat.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			high = max(high, p.Stats().Run.In)
+		}
+		p = pipe(c, leattest.Rows(ints(1500)...), 100*time.Millisecond, old, added)
+		require.NoError(t, run(t, p))
+		require.Equal(t, ints(1500), added.Committed())
+		assert.EqualValues(t, 1500, p.Stats().Run.In, "each row counts once, however often the pipeline went back")
+		assert.EqualValues(t, 1500, high, "at any time")
+	})
+}
+
 func TestTransientSourceErrorRewinds(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src := leattest.Rows(ints(1000)...)

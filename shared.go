@@ -2,6 +2,7 @@ package leat
 
 import (
 	"fmt"
+	"path/filepath"
 	"reflect"
 )
 
@@ -22,6 +23,37 @@ func sharedState(pipelines ...*Pipeline) (faults []error) {
 				faults = append(faults, fmt.Errorf("the stages %q and %q are one object, but what a stage with state remembers belongs to one node: make one for each", first.engine.Name, n.engine.Name))
 			}
 			seen[n.impl] = n
+		}
+	}
+	return faults
+}
+
+// sharedPlaces finds pipelines of one program that would keep their own in one place. Two that
+// append to one file of dead letters write over each other's; one with the state folder of another waits
+// for it to end, which may be never; a StateStore keeps what its one pipeline has taken.
+func sharedPlaces(pipelines ...*Pipeline) (faults []error) {
+	seen := map[string]int{}
+	stores := map[any]int{}
+	for i, p := range pipelines {
+		if st := p.config.State; !isNil(st) && reflect.TypeOf(st).Kind() == reflect.Pointer && reflect.TypeOf(st).Elem().Size() > 0 {
+			if first, there := stores[st]; there && first != i {
+				faults = append(faults, fmt.Errorf("pipelines %d (%s) and %d (%s) have one object as Config.State: make one for each", first, pipelines[first].name, i, p.name))
+			}
+			stores[st] = i
+		}
+		own := []string{p.StateDir()}
+		if f, is := p.config.DeadLetters.(*letterFile); is {
+			own = append(own, f.path)
+		}
+		for _, path := range own {
+			if abs, err := filepath.Abs(path); err == nil {
+				path = abs
+			}
+			if first, there := seen[path]; there && first != i {
+				faults = append(faults, fmt.Errorf("pipelines %d (%s) and %d (%s) both keep their own in %s: give each a state folder and a file of dead letters of its own (leat.Replicas does so where Config.StateDir and Config.DeadLetters are not set)",
+					first, pipelines[first].name, i, p.name, path))
+			}
+			seen[path] = i
 		}
 	}
 	return faults

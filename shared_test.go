@@ -1,6 +1,8 @@
 package leat_test
 
 import (
+	"fmt"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,4 +32,47 @@ func TestAStageWithStateIsOneNodes(t *testing.T) {
 
 	require.NoError(t, build("r", once).Run(t.Context()), "one after the other is fine")
 	require.NoError(t, build("r", once).Run(t.Context()))
+}
+
+// Members of one program that keep their own in one place: letters would be written over, or forgotten
+// (rule B3), or a member would wait for another one to end.
+func TestPipelinesHaveFoldersOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	members := func(config func(member int) leat.Config) error {
+		return leat.Run(t.Context(), leat.Replicas(2, func(member int) *leat.Pipeline {
+			p := leat.New("p", config(member))
+			leat.To(leat.From(p, leattest.Rows(1)), leattest.Collect[int]())
+			return p
+		})...)
+	}
+	dir := t.TempDir()
+	state := func(member int) string { return filepath.Join(dir, fmt.Sprint("member-", member)) }
+	one := leat.DeadLetterFile(filepath.Join(dir, "letters.jsonl"))
+	require.ErrorContains(t, members(func(member int) leat.Config {
+		return leat.Config{StateDir: state(member), DeadLetters: one}
+	}), "letters.jsonl: give each")
+	require.ErrorContains(t, members(func(member int) leat.Config {
+		return leat.Config{StateDir: state(member), DeadLetters: leat.DeadLetterFile(filepath.Join(dir, "letters.jsonl"))}
+	}), "letters.jsonl: give each")
+	require.ErrorContains(t, members(func(member int) leat.Config {
+		return leat.Config{StateDir: dir}
+	}), "pipelines 0 (p) and 1 (p) both keep their own in "+dir)
+	store := &struct {
+		leat.StateStore
+		_ int
+	}{}
+	require.ErrorContains(t, members(func(member int) leat.Config {
+		return leat.Config{StateDir: state(member), State: store}
+	}), "one object as Config.State")
+	require.NoError(t, members(func(member int) leat.Config { return leat.Config{StateDir: state(member)} }))
+
+	// And with Mount, which sees one pipeline alone.
+	require.NoError(t, one.Open(t.Context(), leat.Env{}))
+	require.NoError(t, one.Append(t.Context(), []leat.DeadLetter{{ID: "a"}}))
+	require.ErrorContains(t, one.Open(t.Context(), leat.Env{}), "a pipeline has them open")
+	require.NoError(t, one.Sync(t.Context()))
+	require.NoError(t, one.Close())
+	n := 0
+	require.NoError(t, leat.ReadDeadLetters(filepath.Join(dir, "letters.jsonl"), func(leat.DeadLetter) error { n++; return nil }))
+	require.Equal(t, 1, n)
 }

@@ -335,6 +335,45 @@ func TestAMemberFails(t *testing.T) {
 	}
 }
 
+// deaf is a state store that can't be reached.
+type deaf struct{ leat.StateStore }
+
+func (deaf) Open(context.Context, string) error {
+	return leat.Transient(errors.New("no route to host"))
+}
+func (deaf) Close() error { return nil }
+
+// A pipeline that never comes to open its sinks, since its state can't be had, is stuck too; one that waits
+// for the process that runs it is not.
+func TestHealthBeforeTheSinksAreOpen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := metrics.New(metrics.Config{Patience: time.Minute})
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 3)
+		run := func(name string, c leat.Config) {
+			p := orders(name, c, leattest.Rows(ints(0, 10)...).Endless(), leattest.Collect[int]())
+			m.Watch(p)
+			go func() { done <- p.Run(ctx) }()
+		}
+		c := config(t, m)
+		c.State = deaf{}
+		run("a", c)
+		c = config(t, m)
+		run("b", c)
+		time.Sleep(time.Second)
+		run("c", c) // in the folder of b
+		time.Sleep(2 * time.Minute)
+		code, body := get(t, m.Handler(), "/healthz")
+		assert.Equal(t, http.StatusServiceUnavailable, code)
+		assert.Equal(t, "a: stuck: nothing could be committed for 2m1s; the log has the reason\nb: ok\nc: ok\n", body)
+		stop()
+		for range 3 {
+			<-done
+		}
+	})
+}
+
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

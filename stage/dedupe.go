@@ -91,6 +91,8 @@ type Dedupe[In any, K comparable] struct {
 	bytes *keyBytes
 	fault error // of K
 
+	size dedupeSize // of all memory
+
 	mu      sync.Mutex
 	memory  map[string]*dedupeMemory // by partition
 	scratch sync.Pool                // of *dedupeScratch
@@ -162,13 +164,7 @@ func (d *Dedupe[In, K]) SingleSource() bool { return true }
 // StateSize tells how many keys are remembered, some that have expired included, and the
 // memory for them. It is safe for concurrent use.
 func (d *Dedupe[In, K]) StateSize() (keys, bytes int64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, m := range d.memory {
-		keys += m.keys.Load()
-		bytes += m.bytes.Load()
-	}
-	return keys, bytes
+	return d.size.keys.Load(), d.size.bytes.Load()
 }
 
 func (d *Dedupe[In, K]) skew() time.Duration {
@@ -188,7 +184,7 @@ func (d *Dedupe[In, K]) of(partition string) *dedupeMemory {
 	defer d.mu.Unlock()
 	m := d.memory[partition]
 	if m == nil {
-		m = newDedupeMemory(d.TTL > 0)
+		m = newDedupeMemory(d.TTL > 0, &d.size)
 		d.memory[partition] = m
 	}
 	return m

@@ -11,7 +11,7 @@ import (
 )
 
 // dedupeMemory is what is remembered of one partition. Its owner is the call of Process,
-// Restore, Delta or Snapshot for the partition; keys and bytes may be read by anybody.
+// Restore, Delta or Snapshot for the partition.
 type dedupeMemory struct {
 	set     *keyset.Set
 	seed    keySeed
@@ -24,17 +24,22 @@ type dedupeMemory struct {
 	swept   int64  // the limit up to which sweeping is not due
 	touched uint64 // see keyset.Set.Touch
 
-	keys, bytes atomic.Int64
+	size        *dedupeSize // of the stage
+	keys, bytes int64       // what is in it of this one
 }
+
+// dedupeSize is how much a stage remembers, of all partitions. It is asked for with each batch,
+// so it does not depend on how many there are.
+type dedupeSize struct{ keys, bytes atomic.Int64 }
 
 // dedupeMark is the part of the state that is saved whole each time.
 type dedupeMark struct{ newest, arrival int64 }
 
-func newDedupeMemory(timed bool) *dedupeMemory {
+func newDedupeMemory(timed bool, size *dedupeSize) *dedupeMemory {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // it never fails
 	m := &dedupeMemory{
-		set: keyset.New(timed), newest: noTime, arrival: noTime, swept: noTime,
+		set: keyset.New(timed), newest: noTime, arrival: noTime, swept: noTime, size: size,
 		seed: keySeed{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])},
 	}
 	m.saved = m.mark()
@@ -78,9 +83,13 @@ func (m *dedupeMemory) sweep(ttl, bound int64, rows int) {
 	}
 }
 
-func (m *dedupeMemory) measure() {
-	m.keys.Store(int64(m.set.Len()))
-	m.bytes.Store(int64(m.set.Bytes() + cap(m.delta)))
+func (m *dedupeMemory) measure() { m.counts(int64(m.set.Len()), int64(m.set.Bytes()+cap(m.delta))) }
+
+// counts puts what it has into the size of the stage.
+func (m *dedupeMemory) counts(keys, bytes int64) {
+	m.size.keys.Add(keys - m.keys)
+	m.size.bytes.Add(bytes - m.bytes)
+	m.keys, m.bytes = keys, bytes
 }
 
 // The format of saved state (rule H6). Numbers are little-endian, times are µs.
@@ -165,12 +174,15 @@ func (m *dedupeMemory) load(piece []byte, first bool) error {
 func (d *Dedupe[In, K]) Restore(partition string, saved [][]byte) error {
 	d.init()
 	d.mu.Lock()
+	if old := d.memory[partition]; old != nil {
+		old.counts(0, 0)
+	}
 	delete(d.memory, partition)
 	d.mu.Unlock()
 	if len(saved) == 0 {
 		return nil
 	}
-	m := newDedupeMemory(d.TTL > 0)
+	m := newDedupeMemory(d.TTL > 0, &d.size)
 	for i, piece := range saved {
 		if err := m.load(piece, i == 0); err != nil {
 			return fmt.Errorf("stage.Dedupe: piece %d of %d of the state of partition %q: %w", i+1, len(saved), partition, err)

@@ -357,7 +357,21 @@ func TestDedupeStateSize(t *testing.T) {
 	keys, bytes := d.StateSize()
 	require.EqualValues(t, 2, keys)
 	require.Greater(t, bytes, int64(1000))
-	require.NoError(t, d.Restore("rows", nil))
+
+	// Of all partitions, however they come and go.
+	saved, err := d.Snapshot("rows")
+	require.NoError(t, err)
+	keys, bytes = d.StateSize()
+	for _, partition := range []string{"other", "other", "third"} {
+		require.NoError(t, d.Restore(partition, [][]byte{saved}))
+	}
+	k, b := d.StateSize()
+	require.Equal(t, 3*keys, k)
+	require.Equal(t, 3*bytes, b)
+	require.Error(t, d.Restore("third", [][]byte{{}}))
+	for _, partition := range []string{"rows", "other", "none"} {
+		require.NoError(t, d.Restore(partition, nil))
+	}
 	keys, bytes = d.StateSize()
 	require.Zero(t, keys+bytes, "what is not needed is given back")
 }

@@ -95,6 +95,7 @@ func (a *Archive) WriteState(ctx context.Context, r *statefile.Reader) error {
 			return err // of partitions that somebody has deleted
 		}
 		records := map[string]*record{}
+		pieces := pieceWriter{s: s, tx: tx}
 		for {
 			next, err := r.Next()
 			if err == io.EOF {
@@ -119,13 +120,14 @@ func (a *Archive) WriteState(ctx context.Context, r *statefile.Reader) error {
 			if d.Full && e.Next > 0 {
 				return ownError("state of stage %q, partition %q: a whole piece comes after others", d.Stage, d.Partition)
 			}
-			batch := &pgx.Batch{}
-			s.queuePiece(batch, pieceKey{a.pipeline, d.Partition, d.Stage, e.Next}, d.Blob)
-			if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+			if err := pieces.put(ctx, pieceKey{a.pipeline, d.Partition, d.Stage, e.Next}, d.Blob); err != nil {
 				return err
 			}
 			e.add(len(d.Blob), d.Full)
 			rec.extents[d.Stage] = e
+		}
+		if err := pieces.send(ctx); err != nil {
+			return err
 		}
 		for _, p := range sorted(records) {
 			v, err := records[p].encode(a.pipeline, p)

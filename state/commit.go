@@ -177,7 +177,7 @@ func (s *PostgresStore) write(ctx context.Context, tx pgx.Tx, names []string, ne
 		return s.fenced(slices.Sorted(maps.Keys(lost)))
 	}
 	// From here on the rows are ours until the end of the transaction.
-	batch = &pgx.Batch{}
+	w := pieceWriter{s: s, tx: tx}
 	for _, p := range names {
 		for stage, e := range s.owned[p].extents {
 			to := e.Next // all, when the stage is no more
@@ -185,7 +185,7 @@ func (s *PostgresStore) write(ctx context.Context, tx pgx.Tx, names []string, ne
 				to = min(to, now.First)
 			}
 			if to > e.First {
-				batch.Queue(s.sql("DELETE FROM {pieces} WHERE pipeline = $1 AND partition = $2 AND stage = $3 AND n < $4"), s.pipeline, p, stage, to)
+				w.batch.Queue(s.sql("DELETE FROM {pieces} WHERE pipeline = $1 AND partition = $2 AND stage = $3 AND n < $4"), s.pipeline, p, stage, to)
 			}
 		}
 	}
@@ -201,28 +201,48 @@ func (s *PostgresStore) write(ctx context.Context, tx pgx.Tx, names []string, ne
 		if n < next[k.partition].extents[k.stage].First {
 			continue // a later one of this commit replaces it
 		}
-		s.queuePiece(batch, k, piece.Data)
-		if batch.Len() >= 8 { // bounds what is encoded in memory at once
-			if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-				return err
-			}
-			batch = &pgx.Batch{}
+		if err := w.put(ctx, k, piece.Data); err != nil {
+			return err
 		}
 	}
-	if batch.Len() == 0 {
-		return nil
-	}
-	return tx.SendBatch(ctx, batch).Close()
+	return w.send(ctx)
 }
 
-func (s *PostgresStore) queuePiece(batch *pgx.Batch, k pieceKey, data []byte) {
+// pieceWriter sends pieces, several statements at once. The driver encodes in memory, two or
+// three times over, what it is given at once: so that is bounded, also within a piece.
+type pieceWriter struct {
+	s     *PostgresStore
+	tx    pgx.Tx
+	batch pgx.Batch
+	bytes int
+}
+
+// maxSent bounds the bytes of a batch.
+const maxSent = 8 << 20
+
+func (w *pieceWriter) put(ctx context.Context, k pieceKey, data []byte) error {
 	parts := max(1, (len(data)+partSize-1)/partSize)
 	for part := range parts {
 		chunk := data[part*partSize : min(len(data), (part+1)*partSize)]
 		if chunk == nil {
 			chunk = []byte{}
 		}
-		batch.Queue(s.sql("INSERT INTO {pieces} (pipeline, partition, stage, n, part, parts, data, sum) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"),
+		w.batch.Queue(w.s.sql("INSERT INTO {pieces} (pipeline, partition, stage, n, part, parts, data, sum) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"),
 			k.pipeline, k.partition, k.stage, k.n, part, parts, chunk, k.sum(part, parts, chunk))
+		if w.bytes += len(chunk); w.bytes >= maxSent {
+			if err := w.send(ctx); err != nil {
+				return err
+			}
+		}
 	}
+	return nil
+}
+
+func (w *pieceWriter) send(ctx context.Context) error {
+	if w.batch.Len() == 0 {
+		return nil
+	}
+	err := w.tx.SendBatch(ctx, &w.batch).Close()
+	w.batch, w.bytes = pgx.Batch{}, 0
+	return err
 }

@@ -305,7 +305,7 @@ func TestConnectionsKilled(t *testing.T) {
 	})
 	var want []string
 	failed := 0
-	for n := int64(1); n <= 100; n++ {
+	for n := int64(1); n <= 100 || failed < 3 && t.Context().Err() == nil; n++ { // they may all be done before the killer is there
 		for {
 			err := s.Commit(t.Context(), commit(n, fmt.Sprint(n)))
 			if err == nil {
@@ -318,8 +318,7 @@ func TestConnectionsKilled(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
-	require.NotZero(t, failed)
-	requireHeld(t, c, 100, want...)
+	requireHeld(t, c, int64(len(want)), want...)
 }
 
 // A server that is away is waited for (rule B8), and no password is told.
@@ -347,6 +346,7 @@ func TestTransient(t *testing.T) {
 	require.NoError(t, err)
 	err = s.Commit(t.Context(), commit(2))
 	require.True(t, leat.IsTransient(err), "%v", err)
+	require.ErrorContains(t, err, "PostgresConfig.Timeout, 200ms", "where there is more to do than fits in, trying again is no use")
 	require.NoError(t, tx.Rollback(t.Context()))
 	require.NoError(t, s.Commit(t.Context(), commit(2)))
 }
@@ -411,6 +411,17 @@ func TestNewerTables(t *testing.T) {
 	_, err := s.Take(t.Context(), []string{"a"})
 	require.ErrorIs(t, err, state.ErrNewer)
 	require.ErrorIs(t, state.Postgres(c).Open(t.Context(), "p"), state.ErrNewer)
+}
+
+// A store keeps what one pipeline has taken: another one would take its connection in the middle of a call.
+func TestOpenedTwice(t *testing.T) {
+	t.Parallel()
+	s := open(t, config(t))
+	require.ErrorContains(t, s.Open(t.Context(), "other"), "each makes its own")
+	take(t, s, "a")
+	require.NoError(t, s.Commit(t.Context(), commit(1)))
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Open(t.Context(), "other"), "one after the other is fine")
 }
 
 // Many processes that start at once make the tables once.

@@ -41,7 +41,8 @@ type PostgresStore struct {
 	conn     *pgx.Conn     // nil: none, or given up
 	pipeline string
 	owned    map[string]*owned
-	closed   bool // Open's and Close's own
+	opened   bool // until Close; this and closed are Open's and Close's own
+	closed   bool
 }
 
 // owned is a partition that this process has taken.
@@ -103,9 +104,14 @@ func (s *PostgresStore) Open(ctx context.Context, pipeline string) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
+	if s.opened {
+		return ownError("state: PostgreSQL: open: a pipeline has it open: each makes its own")
+	}
 	s.turn, s.closed = make(chan struct{}, 1), false
 	s.pipeline, s.owned = pipeline, map[string]*owned{}
-	return s.do(ctx, "open", func(ctx context.Context, conn *pgx.Conn) error { return s.prepare(ctx, conn) })
+	err := s.do(ctx, "open", func(ctx context.Context, conn *pgx.Conn) error { return s.prepare(ctx, conn) })
+	s.opened = err == nil
+	return err
 }
 
 // Close ends the connection. It waits for a call that is under way, but not for long; calls
@@ -121,7 +127,7 @@ func (s *PostgresStore) Close() error {
 	case <-ctx.Done():
 		return errors.New("state: PostgreSQL: close: a call is still under way; its connection is left open")
 	}
-	s.closed = true
+	s.closed, s.opened = true, false
 	if s.conn == nil {
 		return nil
 	}
@@ -157,6 +163,8 @@ func (s *PostgresStore) do(ctx context.Context, what string, f func(ctx context.
 		return nil
 	case outer.Err() != nil:
 		return fmt.Errorf("state: PostgreSQL: %s: %w", what, outer.Err())
+	case ctx.Err() != nil:
+		err = fmt.Errorf("it took longer than PostgresConfig.Timeout, %v: %w", s.timeout(), err)
 	}
 	return s.explain(what, err)
 }

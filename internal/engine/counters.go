@@ -168,7 +168,7 @@ func (e *Engine) Stats() Stats {
 	e.mu.Unlock()
 	s := Stats{Rejected: map[string]int64{}, Positions: map[string]Position{},
 		Run: RunStats{Out: map[string]int64{}, Rejected: map[string]int64{}, Rewinds: rewinds}}
-	pending := false
+	pending := true // its state and its dead letters are not open yet
 	if g != nil {
 		g.mu.Lock()
 		c = g.count.clone()

@@ -299,6 +299,7 @@ func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name s
 		e.past = e.past.plus(g.count, e.base)
 		e.base = newCounters(len(e.plan.Nodes))
 		g.count = newCounters(len(e.plan.Nodes))
+		e.saved.Counters = nil // a rewind before the first checkpoint must not bring them back, on top of a base of zero
 		e.mu.Unlock()
 	}
 	return l, storeKnows, nil

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/leatgo/leat/internal/durable"
 	"github.com/leatgo/leat/internal/store"
@@ -286,7 +287,13 @@ func (e *Engine) openStorage(now bool) error {
 		} else {
 			s, err = store.Open(e.ctx, path, func() {
 				e.log.Warn("another process runs this pipeline; waiting for it to end", "state", e.cfg.StateDir)
+				e.mu.Lock()
+				e.times.waits()
+				e.mu.Unlock()
 			})
+			e.mu.Lock()
+			e.times.opens(time.Now())
+			e.mu.Unlock()
 		}
 		if err == nil {
 			e.store = LocalStorage(s)
@@ -303,7 +310,7 @@ func (e *Engine) openStorage(now bool) error {
 	if own, err := e.folder.Load(); err != nil {
 		return err
 	} else if len(own.Positions) > 0 {
-		return fmt.Errorf("the state folder %s holds positions of a time without Config.State: move them (leat state export, leat state import), or delete its checkpoints.db", e.cfg.StateDir)
+		return fmt.Errorf("the state folder %s holds positions of a time without Config.State: move them there (leat state export, leat state import), and delete its checkpoints.db behind that", e.cfg.StateDir)
 	}
 	return e.retry(e.ctx, "state store", "", nil, func() error {
 		return guard(func() error { return e.cfg.State.Open(e.ctx, e.plan.Pipeline) })
@@ -337,6 +344,9 @@ func (e *Engine) reopenStorage() error {
 		return err
 	}
 	e.mu.Lock()
+	if saved.Seq == e.saved.Seq {
+		saved.Counters = e.saved.Counters // they may have begun anew since
+	}
 	e.saved = saved
 	e.mu.Unlock()
 	e.seq = max(e.seq, saved.Seq)

@@ -40,6 +40,9 @@ func (t *times) public(pending bool) Times {
 	return out
 }
 
+// waits is called when the state folder is another process's: that one runs, and all is well.
+func (t *times) waits() { t.opening = time.Time{} }
+
 func (e *Engine) began() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

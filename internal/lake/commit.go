@@ -309,11 +309,12 @@ func (w *writer) overtaken(e *entry) (published bool, err error) {
 		published = now.isLive(e.Files[0].Path)
 	case kindCommit:
 		// Nobody else moves a partition in its epoch, so one that has come there tells. If
-		// all epochs have ended, the next look finds out that the member is fenced.
+		// all epochs have ended, the next look finds out that the member is fenced. Where rows came
+		// again no partition moves: then the files tell.
 		own := now.of(w.owner)
 		published = slices.ContainsFunc(e.Positions, func(m movement) bool {
-			return own.of(string(m.Partition)) == held{m.Epoch, true, m.To.leat()}
-		})
+			return (m.From == nil || *m.From != *m.To) && own.of(string(m.Partition)) == held{m.Epoch, true, m.To.leat()}
+		}) || len(e.Files) > 0 && now.isLive(e.Files[0].Path)
 	} // of a takeover it can't be told, and one more does no harm
 	keep, err := w.keeps()
 	if err != nil {

@@ -553,7 +553,12 @@ func (s *Sink[T]) moves(cp leat.Checkpoint) ([]movement, error) {
 		if from.some && (from.at == to || from.at.Log == to.Log && to.Next < from.at.Next) {
 			// After a crash the sink may be ahead of the others, and the engine drops
 			// what it holds (rule E7): it must not step back.
-			continue
+			if _, rows := s.wrote[p]; !rows {
+				continue
+			}
+			// Unless the source is only similar (rule A2-2): then rows come again, and are
+			// written again. The position stays, and its epoch guards them.
+			to = from.at
 		}
 		m := movement{Partition: text(p), Epoch: from.epoch, To: positionOf(to)}
 		if from.some {

@@ -267,21 +267,26 @@ func partKey(k stateKey, n uint64, part uint32) []byte {
 
 // putPiece stores a piece: its first part says how long the whole is.
 func putPiece(state *bbolt.Bucket, k stateKey, n uint64, blob []byte) error {
-	length := uint64(len(blob))
-	for part := uint32(0); ; part++ {
-		payload := blob[:min(len(blob), partSize)]
-		blob = blob[len(payload):]
-		if part == 0 {
-			payload = append(binary.AppendUvarint(nil, length), payload...)
+	return putParts(state, k, n, blob, 0, len(blob)/partSize+1)
+}
+
+// putParts stores so many parts of a piece, from first on, or those that there are.
+func putParts(state *bbolt.Bucket, k stateKey, n uint64, blob []byte, first, parts int) error {
+	for part := first; part < first+parts; part++ {
+		from := part * partSize
+		if from >= len(blob) && part > 0 {
+			return nil
 		}
-		key := partKey(k, n, part)
+		payload := blob[from:min(len(blob), from+partSize)]
+		if part == 0 {
+			payload = append(binary.AppendUvarint(nil, uint64(len(blob))), payload...)
+		}
+		key := partKey(k, n, uint32(part))
 		if err := state.Put(key, encodeRecord(stateBucket, key, payload)); err != nil {
 			return err
 		}
-		if len(blob) == 0 {
-			return nil
-		}
 	}
+	return nil
 }
 
 // getPiece returns a copy of a piece.

@@ -2,7 +2,8 @@
 // one bbolt file (checkpoints.db in the state folder).
 //
 // What goes together is committed together: a [Checkpoint] is one transaction, so that after a crash positions, counters
-// and state are those of exactly one checkpoint (rules A3, A8, H1). State is kept as pieces, oldest first: a snapshot and
+// and state are those of exactly one checkpoint (rules A3, A8, H1); large pieces of state are written before it, and count
+// once it names them. State is kept as pieces, oldest first: a snapshot and
 // the deltas since; a commit costs what has changed and not what there is.
 //
 // # What is on disk
@@ -23,6 +24,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -372,12 +374,17 @@ func (s *Store) Commit(cp Checkpoint) error {
 		note.Clean = true
 		next.Notes[name] = note
 	}
+	if err := s.ahead(old, cp.Deltas); err != nil {
+		return err
+	}
 	return s.update(next, func(state *bbolt.Bucket) error {
 		for _, d := range cp.Deltas {
 			k := stateKey{d.Stage, d.Partition}
 			e := next.State[k]
-			if err := putPiece(state, k, e.Next, d.Blob); err != nil {
-				return err
+			if len(d.Blob) <= maxAtOnce {
+				if err := putPiece(state, k, e.Next, d.Blob); err != nil {
+					return err
+				}
 			}
 			if d.Full {
 				if err := removePieces(state, k, e); err != nil {
@@ -455,6 +462,7 @@ func (s *Store) without(next *head, gone func(stateKey) bool) error {
 	}
 	return s.update(next, func(state *bbolt.Bucket) error {
 		for k, e := range removed {
+			e.Next = math.MaxUint64 // what a crash has left of a piece that came to nothing goes too
 			if err := removePieces(state, k, e); err != nil {
 				return err
 			}
@@ -463,7 +471,35 @@ func (s *Store) without(next *head, gone func(stateKey) bool) error {
 	})
 }
 
-// update runs change and stores next in one transaction. The caller holds s.mu.
+// maxAtOnce bounds what one transaction writes of a piece.
+const maxAtOnce = 8 << 20
+
+// ahead writes large pieces before the transaction that names them: bbolt keeps all that a transaction
+// writes in memory, several times over. Until the head names a piece it is nobody's: one that a crash
+// leaves is written over by the next of its number. The caller holds s.mu.
+func (s *Store) ahead(old *head, deltas []Delta) error {
+	next := map[stateKey]uint64{}
+	for _, d := range deltas {
+		k := stateKey{d.Stage, d.Partition}
+		n, more := next[k]
+		if !more {
+			n = old.State[k].Next
+		}
+		next[k] = n + 1
+		if len(d.Blob) <= maxAtOnce {
+			continue
+		}
+		const parts = maxAtOnce / partSize
+		for first := 0; first*partSize < len(d.Blob); first += parts {
+			if err := s.update(nil, func(state *bbolt.Bucket) error { return putParts(state, k, n, d.Blob, first, parts) }); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// update runs change and stores next, if not nil, in one transaction. The caller holds s.mu.
 func (s *Store) update(next *head, change func(state *bbolt.Bucket) error) error {
 	err := s.guard("commit", func() error {
 		return s.db.Update(func(tx *bbolt.Tx) error {
@@ -471,7 +507,7 @@ func (s *Store) update(next *head, change func(state *bbolt.Bucket) error) error
 			if state == nil {
 				return corrupt(s.path, "state", errors.New("the bucket is missing"))
 			}
-			if err := change(state); err != nil {
+			if err := change(state); err != nil || next == nil {
 				return err
 			}
 			return putHead(tx, next)
@@ -484,7 +520,9 @@ func (s *Store) update(next *head, change func(state *bbolt.Bucket) error) error
 		s.err = fmt.Errorf("%w (%w: open it again)", err, ErrClosed)
 		return err
 	}
-	s.head.Store(next)
+	if next != nil {
+		s.head.Store(next)
+	}
 	return nil
 }
 
