@@ -51,11 +51,8 @@ func main() {
 	// A second signal changes nothing: timeout(1) sends two at once, and the drain
 	// has a deadline.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	stopProf := profStart()
 	code := program(ctx, os.Args[1:], os.Stdout, os.Stderr, tuning{})
 	stop()
-	stopProf()
-	stamp("exit")
 	os.Exit(code)
 }
 
@@ -180,7 +177,6 @@ func load(ctx context.Context, o options, c tuning, m *metrics.Metrics) (result,
 	small = bound(p)
 	m.Watch(p)
 
-	stamp("run")
 	start := time.Now()
 	var err error
 	if o.replay {
@@ -188,7 +184,6 @@ func load(ctx context.Context, o options, c tuning, m *metrics.Metrics) (result,
 	} else {
 		err = p.Run(ctx)
 	}
-	stamp("ran")
 	r := result{options: o, took: time.Since(start), interrupted: ctx.Err() != nil, stats: p.Stats()}
 	if err == nil {
 		s := r.summary()
