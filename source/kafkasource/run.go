@@ -32,7 +32,7 @@ func (s *Source[T]) Run(ctx context.Context, in leat.Intake[T]) error {
 	defer cl.Close()
 	r := &reading[T]{
 		s: s, in: in, cl: cl, format: f, arrived: time.Now(),
-		parts: map[topicPartition]*part{}, refused: map[topicPartition]uint64{},
+		parts: map[topicPartition]*part{}, refused: map[topicPartition]uint64{}, absent: map[string]time.Time{},
 	}
 	s.mu.Lock()
 	clear(s.lag) // of partitions that were lost with the last Run
@@ -51,6 +51,7 @@ type reading[T any] struct {
 	parts   map[topicPartition]*part
 	order   []*part                   // those of parts, by name
 	refused map[topicPartition]uint64 // tokens of partitions that the engine has left out
+	absent  map[string]time.Time      // when topics that we have partitions of were last not there
 
 	fenced  time.Time // the last time that a partition was refused, or was to be taken back
 	unsure  time.Time // when the group last did not say that this process is a member
@@ -145,7 +146,7 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 	}
 	fresh := map[topicPartition]uint64{}
 	for tp, token := range ours {
-		if r.parts[tp] == nil && r.refused[tp] != token {
+		if r.parts[tp] == nil && r.refused[tp] != token && time.Since(r.absent[tp.Topic]) > longWait {
 			fresh[tp] = token
 		}
 	}
