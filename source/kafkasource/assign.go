@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/kafka"
@@ -163,7 +164,7 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 		if !ok {
 			continue
 		}
-		p := &part{topicPartition: tp, name: tp.String(), token: token, end: end[tp], goal: s.goals[tp]}
+		p := &part{topicPartition: tp, name: tp.String(), token: token, log: logs[tp.Topic], end: end[tp], goal: s.goals[tp]}
 		if p.next, err = r.startOf(ctx, p, pos, logs[tp.Topic], begin[tp], end[tp]); err != nil {
 			return err
 		}
@@ -201,7 +202,28 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 // logs are the ids of the topics. Brokers before 2.8 have none: then the name stands for it. Topics of a
 // pattern that are not there have none.
 func (s *Source[T]) logs(ctx context.Context, of map[topicPartition]uint64) (map[string]string, error) {
-	topics, err := s.topics(ctx, s.member.Load())
+	// Not what the client remembers: by the id of some seconds ago, a topic that was made again
+	// since would pass for the log that was read (rule A2-1).
+	cl, req := s.member.Load(), kmsg.NewPtrMetadataRequest()
+	if s.config.Pattern == "" { // else all are looked at
+		byName := map[string]bool{}
+		for tp := range of {
+			if !byName[tp.Topic] {
+				byName[tp.Topic] = true
+				t := kmsg.NewMetadataRequestTopic()
+				t.Topic = kmsg.StringPtr(tp.Topic)
+				req.Topics = append(req.Topics, t)
+			}
+		}
+	}
+	err := s.ask(ctx, cl, "asking for the topics' ids", func(ctx context.Context) error {
+		_, err := cl.RequestCachedMetadata(ctx, req, time.Nanosecond)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	topics, err := s.topics(ctx, cl)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/kafka"
 )
 
 // Run implements leat.Source.
@@ -69,6 +70,7 @@ type part struct {
 	topicPartition
 	name    string
 	token   uint64
+	log     string
 	next    int64     // behind what was fetched
 	sent    int64     // behind what was sent
 	end     int64     // up to which records can be read, as last seen
@@ -233,7 +235,11 @@ func (r *reading[T]) poll(ctx context.Context) error {
 	for i := range fetches {
 		for _, t := range fetches[i].Topics {
 			for _, fp := range t.Partitions {
-				if err := r.take(ctx, topicPartition{Topic: t.Topic, Partition: fp.Partition}, fp); err != nil {
+				tp := topicPartition{Topic: t.Topic, Partition: fp.Partition}
+				if p := r.parts[tp]; p != nil && t.TopicID != [16]byte{} && kafka.LogOf(t.TopicID) != p.log {
+					return r.trouble(ctx, p, kerr.UnknownTopicID) // made again since Assign was told its log
+				}
+				if err := r.take(ctx, tp, fp); err != nil {
 					return err
 				}
 			}
