@@ -61,6 +61,7 @@ type reading[T any] struct {
 	looked  time.Time // at the ends, since then
 	asked   time.Time // when the group was last asked how far it is (Drain)
 	listed  time.Time // the topics
+	checked time.Time // whether those that are read are still there
 	lacking time.Time // since when partitions are missing that rule H1 asks for
 	waited  bool      // for them, and logged
 }
@@ -137,6 +138,9 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 	if err := r.s.discover(ctx, &r.listed); err != nil && !r.goesOn(err) {
 		return false, false, err
 	}
+	if err := r.deleted(ctx); err != nil {
+		return false, false, err
+	}
 	r.takeBack(ctx)
 	ours, joined := r.s.own.look()
 	let := false
@@ -179,6 +183,29 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 			"is there a pipeline with the same names in another group? %w", r.s.config.Group, leat.ErrFenced)
 	}
 	return true, joined, nil
+}
+
+// deleted finds out topics that were deleted while they are read: the client waits for them, for
+// ever and silently. The next Run says that there is no such topic, or none again (rule A2-1).
+func (r *reading[T]) deleted(ctx context.Context) error {
+	if r.s.config.Pattern != "" || len(r.parts) == 0 || time.Since(r.checked) < r.s.refresh() {
+		return nil
+	}
+	r.checked = time.Now()
+	there, err := r.s.topics(ctx, r.s.member.Load())
+	switch {
+	case leat.IsTransient(err):
+		r.s.logger().Debug("the cluster does not tell its topics; asked again later", "err", err)
+		return nil
+	case err != nil:
+		return err
+	}
+	for _, p := range r.order {
+		if r.s.vanished(p.Topic, there) {
+			return r.trouble(ctx, p, kerr.UnknownTopicOrPartition)
+		}
+	}
+	return nil
 }
 
 // goesOn tells whether an error of looking at the cluster can wait: partitions are being

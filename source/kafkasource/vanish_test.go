@@ -74,3 +74,27 @@ func TestTopicVanishesInDrain(t *testing.T) {
 		})
 	}
 }
+
+// A topic that is asked for by name and deleted while it is read ends the run, as if it had not been there
+// at the start: the client would wait for it for ever and say nothing.
+func TestNamedTopicVanishes(t *testing.T) {
+	t.Parallel()
+	for _, group := range []string{"", "g"} {
+		t.Run("group "+group, func(t *testing.T) {
+			t.Parallel()
+			w := broker(t, 1, "in-a", "in-b")
+			c := w.member(group, "in-a", "in-b")
+			c.Opts = append(c.Opts, kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(200*time.Millisecond), kgo.ConsiderMissingTopicDeletedAfter(time.Second))
+			sink := leattest.Collect[rec]().In(t.TempDir())
+			r := start(t, c, sink)
+			w.fill("in-a", 1, 0, 1)
+			w.fill("in-b", 1, 1, 2)
+			await(t, func() bool { return len(sink.Committed()) == 2 })
+			_, err := w.adm.DeleteTopic(t.Context(), "in-b")
+			require.NoError(t, err)
+			w.fill("in-a", 1, 2, 3)
+			require.ErrorContains(t, r.wait(), "has no in-b")
+			once(t, sink.Committed(), 3)
+		})
+	}
+}
