@@ -322,8 +322,10 @@ func (r *reading[T]) take(ctx context.Context, tp topicPartition, fp kgo.FetchPa
 	if first := fp.Records[0].Offset; first < p.next {
 		return r.s.beyond(p.topicPartition, p.next, first) // it was cut off while we read
 	}
-	p.next = last.Offset + 1
-	p.pending = append(p.pending, segment{epoch: last.LeaderEpoch, next: p.next, records: data(fp.Records)})
+	seg := segment{epoch: last.LeaderEpoch, next: last.Offset + 1}
+	p.next = seg.next
+	seg.records = data(fp.Records) // last may be given back by it, and is empty then
+	p.pending = append(p.pending, seg)
 	r.arrived, r.told = time.Now(), false
 	return nil
 }
