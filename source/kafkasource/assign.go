@@ -316,6 +316,7 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 			continue
 		}
 		r.refused[tp] = fresh[tp]
+		r.s.recount(tp, 0)
 		r.fenced = time.Now()
 		r.s.logger().Warn("another process has taken the partition at a sink, so it is not read here until the group says that it is ours", "partition", tp.String())
 	}

@@ -39,6 +39,7 @@ func (s *Source[T]) Run(ctx context.Context, in leat.Intake[T]) error {
 	clear(s.lag) // of partitions that were lost with the last Run
 	s.mu.Unlock()
 	s.own.attach(in)
+	s.recountLost()
 	return r.run(ctx)
 }
 
