@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/leatgo/leat/internal/durable"
 	"github.com/leatgo/leat/internal/engine"
@@ -36,19 +38,59 @@ type DeadLetter struct {
 	File      string            `json:"file,omitempty"`
 	Line      int64             `json:"line,omitempty"`
 	Topic     string            `json:"topic,omitempty"`
-	Key       []byte            `json:"key,omitempty"`
-	Headers   map[string]string `json:"headers,omitempty"`
-	Header    string            `json:"header,omitempty"` // the CSV header line
-	Raw       []byte            `json:"raw,omitempty"`    // the original bytes, base64 in JSON
-	Sink      string            `json:"sink,omitempty"`   // when one sink of several refused it
-	Row       json.RawMessage   `json:"row,omitempty"`    // when the row was decoded
-	Arrived   time.Time         `json:"arrived,omitzero"` // the record, at its log or in its folder
+	Key       []byte            `json:"key,omitzero"`      // base64 in JSON, as Raw; absent for none
+	Headers   map[string]string `json:"headers,omitempty"` // in JSON, those that are no UTF-8 are in headers_base64
+	Header    string            `json:"header,omitempty"`  // the CSV header line
+	Raw       []byte            `json:"raw,omitzero"`      // the original bytes, base64 in JSON
+	Sink      string            `json:"sink,omitempty"`    // when one sink of several refused it
+	Row       json.RawMessage   `json:"row,omitempty"`     // when the row was decoded
+	Arrived   time.Time         `json:"arrived,omitzero"`  // the record, at its log or in its folder
 
 	// Of a letter that was replayed and refused again; see Replay. Path is the way that
 	// is left to the row; without it, that is Node and Ordinal.
 	FirstPartition string       `json:"first_partition,omitempty"` // where the record was first read
 	FirstOffset    Offset       `json:"first_offset,omitempty"`
 	Path           []LetterStep `json:"path,omitempty"`
+}
+
+// plainLetter is a DeadLetter as JSON knows it: texts only.
+type plainLetter DeadLetter
+
+type letterJSON struct {
+	plainLetter
+	HeaderBytes map[string][]byte `json:"headers_base64,omitempty"`
+}
+
+// MarshalJSON implements json.Marshaler. Rule B4: headers are bytes, and JSON has texts: it would put
+// U+FFFD in the place of what is no UTF-8.
+func (l DeadLetter) MarshalJSON() ([]byte, error) {
+	out := letterJSON{plainLetter: plainLetter(l)}
+	for name, value := range l.Headers {
+		if !utf8.ValidString(value) {
+			if out.HeaderBytes == nil {
+				out.HeaderBytes, out.Headers = map[string][]byte{}, maps.Clone(l.Headers)
+			}
+			out.HeaderBytes[name] = []byte(value)
+			delete(out.Headers, name)
+		}
+	}
+	return json.Marshal(out)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *DeadLetter) UnmarshalJSON(b []byte) error {
+	var in letterJSON
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	*l = DeadLetter(in.plainLetter)
+	for name, value := range in.HeaderBytes {
+		if l.Headers == nil {
+			l.Headers = map[string]string{}
+		}
+		l.Headers[name] = string(value)
+	}
+	return nil
 }
 
 // DeadLetterLog is an append log of dead letters. It takes no barriers and is

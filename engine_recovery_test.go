@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -1047,5 +1049,49 @@ func TestFullStateFolderBesideAnotherRewind(t *testing.T) { // not parallel: fai
 		saved, err := s.Load()
 		require.NoError(t, err)
 		require.Equal(t, int64(100), saved.Positions["b"].Next, "the store that failed is used no more")
+	})
+}
+
+// What is remembered of rows at fault, over rewinds, is forgotten when they are behind a
+// checkpoint: else a service that meets one now and then grows for ever.
+func TestRowsAtFaultAreForgotten(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		type blame struct{ why [64]byte }
+		c := config(t)
+		c.Breaker = leat.Breaker{Share: -1}
+		var blamed []weak.Pointer[blame]
+		sink := &plainSink{name: "plain", write: func(b *leat.Batch[int]) error {
+			for _, row := range b.Rows() {
+				if row%10 == 9 {
+					why := &blame{}
+					blamed = append(blamed, weak.Make(why))
+					panic(why)
+				}
+			}
+			return nil
+		}}
+		remembered := 0
+		src := source(func(ctx context.Context, in leat.Intake[int]) error {
+			if err := sendAll(in, 100, 1); err != nil {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Minute): // all is committed
+			}
+			runtime.GC()
+			for _, p := range blamed {
+				if p.Value() != nil {
+					remembered++
+				}
+			}
+			return nil
+		})
+		p := leat.New("recovery", c)
+		leat.To(leat.From(p, src), sink)
+		require.NoError(t, run(t, p))
+		require.Len(t, blamed, 10)
+		require.LessOrEqual(t, remembered, 1)
 	})
 }

@@ -169,7 +169,7 @@ func (e *Engine) run() (err error) {
 		}
 		e.observe(Event{Kind: EventRewind, Err: back.cause})
 		if back.named && !e.reopen.Load() { // a row at fault is known now: the next attempt is not the same
-			e.log.Warn("rewinding to the last checkpoint without the row at fault", "checkpoint", e.saved.Seq, "cause", back.cause)
+			e.log.Warn("rewinding to the last checkpoint, and on without the row or the partitions at fault", "checkpoint", e.saved.Seq, "cause", back.cause)
 			continue
 		}
 		if failed++; e.cfg.Retry.exhausted(failed) {

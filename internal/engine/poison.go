@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+
+	"github.com/leatgo/leat/internal/store"
 )
 
 // poison remembers, over rewinds, rows that cost a node its open work: they are
@@ -56,6 +58,27 @@ func (p *poison) careful(n *Node, partition string, offset int64) bool {
 	defer p.mu.Unlock()
 	end, ok := p.slow[poisonKey{n.Name, partition}]
 	return ok && offset < end
+}
+
+// forget drops what is behind a complete checkpoint: no life begins before it (rule E7-1).
+func (p *poison) forget(done map[string]store.Position) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k, rows := range p.rows {
+		at, ok := done[k.partition]
+		if !ok {
+			continue
+		}
+		rows = slices.DeleteFunc(rows, func(r poisoned) bool { return r.offset < at.Next })
+		if p.rows[k] = rows; len(rows) == 0 {
+			delete(p.rows, k)
+		}
+	}
+	for k, end := range p.slow {
+		if at, ok := done[k.partition]; ok && end <= at.Next {
+			delete(p.slow, k)
+		}
+	}
 }
 
 // strain takes the condemned rows out of b.

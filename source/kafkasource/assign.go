@@ -8,8 +8,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/kafka"
@@ -35,6 +37,7 @@ func (s *Source[T]) discover(ctx context.Context, last *time.Time) error {
 	if len(s.config.Partitions) > 0 {
 		tps = flat(s.config.Partitions)
 	}
+	s.letVanished(topics)
 	s.own.mu.Lock()
 	fresh := tps[:0]
 	for _, tp := range tps {
@@ -49,12 +52,59 @@ func (s *Source[T]) discover(ctx context.Context, last *time.Time) error {
 	return nil
 }
 
+// letVanished lets go of the partitions of topics that matched Pattern and were deleted, as a
+// group does: the other topics do not wait for them.
+func (s *Source[T]) letVanished(there kadm.TopicDetails) {
+	if s.config.Pattern == "" {
+		return
+	}
+	var gone []topicPartition
+	s.own.mu.Lock()
+	for tp, c := range s.own.claims {
+		if !c.leaving && s.vanished(tp.Topic, there) {
+			gone = append(gone, tp)
+		}
+	}
+	s.own.mu.Unlock()
+	if len(gone) == 0 {
+		return
+	}
+	sortPartitions(gone)
+	s.logger().Warn("topics that match the pattern were deleted; the others are read on", "partitions", few(names(gone)))
+	go func() { // giving up may take a rewind, which waits for Run
+		ctx, cancel := context.WithTimeout(context.Background(), s.full.RevokeBudget)
+		defer cancel()
+		if _, err := s.own.revoked(ctx, gone); err != nil && !s.closed.Load() {
+			s.logger().Warn("what was read of deleted topics was not committed in time, and the pipeline rewinds without them", "partitions", few(names(gone)), "err", err)
+		}
+	}()
+}
+
+// vanished tells whether a topic has been missing for so long that it is taken for deleted: brokers
+// may leave out for a while one that was made just now. For the goroutine of Run.
+func (s *Source[T]) vanished(topic string, there kadm.TopicDetails) bool {
+	if _, ok := there[topic]; ok {
+		delete(s.missing, topic)
+		return false
+	}
+	if _, ok := s.missing[topic]; !ok {
+		s.missing[topic] = time.Now()
+	}
+	return time.Since(s.missing[topic]) > s.clientOption(kgo.ConsiderMissingTopicDeletedAfter, missingTopic)
+}
+
 // refresh is how often the client looks at the cluster.
 func (s *Source[T]) refresh() time.Duration {
-	if d, ok := s.member.Load().OptValue(kgo.MetadataMaxAge).(time.Duration); ok {
-		return d
+	return s.clientOption(kgo.MetadataMaxAge, metadataAge)
+}
+
+func (s *Source[T]) clientOption(opt any, or time.Duration) time.Duration {
+	if cl := s.member.Load(); cl != nil {
+		if d, ok := cl.OptValue(opt).(time.Duration); ok {
+			return d
+		}
 	}
-	return metadataAge
+	return or
 }
 
 // note remembers, when Run is first called, which partitions there are, and for Drain where they end.
@@ -88,6 +138,15 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 	if err != nil {
 		return err
 	}
+	for tp := range fresh {
+		if logs[tp.Topic] == "" { // deleted, and the others do not wait for it
+			r.absent[tp.Topic] = time.Now()
+			delete(fresh, tp)
+		}
+	}
+	if len(fresh) == 0 {
+		return nil
+	}
 	kept, open, err := s.kept(ctx, fresh)
 	if err != nil {
 		return err
@@ -110,7 +169,7 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 		if !ok {
 			continue
 		}
-		p := &part{topicPartition: tp, name: tp.String(), token: token, end: end[tp], goal: s.goals[tp]}
+		p := &part{topicPartition: tp, name: tp.String(), token: token, log: logs[tp.Topic], end: end[tp], goal: s.goals[tp]}
 		if p.next, err = r.startOf(ctx, p, pos, logs[tp.Topic], begin[tp], end[tp]); err != nil {
 			return err
 		}
@@ -145,15 +204,40 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 	return nil
 }
 
-// logs are the ids of the topics. Brokers before 2.8 have none: then the name stands for it.
+// logs are the ids of the topics. Brokers before 2.8 have none: then the name stands for it. Topics of a
+// pattern that are not there have none.
 func (s *Source[T]) logs(ctx context.Context, of map[topicPartition]uint64) (map[string]string, error) {
-	topics, err := s.topics(ctx, s.member.Load())
+	// Not what the client remembers: by the id of some seconds ago, a topic that was made again
+	// since would pass for the log that was read (rule A2-1).
+	cl, req := s.member.Load(), kmsg.NewPtrMetadataRequest()
+	if s.config.Pattern == "" { // else all are looked at
+		byName := map[string]bool{}
+		for tp := range of {
+			if !byName[tp.Topic] {
+				byName[tp.Topic] = true
+				t := kmsg.NewMetadataRequestTopic()
+				t.Topic = kmsg.StringPtr(tp.Topic)
+				req.Topics = append(req.Topics, t)
+			}
+		}
+	}
+	err := s.ask(ctx, cl, "asking for the topics' ids", func(ctx context.Context) error {
+		_, err := cl.RequestCachedMetadata(ctx, req, time.Nanosecond)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	topics, err := s.topics(ctx, cl)
 	if err != nil {
 		return nil, err
 	}
 	logs := map[string]string{}
 	for tp := range of {
 		d, ok := topics[tp.Topic]
+		if !ok && s.config.Pattern != "" {
+			continue
+		}
 		if !ok {
 			return nil, leat.Transient(fmt.Errorf("kafkasource: topic %s was deleted while it was taken over", tp.Topic))
 		}
@@ -252,6 +336,7 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 			continue
 		}
 		r.refused[tp] = fresh[tp]
+		r.s.recount(tp, 0)
 		r.fenced = time.Now()
 		r.s.logger().Warn("another process has taken the partition at a sink, so it is not read here until the group says that it is ours", "partition", tp.String())
 	}

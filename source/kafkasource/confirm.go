@@ -51,8 +51,14 @@ func (s *Source[T]) patience() time.Duration { return min(s.full.SessionTimeout/
 
 // hopes tells whether a refused partition may still be taken back.
 func (r *reading[T]) hopes() bool {
+	if len(r.refused) == 0 {
+		return false
+	}
+	m, err := r.s.Member(nil)
 	for tp, token := range r.refused {
-		if r.s.own.token(tp) == token && r.s.retaken[tp].times < retakes {
+		n := r.s.retaken[tp]
+		again := n.times < retakes || err == nil && m.ID != "" && n.generation != m.Generation
+		if again && r.s.own.token(tp) == token {
 			return true
 		}
 	}

@@ -29,6 +29,9 @@ var (
 // metadataAge is within what time new partitions and topics are noticed.
 const metadataAge = 30 * time.Second
 
+// missingTopic is after what time a topic that is not there any more counts as deleted.
+const missingTopic = 15 * time.Second
+
 // Fetches are bounded by these, before decompression: each broker has one that is being read and one that is asked for.
 const (
 	fetchBytes          = 8 << 20

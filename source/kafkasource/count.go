@@ -1,6 +1,11 @@
 package kafkasource
 
-import "github.com/leatgo/leat"
+import (
+	"maps"
+	"slices"
+
+	"github.com/leatgo/leat"
+)
 
 // sent is a chunk that MaxMessages counts.
 type sent struct {
@@ -38,6 +43,19 @@ func (s *Source[T]) recount(tp topicPartition, from int64) {
 		chunks = chunks[:len(chunks)-1]
 	}
 	s.counts[tp] = chunks
+}
+
+// recountLost takes back what was sent, and not committed, of partitions that others read now: it is theirs to
+// count. At the start of a Run nothing else can come of it.
+func (s *Source[T]) recountLost() {
+	s.mu.Lock()
+	tps := slices.Collect(maps.Keys(s.counts))
+	s.mu.Unlock()
+	for _, tp := range tps {
+		if s.own.token(tp) == 0 {
+			s.recount(tp, 0)
+		}
+	}
 }
 
 // forget drops what can't be read again.

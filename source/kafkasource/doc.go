@@ -79,7 +79,8 @@
 //
 // # Trouble
 //
-// A topic that does not exist is an error after 10 s; topics are never created by reading. Brokers that don't answer
+// A topic that does not exist is an error after 10 s, also one that is deleted while it is read, after a minute or
+// so; topics that matched Pattern are let go of then. Topics are never created by reading. Brokers that don't answer
 // for 10 s at the start make the engine rewind and try again. Brokers that go away later are waited for;
 // the client logs it. A name, a password or a certificate that is not taken, TLS on one side only, and missing ACLs
 // end Run, with an error that says what to mend.

@@ -2,6 +2,7 @@ package kafkasource
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -10,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/kafka"
 )
 
 var endOffsets = (*kadm.Client).ListEndOffsets
@@ -99,9 +101,16 @@ func (r *reading[T]) othersDrained(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	r.asked = time.Now()
-	kept, open, err := r.s.kept(ctx, rest)
-	if len(open) > 0 {
-		return false, nil
+	err := r.withoutVanished(ctx, rest)
+	if len(rest) == 0 {
+		return err == nil, nil
+	}
+	var kept map[topicPartition]kafka.Offset
+	if err == nil {
+		var open []topicPartition
+		if kept, open, err = r.s.kept(ctx, rest); len(open) > 0 {
+			return false, nil
+		}
 	}
 	if err == nil {
 		var begin map[topicPartition]int64
@@ -120,6 +129,19 @@ func (r *reading[T]) othersDrained(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	return false, err
+}
+
+// withoutVanished leaves out what nobody can read any more: topics that matched Pattern and were deleted.
+func (r *reading[T]) withoutVanished(ctx context.Context, of map[topicPartition]uint64) error {
+	if r.s.config.Pattern == "" {
+		return nil
+	}
+	there, err := r.s.topics(ctx, r.s.member.Load())
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(of, func(tp topicPartition, _ uint64) bool { return r.s.vanished(tp.Topic, there) })
+	return nil
 }
 
 // reached tells whether nothing that can be read is left before end. The client says

@@ -40,6 +40,7 @@ func (r *reading[T]) local(ctx context.Context, stage string, ours map[topicPart
 	}
 	if r.lacking.IsZero() {
 		r.lacking = time.Now()
+		s.member.Load().ForceMetadataRefresh() // if they were added just now, the group has to hear of it
 	}
 	sortPartitions(missing)
 	switch waited := time.Since(r.lacking); {

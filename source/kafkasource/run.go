@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/kafka"
 )
 
 // Run implements leat.Source.
@@ -33,12 +34,13 @@ func (s *Source[T]) Run(ctx context.Context, in leat.Intake[T]) error {
 	defer cl.Close()
 	r := &reading[T]{
 		s: s, in: in, cl: cl, format: f, arrived: time.Now(),
-		parts: map[topicPartition]*part{}, refused: map[topicPartition]uint64{},
+		parts: map[topicPartition]*part{}, refused: map[topicPartition]uint64{}, absent: map[string]time.Time{},
 	}
 	s.mu.Lock()
 	clear(s.lag) // of partitions that were lost with the last Run
 	s.mu.Unlock()
 	s.own.attach(in)
+	s.recountLost()
 	return r.run(ctx)
 }
 
@@ -52,6 +54,7 @@ type reading[T any] struct {
 	parts   map[topicPartition]*part
 	order   []*part                   // those of parts, by name
 	refused map[topicPartition]uint64 // tokens of partitions that the engine has left out
+	absent  map[string]time.Time      // when topics that we have partitions of were last not there
 
 	fenced  time.Time        // the last time that a partition was refused, or was to be taken back
 	unsure  time.Time        // when the group last did not say that this process is a member
@@ -60,6 +63,7 @@ type reading[T any] struct {
 	looked  time.Time        // at the ends, since then
 	asked   time.Time        // when the group was last asked how far it is (Drain)
 	listed  time.Time        // the topics
+	checked time.Time        // whether those that are read are still there
 	open    []topicPartition // ours, which a transaction of an earlier owner keeps from being taken over
 	opened  time.Time        // when that was last looked at
 	lacking time.Time        // since when partitions are missing that rule H1 asks for
@@ -71,6 +75,7 @@ type part struct {
 	topicPartition
 	name    string
 	token   uint64
+	log     string
 	next    int64     // behind what was fetched
 	sent    int64     // behind what was sent
 	end     int64     // up to which records can be read, as last seen
@@ -137,6 +142,9 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 	if err := r.s.discover(ctx, &r.listed); err != nil && !r.goesOn(err) {
 		return false, false, err
 	}
+	if err := r.deleted(ctx); err != nil {
+		return false, false, err
+	}
 	r.takeBack(ctx)
 	ours, joined := r.s.own.look()
 	let := false
@@ -148,7 +156,7 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 	}
 	fresh := map[topicPartition]uint64{}
 	for tp, token := range ours {
-		if r.parts[tp] == nil && r.refused[tp] != token {
+		if r.parts[tp] == nil && r.refused[tp] != token && time.Since(r.absent[tp.Topic]) > longWait {
 			fresh[tp] = token
 		}
 	}
@@ -185,6 +193,29 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 			"is there a pipeline with the same names in another group? %w", r.s.config.Group, leat.ErrFenced)
 	}
 	return true, joined, nil
+}
+
+// deleted finds out topics that were deleted while they are read: the client waits for them, for
+// ever and silently. The next Run says that there is no such topic, or none again (rule A2-1).
+func (r *reading[T]) deleted(ctx context.Context) error {
+	if r.s.config.Pattern != "" || len(r.parts) == 0 || time.Since(r.checked) < r.s.refresh() {
+		return nil
+	}
+	r.checked = time.Now()
+	there, err := r.s.topics(ctx, r.s.member.Load())
+	switch {
+	case leat.IsTransient(err):
+		r.s.logger().Debug("the cluster does not tell its topics; asked again later", "err", err)
+		return nil
+	case err != nil:
+		return err
+	}
+	for _, p := range r.order {
+		if r.s.vanished(p.Topic, there) {
+			return r.trouble(ctx, p, kerr.UnknownTopicOrPartition)
+		}
+	}
+	return nil
 }
 
 // goesOn tells whether an error of looking at the cluster can wait: partitions are being
@@ -241,7 +272,11 @@ func (r *reading[T]) poll(ctx context.Context) error {
 	for i := range fetches {
 		for _, t := range fetches[i].Topics {
 			for _, fp := range t.Partitions {
-				if err := r.take(ctx, topicPartition{Topic: t.Topic, Partition: fp.Partition}, fp); err != nil {
+				tp := topicPartition{Topic: t.Topic, Partition: fp.Partition}
+				if p := r.parts[tp]; p != nil && t.TopicID != [16]byte{} && kafka.LogOf(t.TopicID) != p.log {
+					return r.trouble(ctx, p, kerr.UnknownTopicID) // made again since Assign was told its log
+				}
+				if err := r.take(ctx, tp, fp); err != nil {
 					return err
 				}
 			}
@@ -297,8 +332,10 @@ func (r *reading[T]) take(ctx context.Context, tp topicPartition, fp kgo.FetchPa
 	if first := fp.Records[0].Offset; first < p.next {
 		return r.s.beyond(p.topicPartition, p.next, first) // it was cut off while we read
 	}
-	p.next = last.Offset + 1
-	p.pending = append(p.pending, segment{epoch: last.LeaderEpoch, next: p.next, records: data(fp.Records)})
+	seg := segment{epoch: last.LeaderEpoch, next: last.Offset + 1}
+	p.next = seg.next
+	seg.records = data(fp.Records) // last may be given back by it, and is empty then
+	p.pending = append(p.pending, seg)
 	r.arrived, r.told = time.Now(), false
 	return nil
 }

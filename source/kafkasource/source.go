@@ -29,6 +29,7 @@ type Source[T any] struct {
 	closed     atomic.Bool
 	log        atomic.Pointer[slog.Logger]
 	retaken    map[topicPartition]retaken // by the goroutine of Run
+	missing    map[string]time.Time       // topics that were there, since when; by the goroutine of Run
 
 	commits    sync.Mutex
 	due        map[topicPartition]kafka.Offset // checkpoints that the group may not have
@@ -57,7 +58,7 @@ func New[T any](c Config[T]) *Source[T] {
 		config: c, full: full, format: sync.OnceValues(full.format),
 		own:   ownership{claims: map[topicPartition]*claim{}},
 		begun: map[topicPartition]begin{}, counts: map[topicPartition][]sent{}, lag: map[string]int64{},
-		retaken: map[topicPartition]retaken{}, due: map[topicPartition]kafka.Offset{},
+		retaken: map[topicPartition]retaken{}, missing: map[string]time.Time{}, due: map[topicPartition]kafka.Offset{},
 	}
 }
 

@@ -203,3 +203,40 @@ func (w *world) readsOn(t *testing.T, topic, group string, drains bool, end func
 		assert.Contains(t, sink.got, id)
 	}
 }
+
+// It is given up after some times, and tried again in the next generation of the group.
+func TestTakenAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 2, "in", "other")
+	w.fill("in", 2, 0, 20)
+	dir := t.TempDir()
+	sink := leattest.Collect[rec]().In(dir)
+	c := w.member("g", "in")
+	c.SessionTimeout = time.Second
+	a := start(t, c, sink)
+	await(t, func() bool { return len(sink.Committed()) == 20 })
+	zombie := leattest.Collect[rec]().In(dir)
+	require.NoError(t, zombie.Open(t.Context(), leat.Env{}))
+	n := 20
+	more := func() {
+		_, err := zombie.Restore(t.Context(), []string{"src/in/1"})
+		require.NoError(t, err)
+		w.fill("in", 2, n, n+2)
+		n += 2
+	}
+	for range retakes {
+		more()
+		await(t, func() bool { return len(sink.Committed()) == n })
+	}
+	more()
+	await(t, func() bool { return len(sink.Committed()) == n-1 })
+	time.Sleep(4 * a.src.(*Source[rec]).patience())
+	require.Len(t, sink.Committed(), n-1, "somebody else's, it seems")
+
+	b := w.member("g", "other") // a new generation, in which in/1 stays where it is
+	b.SessionTimeout = time.Second
+	start(t, b, leattest.Collect[rec]().In(t.TempDir()))
+	await(t, func() bool { return len(sink.Committed()) == n })
+	require.NoError(t, a.stop())
+	once(t, sink.Committed(), n)
+}

@@ -1,0 +1,100 @@
+package kafkasource
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/leattest"
+)
+
+// A topic of a pattern that is deleted does not keep the others from being read, also over a
+// rewind, nor from being caught up.
+func TestTopicOfPatternVanishes(t *testing.T) {
+	t.Parallel()
+	for _, group := range []string{"", "g"} {
+		t.Run("group "+group, func(t *testing.T) {
+			t.Parallel()
+			w := broker(t, 1, "in-a", "in-b")
+			c := w.member(group, "in-a")
+			c.Topics, c.Pattern = nil, "in-.*"
+			c.Opts = append(c.Opts, kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(200*time.Millisecond), kgo.ConsiderMissingTopicDeletedAfter(time.Second))
+			var abort atomic.Bool
+			sink := leattest.Collect[rec]().In(t.TempDir()).OnCall(func(call string) error {
+				if call == "Write" && abort.Swap(false) {
+					return leat.ErrAborted
+				}
+				return nil
+			}).NotYet(func(cp leat.Checkpoint) bool { return !cp.CaughtUp })
+			r := start(t, c, sink)
+			w.fill("in-a", 1, 0, 1)
+			w.fill("in-b", 1, 1, 2)
+			await(t, func() bool { return len(sink.Committed()) == 2 })
+			_, err := w.adm.DeleteTopic(t.Context(), "in-b")
+			require.NoError(t, err)
+			abort.Store(true)
+			w.fill("in-a", 1, 2, 3)
+			await(t, func() bool { return len(sink.Committed()) == 3 })
+			await(t, func() bool { return r.src.(*Source[rec]).Token(topicPartition{Topic: "in-b"}) == 0 })
+			w.fill("in-a", 1, 3, 4)
+			await(t, func() bool { return len(sink.Committed()) == 4 })
+			require.NoError(t, r.stop())
+			once(t, sink.Committed(), 4)
+		})
+	}
+}
+
+// Nor does it keep Drain from ending.
+func TestTopicVanishesInDrain(t *testing.T) {
+	t.Parallel()
+	for _, group := range []string{"", "g"} {
+		t.Run("group "+group, func(t *testing.T) {
+			t.Parallel()
+			w := broker(t, 1, "in-a", "in-b")
+			w.fill("in-a", 1, 0, 10)
+			w.fill("in-b", 1, 10, 20)
+			c := drain(w.member(group, "in-a"))
+			c.Topics, c.Pattern = nil, "in-.*"
+			c.Opts = append(c.Opts, kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(200*time.Millisecond), kgo.ConsiderMissingTopicDeletedAfter(time.Second))
+			on := new(atomic.Bool)
+			on.Store(true)
+			deaf := w.deaf(on)
+			sink := leattest.Collect[rec]().In(t.TempDir())
+			r := start(t, c, sink)
+			await(t, func() bool { return deaf.Load() > 0 && len(r.src.(*Source[rec]).Lag()) == 2 })
+			_, err := w.adm.DeleteTopic(t.Context(), "in-b")
+			require.NoError(t, err)
+			on.Store(false)
+			require.NoError(t, r.wait())
+			once(t, sink.Committed(), 10)
+		})
+	}
+}
+
+// A topic that is asked for by name and deleted while it is read ends the run, as if it had not been there
+// at the start: the client would wait for it for ever and say nothing.
+func TestNamedTopicVanishes(t *testing.T) {
+	t.Parallel()
+	for _, group := range []string{"", "g"} {
+		t.Run("group "+group, func(t *testing.T) {
+			t.Parallel()
+			w := broker(t, 1, "in-a", "in-b")
+			c := w.member(group, "in-a", "in-b")
+			c.Opts = append(c.Opts, kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(200*time.Millisecond), kgo.ConsiderMissingTopicDeletedAfter(time.Second))
+			sink := leattest.Collect[rec]().In(t.TempDir())
+			r := start(t, c, sink)
+			w.fill("in-a", 1, 0, 1)
+			w.fill("in-b", 1, 1, 2)
+			await(t, func() bool { return len(sink.Committed()) == 2 })
+			_, err := w.adm.DeleteTopic(t.Context(), "in-b")
+			require.NoError(t, err)
+			w.fill("in-a", 1, 2, 3)
+			require.ErrorContains(t, r.wait(), "has no in-b")
+			once(t, sink.Committed(), 3)
+		})
+	}
+}
