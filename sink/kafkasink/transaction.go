@@ -48,7 +48,7 @@ type TransactionConfig struct {
 // checkpoints is one transaction of Kafka, in which the source's positions are committed
 // too (rule J3). Readers of committed records see all of it or nothing, each row once.
 //
-// One Transaction belongs to one pipeline.
+// One Transaction belongs to one pipeline, which has one for each source.
 type Transaction struct {
 	config TransactionConfig
 
