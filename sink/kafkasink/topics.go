@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strconv"
 	"sync"
@@ -92,8 +94,12 @@ func (ts *topics) look(ctx context.Context, names []string) error {
 				left = append(left, name)
 				continue
 			}
+			unknown := errors.Is(why, kerr.UnknownTopicOrPartition)
+			if kerr.IsRetriable(why) && !unknown { // rule B8: it goes away by itself
+				return leat.Transient(fmt.Errorf("topic %s: %w", name, why))
+			}
 			t := &topic{name: name, until: time.Now().Add(unknownAgain)}
-			if errors.Is(why, kerr.UnknownTopicOrPartition) {
+			if unknown {
 				t.missing = fmt.Errorf("topic %s does not exist on this cluster: create it, or mend the name: %w", name, why)
 			} else {
 				t.missing = fmt.Errorf("topic %s: %w", name, why)
@@ -153,15 +159,22 @@ func (ts *topics) configs(ctx context.Context, found []*topic) error {
 		req.Resources = append(req.Resources, r)
 	}
 	// Who may write to a topic need not be allowed to read its configuration: then the
-	// default holds, and what is too large all the same is found by careful mode.
+	// default holds, and what is too large all the same is found by careful mode. A broker that
+	// can't tell at the moment is asked again: a default that is too low would cost rows (rule B1).
 	for _, shard := range ts.cl.RequestSharded(ctx, req) {
 		if shard.Err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			continue
+			if err := shard.Err; unanswered(err) {
+				return leat.Transient(fmt.Errorf("asking for the configuration of topics: %w", err))
+			}
+			continue // a broker that knows no such request, say
 		}
 		for _, r := range shard.Resp.(*kmsg.DescribeConfigsResponse).Resources {
+			if err := kerr.ErrorForCode(r.ErrorCode); kerr.IsRetriable(err) {
+				return leat.Transient(fmt.Errorf("asking for the configuration of topic %s: %w", r.ResourceName, err))
+			}
 			for _, c := range r.Configs {
 				if c.Name != "max.message.bytes" || c.Value == nil {
 					continue
@@ -196,4 +209,11 @@ func (ts *topics) configs(ctx context.Context, found []*topic) error {
 		ts.known[t.name] = t
 	}
 	return nil
+}
+
+// unanswered tells that a request failed on the way, or that the broker is busy, and not that it
+// does not want to answer.
+func unanswered(err error) bool {
+	var ne net.Error
+	return kerr.IsRetriable(err) || kgo.IsRetryableBrokerErr(err) || errors.Is(err, io.EOF) || errors.As(err, &ne) || errors.Is(err, context.DeadlineExceeded)
 }
