@@ -110,6 +110,7 @@ func (s *sink[T]) Write(ctx context.Context, b *leat.Batch[T]) error {
 	if err != nil {
 		return s.care.failed(judge(err), err)
 	}
+	s.care.tried = 0
 	if len(rows) == 0 { // each alone they are taken: the batch was too large
 		return nil
 	}
@@ -153,6 +154,7 @@ type care struct {
 	on      bool
 	single  bool // batches are refused, but not for one of their records: send each alone
 	left    int  // rows until it may end
+	tried   int  // what left was, if it named no row yet
 	since   int  // rows since the last commit
 	before  int  // and between the two commits before
 	verdict error
@@ -180,7 +182,10 @@ func (c *care) committed() {
 func (c *care) failed(what failure, err error) error {
 	switch what {
 	case refused:
-		c.on, c.left = true, c.since+c.before
+		// Beside a sink that commits seldom the rewind may go back much further than to our own
+		// last commits, so that care ends before the row comes again: then twice as far.
+		c.on, c.left = true, max(c.since+c.before, 2*c.tried)
+		c.tried = c.left
 		return fmt.Errorf("%w: the broker refused a record; it will be named in the next attempt: %w", leat.ErrAborted, err)
 	case hopeless:
 		return c.hopeless(err)
@@ -220,14 +225,14 @@ func (p *producer) sendAndWait(ctx context.Context, f *flight) (worst failure, e
 	return worst, err
 }
 
-// sendSingly sends each record in a batch of its own.
-func (p *producer) sendSingly(ctx context.Context, f *flight) (failure, error) {
-	for i := range f.records {
-		if what, err := p.sendAndWait(ctx, p.alone(&f.records[i])); err != nil {
-			return what, err
+// sendSingly sends each record in a batch of its own, up to the first that is not taken: at.
+func (p *producer) sendSingly(ctx context.Context, f *flight) (at int, what failure, err error) {
+	for at = range f.records {
+		if what, err = p.sendAndWait(ctx, p.alone(&f.records[at])); err != nil {
+			return at, what, err
 		}
 	}
-	return gone, nil
+	return 0, gone, nil
 }
 
 // alone is a flight of one record, which may have been sent before.
@@ -257,10 +262,15 @@ func probe(ctx context.Context, f *flight, with func() (*producer, error)) (rows
 		switch {
 		case err == nil:
 		case what == refused:
-			rows = append(rows, leat.RowError{Row: f.rows[i], Err: fmt.Errorf("the broker refuses the record: %w", err)})
+			rows = append(rows, f.refused(i, err))
 		default:
 			return nil, err
 		}
 	}
 	return rows, nil
+}
+
+// refused is what the engine is told of record i, once it is known to be at fault.
+func (f *flight) refused(i int, err error) leat.RowError {
+	return leat.RowError{Row: f.rows[i], Err: fmt.Errorf("the broker refuses the record: %w", err)}
 }

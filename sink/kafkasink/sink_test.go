@@ -1,6 +1,7 @@
 package kafkasink_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -348,6 +349,50 @@ func TestRefusedByBroker(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Rule B5: beside a sink that has committed less, what comes again after a rewind begins long
+// before our own last commit. The row is found all the same.
+func TestRefusedLongAfterTheRewind(t *testing.T) {
+	c, brokers := fake(t, kfake.SeedTopics(1, "t"))
+	c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		for _, rt := range req.(*kmsg.ProduceRequest).Topics {
+			for _, p := range rt.Partitions {
+				if bytes.Contains(p.Records, []byte("bad")) {
+					return produceError(req, kerr.InvalidRecord), nil, true
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	s := kafkasink.New(kafkasink.Config[string]{Brokers: brokers, Topic: "t", Opts: []kgo.Opt{kgo.ProducerBatchCompression(kgo.NoCompression())}})
+	life := func() error {
+		require.NoError(t, s.Open(t.Context(), env(t)))
+		defer s.Close()
+		for i := range 100 {
+			if err := s.Write(t.Context(), batch(fmt.Sprint(i))); err != nil {
+				return err
+			}
+			if _, err := s.Commit(t.Context(), leat.Checkpoint{}); err != nil {
+				return err
+			}
+		}
+		err := s.Write(t.Context(), batch("good", "bad", "good"))
+		if err == nil {
+			_, err = s.Commit(t.Context(), leat.Checkpoint{})
+		}
+		return err
+	}
+	for n := 0; ; n++ {
+		err := life()
+		if re := (*leat.RowErrors)(nil); errors.As(err, &re) {
+			assert.Equal(t, []int{1}, rowErrors(t, err))
+			return
+		}
+		require.ErrorIs(t, err, leat.ErrAborted)
+		require.Less(t, n, 8)
 	}
 }
 

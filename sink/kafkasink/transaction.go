@@ -401,9 +401,13 @@ func (j *joined[T]) Write(ctx context.Context, b *leat.Batch[T]) error {
 		return l.failed()
 	}
 	if c.single {
-		what, err := l.p.sendSingly(ctx, f)
+		at, what, err := l.p.sendSingly(ctx, f)
 		if err == nil || ctx.Err() != nil {
 			return err
+		}
+		if what == refused { // alone: it is at fault
+			c.tried = 0
+			return errors.Join(l.lost(errRefused), &leat.RowErrors{Rows: []leat.RowError{f.refused(at, err)}})
 		}
 		l.dead = c.failed(what, err)
 		return l.dead
@@ -420,10 +424,12 @@ func (j *joined[T]) Write(ctx context.Context, b *leat.Batch[T]) error {
 	if err != nil {
 		return l.lost(err)
 	}
-	c.single = len(rows) == 0
+	c.single, c.tried = len(rows) == 0, 0
 	// Naming them has cost the transaction (rule B5).
-	return errors.Join(l.lost(errors.New("the broker refused records")), &leat.RowErrors{Rows: rows})
+	return errors.Join(l.lost(errRefused), &leat.RowErrors{Rows: rows})
 }
+
+var errRefused = errors.New("the broker refused records")
 
 // probe finds the records of f that the broker does not take. What it sends is aborted.
 func (l *life) probe(ctx context.Context, f *flight) ([]leat.RowError, error) {
