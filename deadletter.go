@@ -1,13 +1,17 @@
 package leat
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/leatgo/leat/internal/durable"
 	"github.com/leatgo/leat/internal/engine"
@@ -36,10 +40,10 @@ type DeadLetter struct {
 	File      string            `json:"file,omitempty"`
 	Line      int64             `json:"line,omitempty"`
 	Topic     string            `json:"topic,omitempty"`
-	Key       []byte            `json:"key,omitempty"`
+	Key       []byte            `json:"key,omitzero"`
 	Headers   map[string]string `json:"headers,omitempty"`
 	Header    string            `json:"header,omitempty"` // the CSV header line
-	Raw       []byte            `json:"raw,omitempty"`    // the original bytes, base64 in JSON
+	Raw       []byte            `json:"raw,omitzero"`     // the original bytes, base64 in JSON; nil: there were none, which is not the same as none left
 	Sink      string            `json:"sink,omitempty"`   // when one sink of several refused it
 	Row       json.RawMessage   `json:"row,omitempty"`    // when the row was decoded
 	Arrived   time.Time         `json:"arrived,omitzero"` // the record, at its log or in its folder
@@ -49,6 +53,54 @@ type DeadLetter struct {
 	FirstPartition string       `json:"first_partition,omitempty"` // where the record was first read
 	FirstOffset    Offset       `json:"first_offset,omitempty"`
 	Path           []LetterStep `json:"path,omitempty"`
+}
+
+// letterFields is a DeadLetter's JSON form but for what JSON can't say: headers are bytes (rule
+// B4), and its texts are UTF-8.
+type letterFields DeadLetter
+
+type letterJSON struct {
+	letterFields
+	Binary []binaryHeader `json:"binary_headers,omitempty"` // those that are not UTF-8
+}
+
+type binaryHeader struct {
+	Key   []byte `json:"key"`
+	Value []byte `json:"value"`
+}
+
+// MarshalJSON makes the letter's line of the dead-letter file.
+func (l DeadLetter) MarshalJSON() ([]byte, error) {
+	out := letterJSON{letterFields: letterFields(l)}
+	for k, v := range l.Headers {
+		if !utf8.ValidString(k) || !utf8.ValidString(v) {
+			out.Binary = append(out.Binary, binaryHeader{[]byte(k), []byte(v)})
+		}
+	}
+	if out.Binary != nil {
+		slices.SortFunc(out.Binary, func(a, b binaryHeader) int { return bytes.Compare(a.Key, b.Key) })
+		out.Headers = maps.Clone(l.Headers)
+		for _, h := range out.Binary {
+			delete(out.Headers, string(h.Key))
+		}
+	}
+	return json.Marshal(&out)
+}
+
+// UnmarshalJSON undoes MarshalJSON.
+func (l *DeadLetter) UnmarshalJSON(line []byte) error {
+	in := letterJSON{letterFields: letterFields(*l)}
+	if err := json.Unmarshal(line, &in); err != nil {
+		return err
+	}
+	for _, h := range in.Binary {
+		if in.Headers == nil {
+			in.Headers = map[string]string{}
+		}
+		in.Headers[string(h.Key)] = string(h.Value)
+	}
+	*l = DeadLetter(in.letterFields)
+	return nil
 }
 
 // DeadLetterLog is an append log of dead letters. It takes no barriers and is
