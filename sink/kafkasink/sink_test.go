@@ -100,6 +100,25 @@ func TestFunctions(t *testing.T) {
 	assert.Equal(t, []kgo.RecordHeader{{Key: "a", Value: []byte("y")}, {Key: "nil"}, {Key: "b", Value: []byte("bk4")}}, got[3].Headers)
 }
 
+// Rule J2: a time that the client can't write is refused, not written as another one.
+func TestTimestampsOutOfReach(t *testing.T) {
+	_, brokers := fake(t, kfake.SeedTopics(1, "t"))
+	s := kafkasink.New(kafkasink.Config[time.Time]{Brokers: brokers, Topic: "t",
+		Encode:    func(dst []byte, at *time.Time) ([]byte, error) { return append(dst, "x"...), nil },
+		Timestamp: func(at *time.Time) time.Time { return *at },
+	})
+	require.NoError(t, s.Open(t.Context(), env(t)))
+	defer s.Close()
+	year := func(y int) time.Time { return time.Date(y, 12, 31, 0, 0, 0, 0, time.UTC) }
+	assert.Equal(t, []int{1, 2, 3}, rowErrors(t, s.Write(t.Context(), batch(year(2261), year(9999), year(1600), year(58000)))))
+	require.NoError(t, s.Write(t.Context(), batch(year(2261), year(1969))))
+	_, err := s.Commit(t.Context(), leat.Checkpoint{})
+	require.NoError(t, err)
+	got := readAll(t, brokers, "t")
+	assert.Equal(t, year(2261), got[0].Timestamp.UTC())
+	assert.Equal(t, year(1969), got[1].Timestamp.UTC())
+}
+
 // encoder encodes for the topic.
 type encoder struct{ fail error }
 
