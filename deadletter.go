@@ -56,12 +56,13 @@ type DeadLetter struct {
 }
 
 // letterFields is a DeadLetter's JSON form but for what JSON can't say: headers are bytes (rule
-// B4), and its texts are UTF-8.
+// B4) and its texts UTF-8, and times may be far away.
 type letterFields DeadLetter
 
 type letterJSON struct {
 	letterFields
 	Binary []binaryHeader `json:"binary_headers,omitempty"` // those that are not UTF-8
+	Millis *int64         `json:"arrived_ms,omitempty"`     // since 1970, when Arrived is no year that JSON has
 }
 
 type binaryHeader struct {
@@ -84,6 +85,12 @@ func (l DeadLetter) MarshalJSON() ([]byte, error) {
 			delete(out.Headers, string(h.Key))
 		}
 	}
+	// What a record says of its time may be anything, microseconds that were taken for milliseconds
+	// for instance, and must not keep its letter from being written.
+	if y := l.Arrived.Year(); y < 0 || y > 9999 {
+		ms := l.Arrived.UnixMilli()
+		out.Millis, out.Arrived = &ms, time.Time{}
+	}
 	return json.Marshal(&out)
 }
 
@@ -98,6 +105,9 @@ func (l *DeadLetter) UnmarshalJSON(line []byte) error {
 			in.Headers = map[string]string{}
 		}
 		in.Headers[string(h.Key)] = string(h.Value)
+	}
+	if in.Millis != nil {
+		in.Arrived = time.UnixMilli(*in.Millis).UTC()
 	}
 	*l = DeadLetter(in.letterFields)
 	return nil

@@ -343,6 +343,8 @@ func TestDeadLetterFileKeepsBytes(t *testing.T) {
 		{ID: "1", Headers: map[string]string{"trace": "\x80\x81\x00", "\xff": "x", "\xfe": "y", "text": "ñ"}, Raw: []byte("\xff")},
 		{ID: "2", Key: []byte{}, Raw: []byte{}},
 		{ID: "3"},
+		{ID: "4", Arrived: time.UnixMilli(1_795_759_239_875_739).UTC()}, // microseconds
+		{ID: "5", Arrived: time.UnixMilli(-1 << 62).UTC()},
 	}
 	require.NoError(t, log.Append(t.Context(), want))
 	require.NoError(t, log.Close())
