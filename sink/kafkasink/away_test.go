@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -98,4 +100,25 @@ func TestTopicAway(t *testing.T) {
 			assert.Equal(t, []string{"a", "b", "c"}, values(readAll(t, brokers, "t")))
 		})
 	}
+}
+
+// B8: that the topic of all rows is gone is no fault of theirs, also when it is found out while
+// nothing is under way.
+func TestTopicDeletedLater(t *testing.T) {
+	defer func(before time.Duration) { *kafkasink.TopicAge = before }(*kafkasink.TopicAge)
+	*kafkasink.TopicAge = time.Millisecond
+	_, brokers := fake(t, kfake.SeedTopics(1, "t"))
+	s := kafkasink.New(kafkasink.Config[string]{Brokers: brokers, Topic: "t"})
+	require.NoError(t, s.Open(t.Context(), env(t)))
+	require.NoError(t, s.Write(t.Context(), batch("a")))
+	_, err := s.Commit(t.Context(), leat.Checkpoint{})
+	require.NoError(t, err)
+	_, err = kadm.NewClient(client(t, brokers)).DeleteTopics(t.Context(), "t")
+	require.NoError(t, err)
+	time.Sleep(5 * time.Millisecond)
+	err = s.Write(t.Context(), batch("b"))
+	require.ErrorIs(t, err, leat.ErrAborted)
+	require.False(t, errors.As(err, new(*leat.RowErrors)))
+	require.NoError(t, s.Close())
+	require.ErrorContains(t, s.Open(t.Context(), env(t)), "topic t does not exist on this cluster")
 }

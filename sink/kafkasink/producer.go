@@ -135,8 +135,8 @@ func (p *producer) failure() (failure, error) {
 }
 
 // ready checks the records of f against what is known of their topics, and gives each
-// its partition.
-func (p *producer) ready(ctx context.Context, f *flight, partition func(row, n int) int) (refused []leat.RowError, err error) {
+// its partition. A topic that is gone is the row's fault if the row chose it; else an error.
+func (p *producer) ready(ctx context.Context, f *flight, theirs bool, partition func(row, n int) int) (refused []leat.RowError, err error) {
 	now := time.Now()
 	var unknown []string
 	last := ""
@@ -163,7 +163,7 @@ func (p *producer) ready(ctx context.Context, f *flight, partition func(row, n i
 			t = p.topics.known[r.Topic]
 		}
 		switch size := recordSize(r); {
-		case t.missing != nil && denied(t.missing):
+		case t.missing != nil && (!theirs || denied(t.missing)):
 			return nil, t.missing
 		case t.missing != nil:
 			refused = append(refused, leat.RowError{Row: f.rows[i], Err: t.missing})

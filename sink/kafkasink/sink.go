@@ -71,7 +71,7 @@ func (s *sink[T]) encode(ctx context.Context, p *producer, c *care, b *leat.Batc
 	if choice := s.config.Partition; choice != nil {
 		partition = func(row, n int) int { return choice(&rows[row], n) }
 	}
-	more, err := p.ready(ctx, f, partition)
+	more, err := p.ready(ctx, f, s.config.Topic == "", partition)
 	if err != nil {
 		if leat.IsTransient(err) || ctx.Err() != nil {
 			return nil, err

@@ -19,13 +19,13 @@ import (
 	"github.com/leatgo/leat/internal/kafka"
 )
 
-// unknownWait is how long a topic may take to appear. Tests set it.
-var unknownWait = 5 * time.Second
-
-const (
-	unknownAgain = 30 * time.Second // when a missing topic is looked for again
-	topicAge     = 5 * time.Minute  // when the number of partitions is looked up again
+// Tests set these.
+var (
+	unknownWait = 5 * time.Second // how long a topic may take to appear
+	topicAge    = 5 * time.Minute // when the number of partitions is looked up again
 )
+
+const unknownAgain = 30 * time.Second // when a missing topic is looked for again
 
 // topic is what has to be known of a topic before a record is given to kgo.
 type topic struct {
