@@ -448,6 +448,7 @@ func (g *generation) completeCuts() error {
 		return g.storageFailed(err)
 	}
 	e.remember(cp)
+	e.poison.forget(cp.Positions)
 	e.mu.Lock()
 	for _, l := range lanes {
 		if l.pos.Known() {

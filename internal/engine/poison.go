@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+
+	"github.com/leatgo/leat/internal/store"
 )
 
 // poison remembers, over rewinds, rows that cost a node its open work: they are
@@ -56,6 +58,33 @@ func (p *poison) careful(n *Node, partition string, offset int64) bool {
 	defer p.mu.Unlock()
 	end, ok := p.slow[poisonKey{n.Name, partition}]
 	return ok && offset < end
+}
+
+// forget drops what no rewind goes back to any more, or a process that meets a bad row now and
+// then would keep, and look through, all of them for ever.
+func (p *poison) forget(complete map[string]store.Position) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k, rows := range p.rows {
+		at, ok := complete[k.partition]
+		if !ok {
+			continue
+		}
+		n := 0
+		for n < len(rows) && rows[n].offset < at.Next {
+			n++
+		}
+		if n == len(rows) {
+			delete(p.rows, k)
+		} else if n > 0 {
+			p.rows[k] = slices.Clone(rows[n:])
+		}
+	}
+	for k, end := range p.slow {
+		if at, ok := complete[k.partition]; ok && end <= at.Next {
+			delete(p.slow, k)
+		}
+	}
 }
 
 // strain takes the condemned rows out of b.
