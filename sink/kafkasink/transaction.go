@@ -134,6 +134,12 @@ func (tx *Transaction) open(ctx context.Context, env leat.Env) (*life, error) {
 			return nil, err
 		}
 		tx.life = l
+	} else if l := tx.life; l == nil {
+		return nil, errClosed // its other sinks are being closed
+	} else if l.env.Pipeline != env.Pipeline || l.env.StateDir != env.StateDir {
+		// Each would wait for the other's sinks to commit, and take a checkpoint for complete before.
+		return nil, fmt.Errorf("kafkasink: pipeline %s (state in %s) has the Transaction of pipeline %s (state in %s), and one belongs to one pipeline: make source, Transaction and sinks anew for each (within the function that leat.Replicas is given)",
+			env.Pipeline, env.StateDir, l.env.Pipeline, l.env.StateDir)
 	}
 	tx.opened++
 	return tx.life, nil

@@ -582,6 +582,17 @@ func TestPartitionsItCantKeep(t *testing.T) {
 	}
 }
 
+// J3: a Transaction that two pipelines have by mistake, as when leat.Replicas builds them around
+// one, is refused.
+func TestTransactionOfTwoPipelines(t *testing.T) {
+	_, brokers := fake(t)
+	w := newWorld(t, brokers, kafkasink.TransactionConfig{})
+	require.NoError(t, w.sinks[0].Open(t.Context(), w.env))
+	require.ErrorContains(t, w.sinks[1].Open(t.Context(), env(t)), "one belongs to one pipeline")
+	require.NoError(t, w.sinks[1].Open(t.Context(), w.env))
+	w.close()
+}
+
 func TestOtherCluster(t *testing.T) {
 	_, brokers := fake(t)
 	_, others := fake(t, kfake.ClusterID("other"), kfake.SeedTopics(1, "t"))
