@@ -122,3 +122,20 @@ func TestTopicDeletedLater(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.ErrorContains(t, s.Open(t.Context(), env(t)), "topic t does not exist on this cluster")
 }
+
+// Names of topics that come from rows do not fill the memory.
+func TestManyTopicsThatAreNone(t *testing.T) {
+	_, brokers := fake(t, kfake.SeedTopics(1, "t"))
+	s := kafkasink.New(kafkasink.Config[string]{Brokers: brokers, TopicOf: func(s *string) string { return *s }})
+	require.NoError(t, s.Open(t.Context(), env(t)))
+	defer s.Close()
+	for i := range 40 {
+		var rows []string
+		for k := range 100 {
+			rows = append(rows, fmt.Sprint("no name ", i, " ", k))
+		}
+		require.Len(t, rowErrors(t, s.Write(t.Context(), batch(append(rows, "t")...))), 100)
+	}
+	require.Less(t, kafkasink.KnownTopics(s), 1500)
+	require.NoError(t, s.Write(t.Context(), batch("t")))
+}

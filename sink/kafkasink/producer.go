@@ -137,6 +137,7 @@ func (p *producer) failure() (failure, error) {
 // ready checks the records of f against what is known of their topics, and gives each
 // its partition. A topic that is gone is the row's fault if the row chose it; else an error.
 func (p *producer) ready(ctx context.Context, f *flight, theirs bool, partition func(row, n int) int) (refused []leat.RowError, err error) {
+	p.topics.forget()
 	now := time.Now()
 	var unknown []string
 	last := ""

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -39,8 +40,9 @@ type topic struct {
 // topics knows the topics that were written to in this life. It is for one goroutine,
 // but limit.
 type topics struct {
-	cl    *kgo.Client
-	known map[string]*topic
+	cl     *kgo.Client
+	known  map[string]*topic
+	absent int // how many were found missing since forget
 
 	mu     sync.Mutex
 	limits map[string]int32
@@ -70,12 +72,25 @@ func (ts *topics) get(name string, now time.Time) *topic {
 	return t
 }
 
+// maxAbsent bounds the topics that are remembered to be missing: with TopicOf their names may come
+// from outside.
+const maxAbsent = 1000
+
+// forget makes room for others. Not to be called while topics that were looked up are in use.
+func (ts *topics) forget() {
+	if ts.absent > maxAbsent {
+		ts.absent = 0
+		maps.DeleteFunc(ts.known, func(_ string, t *topic) bool { return t.missing != nil })
+	}
+}
+
 // look looks topics up. That one is missing is said in it; an error is about all of them.
 func (ts *topics) look(ctx context.Context, names []string) error {
 	var left []string
 	for _, name := range names {
 		if err := checkTopic(name); err != nil {
 			ts.known[name] = &topic{name: name, missing: err, until: time.Now().Add(unknownAgain)}
+			ts.absent++
 			continue
 		}
 		left = append(left, name)
@@ -105,6 +120,7 @@ func (ts *topics) look(ctx context.Context, names []string) error {
 				t.missing = fmt.Errorf("topic %s: %w", name, why)
 			}
 			ts.known[name] = t
+			ts.absent++
 		}
 		if len(left) > 0 {
 			if err := kafka.Sleep(ctx, 50*time.Millisecond); err != nil {
