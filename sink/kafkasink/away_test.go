@@ -1,6 +1,7 @@
 package kafkasink_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -121,6 +122,35 @@ func TestTopicDeletedLater(t *testing.T) {
 	require.False(t, errors.As(err, new(*leat.RowErrors)))
 	require.NoError(t, s.Close())
 	require.ErrorContains(t, s.Open(t.Context(), env(t)), "topic t does not exist on this cluster")
+}
+
+// wary is a codec as those with a registry are: it waits for the schema of a topic that is not there.
+type wary struct{}
+
+func (wary) Encode(_ context.Context, topic string, dst []byte, row *string) ([]byte, error) {
+	if topic != "t" {
+		return nil, leat.Transient(errors.New("the subject has not got the schema"))
+	}
+	return append(dst, *row...), nil
+}
+
+// B1: a row that goes to a topic that does not exist is rejected, and keeps nobody waiting.
+func TestAstrayWithCodec(t *testing.T) {
+	_, brokers := fake(t, kfake.SeedTopics(1, "t"))
+	s := kafkasink.New(kafkasink.Config[string]{Brokers: brokers, Codec: wary{}, TopicOf: func(s *string) string {
+		if *s == "panic" {
+			panic("no")
+		}
+		return *s
+	}})
+	require.NoError(t, s.Open(t.Context(), env(t)))
+	defer s.Close()
+	require.Equal(t, []int{1, 2, 4}, rowErrors(t, s.Write(t.Context(), batch("t", "nowhere", "no name", "t", "nowhere"))))
+	require.Equal(t, []int{1, 2}, rowErrors(t, s.Write(t.Context(), batch("t", "panic", ""))))
+	require.NoError(t, s.Write(t.Context(), batch("t", "t")))
+	_, err := s.Commit(t.Context(), leat.Checkpoint{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"t", "t"}, values(readAll(t, brokers, "t")))
 }
 
 // Names of topics that come from rows do not fill the memory.

@@ -139,22 +139,14 @@ func (p *producer) failure() (failure, error) {
 func (p *producer) ready(ctx context.Context, f *flight, theirs bool, partition func(row, n int) int) (refused []leat.RowError, err error) {
 	p.topics.forget()
 	now := time.Now()
-	var unknown []string
-	last := ""
+	names := make([]string, 0, 1)
 	for i := range f.records {
-		name := f.records[i].Topic
-		if name == last {
-			continue
-		}
-		last = name
-		if p.topics.get(name, now) == nil {
-			unknown = append(unknown, name)
+		if name := f.records[i].Topic; len(names) == 0 || name != names[len(names)-1] {
+			names = append(names, name)
 		}
 	}
-	if len(unknown) > 0 {
-		if err := p.topics.look(ctx, unique(unknown)); err != nil {
-			return nil, err
-		}
+	if err := p.topics.lookNew(ctx, names); err != nil {
+		return nil, err
 	}
 	f.seal()
 	var t *topic
@@ -184,18 +176,6 @@ func (p *producer) ready(ctx context.Context, f *flight, theirs bool, partition 
 		}
 	}
 	return refused, nil
-}
-
-func unique(names []string) []string {
-	seen := map[string]bool{}
-	out := names[:0]
-	for _, n := range names {
-		if !seen[n] {
-			seen[n] = true
-			out = append(out, n)
-		}
-	}
-	return out
 }
 
 // send gives the records of f to kgo, which may block while too much waits for its

@@ -62,6 +62,16 @@ func (p *producer) mustHave(ctx context.Context, name string) error {
 // encode makes the records of a batch, all or none.
 func (s *sink[T]) encode(ctx context.Context, p *producer, c *care, b *leat.Batch[T]) (*flight, error) {
 	rows := b.Rows()
+	if s.config.Codec != nil && s.config.TopicOf != nil {
+		switch astray, err := s.astray(ctx, p, rows); {
+		case err != nil && !leat.IsTransient(err) && ctx.Err() == nil:
+			return nil, c.hopeless(err)
+		case err != nil:
+			return nil, err
+		case len(astray) > 0:
+			return nil, &leat.RowErrors{Rows: astray}
+		}
+	}
 	f := p.newFlight()
 	refused, err := s.plan.encode(ctx, rows, f)
 	if err != nil {
@@ -84,6 +94,32 @@ func (s *sink[T]) encode(ctx context.Context, p *producer, c *care, b *leat.Batc
 		return nil, &leat.RowErrors{Rows: refused} // nothing was sent
 	}
 	return f, nil
+}
+
+// astray finds the rows whose topic does not exist, before a codec asks the registry for its schema:
+// for one that is not there it would wait for ever, or register it (rule B1).
+func (s *sink[T]) astray(ctx context.Context, p *producer, rows []T) (refused []leat.RowError, err error) {
+	p.topics.forget()
+	names := make([]string, len(rows))
+	for i := range rows {
+		names[i] = s.plan.topicOf(&rows[i])
+	}
+	if err := p.topics.lookNew(ctx, names); err != nil {
+		return nil, err
+	}
+	for i, name := range names {
+		if name == "" {
+			continue // encode says why
+		}
+		switch missing := p.topics.known[name].missing; {
+		case missing == nil:
+		case denied(missing):
+			return nil, missing
+		default:
+			refused = append(refused, leat.RowError{Row: i, Err: missing})
+		}
+	}
+	return refused, nil
 }
 
 func (s *sink[T]) Write(ctx context.Context, b *leat.Batch[T]) error {

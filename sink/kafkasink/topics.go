@@ -84,6 +84,26 @@ func (ts *topics) forget() {
 	}
 }
 
+// lookNew looks up those that are not known, or not any more. Empty names are passed over.
+func (ts *topics) lookNew(ctx context.Context, names []string) error {
+	now := time.Now()
+	var unknown []string
+	last := ""
+	for _, name := range names {
+		if name == last {
+			continue
+		}
+		if last = name; name != "" && ts.get(name, now) == nil {
+			unknown = append(unknown, name)
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	slices.Sort(unknown)
+	return ts.look(ctx, slices.Compact(unknown))
+}
+
 // look looks topics up. That one is missing is said in it; an error is about all of them.
 func (ts *topics) look(ctx context.Context, names []string) error {
 	var left []string
