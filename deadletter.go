@@ -1,12 +1,14 @@
 package leat
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -38,13 +40,13 @@ type DeadLetter struct {
 	File      string            `json:"file,omitempty"`
 	Line      int64             `json:"line,omitempty"`
 	Topic     string            `json:"topic,omitempty"`
-	Key       []byte            `json:"key,omitzero"`      // base64 in JSON, as Raw; absent for none
-	Headers   map[string]string `json:"headers,omitempty"` // in JSON, those that are no UTF-8 are in headers_base64
-	Header    string            `json:"header,omitempty"`  // the CSV header line
-	Raw       []byte            `json:"raw,omitzero"`      // the original bytes, base64 in JSON
-	Sink      string            `json:"sink,omitempty"`    // when one sink of several refused it
-	Row       json.RawMessage   `json:"row,omitempty"`     // when the row was decoded
-	Arrived   time.Time         `json:"arrived,omitzero"`  // the record, at its log or in its folder
+	Key       []byte            `json:"key,omitzero"`
+	Headers   map[string]string `json:"headers,omitempty"`
+	Header    string            `json:"header,omitempty"` // the CSV header line
+	Raw       []byte            `json:"raw,omitzero"`     // the original bytes, base64 in JSON; nil: there were none, which is not the same as none left
+	Sink      string            `json:"sink,omitempty"`   // when one sink of several refused it
+	Row       json.RawMessage   `json:"row,omitempty"`    // when the row was decoded
+	Arrived   time.Time         `json:"arrived,omitzero"` // the record, at its log or in its folder
 
 	// Of a letter that was replayed and refused again; see Replay. Path is the way that
 	// is left to the row; without it, that is Node and Ordinal.
@@ -53,43 +55,61 @@ type DeadLetter struct {
 	Path           []LetterStep `json:"path,omitempty"`
 }
 
-// plainLetter is a DeadLetter as JSON knows it: texts only.
-type plainLetter DeadLetter
+// letterFields is a DeadLetter's JSON form but for what JSON can't say: headers are bytes (rule
+// B4) and its texts UTF-8, and times may be far away.
+type letterFields DeadLetter
 
 type letterJSON struct {
-	plainLetter
-	HeaderBytes map[string][]byte `json:"headers_base64,omitempty"`
+	letterFields
+	Binary []binaryHeader `json:"binary_headers,omitempty"` // those that are not UTF-8
+	Millis *int64         `json:"arrived_ms,omitempty"`     // since 1970, when Arrived is no year that JSON has
 }
 
-// MarshalJSON implements json.Marshaler. Rule B4: headers are bytes, and JSON has texts: it would put
-// U+FFFD in the place of what is no UTF-8.
+type binaryHeader struct {
+	Key   []byte `json:"key"`
+	Value []byte `json:"value"`
+}
+
+// MarshalJSON makes the letter's line of the dead-letter file.
 func (l DeadLetter) MarshalJSON() ([]byte, error) {
-	out := letterJSON{plainLetter: plainLetter(l)}
-	for name, value := range l.Headers {
-		if !utf8.ValidString(value) {
-			if out.HeaderBytes == nil {
-				out.HeaderBytes, out.Headers = map[string][]byte{}, maps.Clone(l.Headers)
-			}
-			out.HeaderBytes[name] = []byte(value)
-			delete(out.Headers, name)
+	out := letterJSON{letterFields: letterFields(l)}
+	for k, v := range l.Headers {
+		if !utf8.ValidString(k) || !utf8.ValidString(v) {
+			out.Binary = append(out.Binary, binaryHeader{[]byte(k), []byte(v)})
 		}
 	}
-	return json.Marshal(out)
+	if out.Binary != nil {
+		slices.SortFunc(out.Binary, func(a, b binaryHeader) int { return bytes.Compare(a.Key, b.Key) })
+		out.Headers = maps.Clone(l.Headers)
+		for _, h := range out.Binary {
+			delete(out.Headers, string(h.Key))
+		}
+	}
+	// What a record says of its time may be anything, microseconds that were taken for milliseconds
+	// for instance, and must not keep its letter from being written.
+	if y := l.Arrived.Year(); y < 0 || y > 9999 {
+		ms := l.Arrived.UnixMilli()
+		out.Millis, out.Arrived = &ms, time.Time{}
+	}
+	return json.Marshal(&out)
 }
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (l *DeadLetter) UnmarshalJSON(b []byte) error {
-	var in letterJSON
-	if err := json.Unmarshal(b, &in); err != nil {
+// UnmarshalJSON undoes MarshalJSON.
+func (l *DeadLetter) UnmarshalJSON(line []byte) error {
+	in := letterJSON{letterFields: letterFields(*l)}
+	if err := json.Unmarshal(line, &in); err != nil {
 		return err
 	}
-	*l = DeadLetter(in.plainLetter)
-	for name, value := range in.HeaderBytes {
-		if l.Headers == nil {
-			l.Headers = map[string]string{}
+	for _, h := range in.Binary {
+		if in.Headers == nil {
+			in.Headers = map[string]string{}
 		}
-		l.Headers[name] = string(value)
+		in.Headers[string(h.Key)] = string(h.Value)
 	}
+	if in.Millis != nil {
+		in.Arrived = time.UnixMilli(*in.Millis).UTC()
+	}
+	*l = DeadLetter(in.letterFields)
 	return nil
 }
 

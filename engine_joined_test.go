@@ -265,6 +265,14 @@ func TestCheckOfJoinedAndBoundAndLimited(t *testing.T) {
 	assert.ErrorContains(t, err, "rule J3: sink a commits positions of another source than rows")
 	assert.ErrorContains(t, err, "commits together with a sink that the pipeline has not got")
 
+	// Two transactions that keep their positions in one source's group.
+	p = leat.New("p", config(t))
+	leat.To(leat.From(p, src), leat.Sink[int](&jointSink{j, "a"}), leat.Sink[int](&jointSink{j, "b"}))
+	assert.NoError(t, p.Check())
+	p = leat.New("p", config(t))
+	leat.To(leat.From(p, src), leat.Sink[int](&jointSink{j, "a"}), leat.Sink[int](&jointSink{&joint{source: src}, "b"}))
+	assert.ErrorContains(t, p.Check(), "rule J3: sinks a and b both commit the positions of one source, each for itself")
+
 	lim := func(force bool) error {
 		c := config(t)
 		c.ForceCheckpoints = force

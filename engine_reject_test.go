@@ -334,6 +334,25 @@ func TestLettersAreTheSameAfterAReplay(t *testing.T) {
 	})
 }
 
+// B4: headers are bytes, and a value of no bytes is not the same as none (a tombstone).
+func TestDeadLetterFileKeepsBytes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "letters.jsonl")
+	log := leat.DeadLetterFile(path)
+	require.NoError(t, log.Open(t.Context(), leat.Env{}))
+	want := []leat.DeadLetter{
+		{ID: "1", Headers: map[string]string{"trace": "\x80\x81\x00", "\xff": "x", "\xfe": "y", "text": "ñ"}, Raw: []byte("\xff")},
+		{ID: "2", Key: []byte{}, Raw: []byte{}},
+		{ID: "3"},
+		{ID: "4", Arrived: time.UnixMilli(1_795_759_239_875_739).UTC()}, // microseconds
+		{ID: "5", Arrived: time.UnixMilli(-1 << 62).UTC()},
+	}
+	require.NoError(t, log.Append(t.Context(), want))
+	require.NoError(t, log.Close())
+	var got []leat.DeadLetter
+	require.NoError(t, leat.ReadDeadLetters(path, func(l leat.DeadLetter) error { got = append(got, l); return nil }))
+	assert.Equal(t, want, got)
+}
+
 func TestDeadLetterFileHasEachLetterOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c := config(t)

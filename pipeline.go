@@ -329,12 +329,28 @@ func (p *Pipeline) checkPaths() (faults []error) {
 func (p *Pipeline) checkCommits() (faults []error) {
 	letters := joinedWith(p.config.DeadLetters)
 	together := letters == nil
+	type first struct {
+		sink   string
+		joined any
+	}
+	binds := map[any]first{} // by source, which sink commits its positions
 	for _, n := range p.nodes {
 		if n.engine.Kind != engine.KindSink {
 			continue
 		}
 		together = together || joinedWith(n.impl) == letters
 		bound, isBound := n.impl.(Bound)
+		if isBound && bound.BoundTo() != nil {
+			// Rule J3: the source has one position for all of them. What one commits, another one
+			// would take for its own after a crash, and miss the rows between (rule E7).
+			joined := joinedWith(n.impl)
+			if other, ok := binds[bound.BoundTo()]; !ok {
+				binds[bound.BoundTo()] = first{n.engine.Name, joined}
+			} else if joined == nil || other.joined != joined {
+				faults = append(faults, fmt.Errorf("rule J3: sinks %s and %s both commit the positions of one source, each for itself: "+
+					"give them one transaction", other.sink, n.engine.Name))
+			}
+		}
 		deferring, ok := n.impl.(Deferring)
 		defers := ok && deferring.MayDefer() && !p.config.ForceCheckpoints
 		for _, src := range p.nodes {

@@ -86,6 +86,26 @@ func TestWhoseFault(t *testing.T) {
 	require.False(t, leat.IsTransient(err))
 }
 
+// A value that is none of the registry's, but begins with a zero, names any id: it is at fault
+// (rule B1), whatever the registry answers to such a number.
+func TestIdsThatNoRegistryGives(t *testing.T) {
+	fake := srfake.New()
+	defer fake.Close()
+	fake.Intercept(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(404) // Confluent's answer to /schemas/ids/4294967295
+		_, _ = fmt.Fprint(w, `{"error_code":404,"message":"HTTP 404 Not Found"}`)
+		return true
+	})
+	r := NewRegistry(sr.URLs(fake.URL()))
+	id, _, err := CutHeader([]byte("\x00\xff\xff\xff\xff"))
+	require.NoError(t, err)
+	_, err = r.Schema(t.Context(), id)
+	require.ErrorAs(t, err, new(*UnknownError))
+	require.False(t, leat.IsTransient(err))
+	_, err = r.Schema(t.Context(), 7)
+	require.True(t, leat.IsTransient(err), "the address may be wrong")
+}
+
 func TestReferencesThatGoRound(t *testing.T) {
 	fake := srfake.New()
 	defer fake.Close()

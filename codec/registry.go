@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -70,6 +71,11 @@ func (r *Registry) Schema(ctx context.Context, id int, params ...sr.Param) (Sche
 	cl, err := r.client()
 	if err != nil {
 		return Schema{}, leat.Transient(err)
+	}
+	if id < 0 || id > math.MaxInt32 {
+		// No registry has given it away, and Confluent's does not answer that it has not got it:
+		// it takes the path for none of its own, as if its address were wrong.
+		return Schema{}, &UnknownError{ID: id}
 	}
 	s, err := cl.SchemaByID(sr.WithParams(ctx, params...), id)
 	if err != nil {

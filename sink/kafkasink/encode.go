@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"runtime/debug"
 	"strings"
@@ -158,6 +159,10 @@ func (p *plan[T]) encodeFrom(ctx context.Context, rows []T, at *int, f *flight) 
 	return nil
 }
 
+// kgo counts in nanoseconds: what is beyond would be written as another time, one that
+// retention deletes perhaps (rule J2).
+var minTime, maxTime = time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64)
+
 func (p *plan[T]) row(ctx context.Context, r *T, i int, f *flight) error {
 	c := p.config
 	rec, s := f.add(i)
@@ -188,6 +193,9 @@ func (p *plan[T]) row(ctx context.Context, r *T, i int, f *flight) error {
 	case p.timestamp != nil:
 		rec.Timestamp = *(*time.Time)(p.timestamp.At(unsafe.Pointer(r)))
 	}
+	if at := rec.Timestamp; !at.IsZero() && (at.Before(minTime) || at.After(maxTime)) {
+		return &leat.FieldError{Rule: "timestamp", Msg: fmt.Sprintf("the record's timestamp would be %v, and can be from %v to %v", at, minTime.Year()+1, maxTime.Year()-1)}
+	}
 	n := len(f.bytes)
 	v, err := p.value(ctx, rec.Topic, f.bytes[n:n:cap(f.bytes)], r)
 	switch {
@@ -201,6 +209,16 @@ func (p *plan[T]) row(ctx context.Context, r *T, i int, f *flight) error {
 		s.value = f.put(v)
 	}
 	return nil
+}
+
+// topicOf is what TopicOf gives, or nothing when it panics (rule A9).
+func (p *plan[T]) topicOf(r *T) (name string) {
+	defer func() {
+		if recover() != nil {
+			name = ""
+		}
+	}()
+	return p.config.TopicOf(r)
 }
 
 func (p *plan[T]) addHeaders(r *T, f *flight, s *span) error {

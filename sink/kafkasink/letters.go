@@ -229,7 +229,7 @@ func (tx *Transaction) appendLetters(ctx context.Context, name string, all []lea
 		l.p.send(ctx, f)
 		return l.failed()
 	}
-	what, err := l.p.sendAndWait(ctx, f)
+	_, what, err := l.p.sendSingly(ctx, f) // a batch of letters may be refused for its size
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return err

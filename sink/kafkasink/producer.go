@@ -143,25 +143,18 @@ func (p *producer) failure() (failure, error) {
 }
 
 // ready checks the records of f against what is known of their topics, and gives each
-// its partition.
-func (p *producer) ready(ctx context.Context, f *flight, partition func(row, n int) int) (refused []leat.RowError, err error) {
+// its partition. A topic that is gone is the row's fault if the row chose it; else an error.
+func (p *producer) ready(ctx context.Context, f *flight, theirs bool, partition func(row, n int) int) (refused []leat.RowError, err error) {
+	p.topics.forget()
 	now := time.Now()
-	var unknown []string
-	last := ""
+	names := make([]string, 0, 1)
 	for i := range f.records {
-		name := f.records[i].Topic
-		if name == last {
-			continue
-		}
-		last = name
-		if p.topics.get(name, now) == nil {
-			unknown = append(unknown, name)
+		if name := f.records[i].Topic; len(names) == 0 || name != names[len(names)-1] {
+			names = append(names, name)
 		}
 	}
-	if len(unknown) > 0 {
-		if err := p.topics.look(ctx, unique(unknown)); err != nil {
-			return nil, err
-		}
+	if err := p.topics.lookNew(ctx, names); err != nil {
+		return nil, err
 	}
 	f.seal()
 	var t *topic
@@ -171,7 +164,7 @@ func (p *producer) ready(ctx context.Context, f *flight, partition func(row, n i
 			t = p.topics.known[r.Topic]
 		}
 		switch size := recordSize(r); {
-		case t.missing != nil && denied(t.missing):
+		case t.missing != nil && (!theirs || denied(t.missing)):
 			return nil, t.missing
 		case t.missing != nil:
 			refused = append(refused, leat.RowError{Row: f.rows[i], Err: t.missing})
@@ -191,18 +184,6 @@ func (p *producer) ready(ctx context.Context, f *flight, partition func(row, n i
 		}
 	}
 	return refused, nil
-}
-
-func unique(names []string) []string {
-	seen := map[string]bool{}
-	out := names[:0]
-	for _, n := range names {
-		if !seen[n] {
-			seen[n] = true
-			out = append(out, n)
-		}
-	}
-	return out
 }
 
 // send gives the records of f to kgo, which may block while too much waits for its

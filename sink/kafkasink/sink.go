@@ -62,6 +62,16 @@ func (p *producer) mustHave(ctx context.Context, name string) error {
 // encode makes the records of a batch, all or none.
 func (s *sink[T]) encode(ctx context.Context, p *producer, c *care, b *leat.Batch[T]) (*flight, error) {
 	rows := b.Rows()
+	if s.config.Codec != nil && s.config.TopicOf != nil {
+		switch astray, err := s.astray(ctx, p, rows); {
+		case err != nil && !leat.IsTransient(err) && ctx.Err() == nil:
+			return nil, c.hopeless(err)
+		case err != nil:
+			return nil, err
+		case len(astray) > 0:
+			return nil, &leat.RowErrors{Rows: astray}
+		}
+	}
 	f := p.newFlight()
 	refused, err := s.plan.encode(ctx, rows, f)
 	if err != nil {
@@ -71,7 +81,7 @@ func (s *sink[T]) encode(ctx context.Context, p *producer, c *care, b *leat.Batc
 	if choice := s.config.Partition; choice != nil {
 		partition = func(row, n int) int { return choice(&rows[row], n) }
 	}
-	more, err := p.ready(ctx, f, partition)
+	more, err := p.ready(ctx, f, s.config.Topic == "", partition)
 	if err != nil {
 		if leat.IsTransient(err) || ctx.Err() != nil {
 			return nil, err
@@ -84,6 +94,32 @@ func (s *sink[T]) encode(ctx context.Context, p *producer, c *care, b *leat.Batc
 		return nil, &leat.RowErrors{Rows: refused} // nothing was sent
 	}
 	return f, nil
+}
+
+// astray finds the rows whose topic does not exist, before a codec asks the registry for its schema:
+// for one that is not there it would wait for ever, or register it (rule B1).
+func (s *sink[T]) astray(ctx context.Context, p *producer, rows []T) (refused []leat.RowError, err error) {
+	p.topics.forget()
+	names := make([]string, len(rows))
+	for i := range rows {
+		names[i] = s.plan.topicOf(&rows[i])
+	}
+	if err := p.topics.lookNew(ctx, names); err != nil {
+		return nil, err
+	}
+	for i, name := range names {
+		if name == "" {
+			continue // encode says why
+		}
+		switch missing := p.topics.known[name].missing; {
+		case missing == nil:
+		case denied(missing):
+			return nil, missing
+		default:
+			refused = append(refused, leat.RowError{Row: i, Err: missing})
+		}
+	}
+	return refused, nil
 }
 
 func (s *sink[T]) Write(ctx context.Context, b *leat.Batch[T]) error {
@@ -110,6 +146,7 @@ func (s *sink[T]) Write(ctx context.Context, b *leat.Batch[T]) error {
 	if err != nil {
 		return s.care.failed(judge(err), err)
 	}
+	s.care.tried = 0
 	if len(rows) == 0 { // each alone they are taken: the batch was too large
 		return nil
 	}
@@ -153,6 +190,7 @@ type care struct {
 	on      bool
 	single  bool // batches are refused, but not for one of their records: send each alone
 	left    int  // rows until it may end
+	tried   int  // what left was, if it named no row yet
 	since   int  // rows since the last commit
 	before  int  // and between the two commits before
 	verdict error
@@ -180,7 +218,10 @@ func (c *care) committed() {
 func (c *care) failed(what failure, err error) error {
 	switch what {
 	case refused:
-		c.on, c.left = true, c.since+c.before
+		// Beside a sink that commits seldom the rewind may go back much further than to our own
+		// last commits, so that care ends before the row comes again: then twice as far.
+		c.on, c.left = true, max(c.since+c.before, 2*c.tried)
+		c.tried = c.left
 		return fmt.Errorf("%w: the broker refused a record; it will be named in the next attempt: %w", leat.ErrAborted, err)
 	case hopeless:
 		return c.hopeless(err)
@@ -220,14 +261,14 @@ func (p *producer) sendAndWait(ctx context.Context, f *flight) (worst failure, e
 	return worst, err
 }
 
-// sendSingly sends each record in a batch of its own.
-func (p *producer) sendSingly(ctx context.Context, f *flight) (failure, error) {
-	for i := range f.records {
-		if what, err := p.sendAndWait(ctx, p.alone(&f.records[i])); err != nil {
-			return what, err
+// sendSingly sends each record in a batch of its own, up to the first that is not taken: at.
+func (p *producer) sendSingly(ctx context.Context, f *flight) (at int, what failure, err error) {
+	for at = range f.records {
+		if what, err = p.sendAndWait(ctx, p.alone(&f.records[at])); err != nil {
+			return at, what, err
 		}
 	}
-	return gone, nil
+	return 0, gone, nil
 }
 
 // alone is a flight of one record, which may have been sent before.
@@ -257,10 +298,15 @@ func probe(ctx context.Context, f *flight, with func() (*producer, error)) (rows
 		switch {
 		case err == nil:
 		case what == refused:
-			rows = append(rows, leat.RowError{Row: f.rows[i], Err: fmt.Errorf("the broker refuses the record: %w", err)})
+			rows = append(rows, f.refused(i, err))
 		default:
 			return nil, err
 		}
 	}
 	return rows, nil
+}
+
+// refused is what the engine is told of record i, once it is known to be at fault.
+func (f *flight) refused(i int, err error) leat.RowError {
+	return leat.RowError{Row: f.rows[i], Err: fmt.Errorf("the broker refuses the record: %w", err)}
 }

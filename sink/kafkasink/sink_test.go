@@ -1,6 +1,7 @@
 package kafkasink_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -97,6 +98,25 @@ func TestFunctions(t *testing.T) {
 	assert.Nil(t, got[2].Key)
 	assert.Equal(t, at, got[3].Timestamp.UTC())
 	assert.Equal(t, []kgo.RecordHeader{{Key: "a", Value: []byte("y")}, {Key: "nil"}, {Key: "b", Value: []byte("bk4")}}, got[3].Headers)
+}
+
+// Rule J2: a time that the client can't write is refused, not written as another one.
+func TestTimestampsOutOfReach(t *testing.T) {
+	_, brokers := fake(t, kfake.SeedTopics(1, "t"))
+	s := kafkasink.New(kafkasink.Config[time.Time]{Brokers: brokers, Topic: "t",
+		Encode:    func(dst []byte, at *time.Time) ([]byte, error) { return append(dst, "x"...), nil },
+		Timestamp: func(at *time.Time) time.Time { return *at },
+	})
+	require.NoError(t, s.Open(t.Context(), env(t)))
+	defer s.Close()
+	year := func(y int) time.Time { return time.Date(y, 12, 31, 0, 0, 0, 0, time.UTC) }
+	assert.Equal(t, []int{1, 2, 3}, rowErrors(t, s.Write(t.Context(), batch(year(2261), year(9999), year(1600), year(58000)))))
+	require.NoError(t, s.Write(t.Context(), batch(year(2261), year(1969))))
+	_, err := s.Commit(t.Context(), leat.Checkpoint{})
+	require.NoError(t, err)
+	got := readAll(t, brokers, "t")
+	assert.Equal(t, year(2261), got[0].Timestamp.UTC())
+	assert.Equal(t, year(1969), got[1].Timestamp.UTC())
 }
 
 // encoder encodes for the topic.
@@ -348,6 +368,50 @@ func TestRefusedByBroker(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Rule B5: beside a sink that has committed less, what comes again after a rewind begins long
+// before our own last commit. The row is found all the same.
+func TestRefusedLongAfterTheRewind(t *testing.T) {
+	c, brokers := fake(t, kfake.SeedTopics(1, "t"))
+	c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		for _, rt := range req.(*kmsg.ProduceRequest).Topics {
+			for _, p := range rt.Partitions {
+				if bytes.Contains(p.Records, []byte("bad")) {
+					return produceError(req, kerr.InvalidRecord), nil, true
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	s := kafkasink.New(kafkasink.Config[string]{Brokers: brokers, Topic: "t", Opts: []kgo.Opt{kgo.ProducerBatchCompression(kgo.NoCompression())}})
+	life := func() error {
+		require.NoError(t, s.Open(t.Context(), env(t)))
+		defer s.Close()
+		for i := range 100 {
+			if err := s.Write(t.Context(), batch(fmt.Sprint(i))); err != nil {
+				return err
+			}
+			if _, err := s.Commit(t.Context(), leat.Checkpoint{}); err != nil {
+				return err
+			}
+		}
+		err := s.Write(t.Context(), batch("good", "bad", "good"))
+		if err == nil {
+			_, err = s.Commit(t.Context(), leat.Checkpoint{})
+		}
+		return err
+	}
+	for n := 0; ; n++ {
+		err := life()
+		if re := (*leat.RowErrors)(nil); errors.As(err, &re) {
+			assert.Equal(t, []int{1}, rowErrors(t, err))
+			return
+		}
+		require.ErrorIs(t, err, leat.ErrAborted)
+		require.Less(t, n, 8)
 	}
 }
 

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"sync"
@@ -17,13 +20,13 @@ import (
 	"github.com/leatgo/leat/internal/kafka"
 )
 
-// unknownWait is how long a topic may take to appear. Tests set it.
-var unknownWait = 5 * time.Second
-
-const (
-	unknownAgain = 30 * time.Second // when a missing topic is looked for again
-	topicAge     = 5 * time.Minute  // when the number of partitions is looked up again
+// Tests set these.
+var (
+	unknownWait = 5 * time.Second // how long a topic may take to appear
+	topicAge    = 5 * time.Minute // when the number of partitions is looked up again
 )
+
+const unknownAgain = 30 * time.Second // when a missing topic is looked for again
 
 // topic is what has to be known of a topic before a record is given to kgo.
 type topic struct {
@@ -37,8 +40,9 @@ type topic struct {
 // topics knows the topics that were written to in this life. It is for one goroutine,
 // but limit.
 type topics struct {
-	cl    *kgo.Client
-	known map[string]*topic
+	cl     *kgo.Client
+	known  map[string]*topic
+	absent int // how many were found missing since forget
 
 	mu     sync.Mutex
 	limits map[string]int32
@@ -68,12 +72,45 @@ func (ts *topics) get(name string, now time.Time) *topic {
 	return t
 }
 
+// maxAbsent bounds the topics that are remembered to be missing: with TopicOf their names may come
+// from outside.
+const maxAbsent = 1000
+
+// forget makes room for others. Not to be called while topics that were looked up are in use.
+func (ts *topics) forget() {
+	if ts.absent > maxAbsent {
+		ts.absent = 0
+		maps.DeleteFunc(ts.known, func(_ string, t *topic) bool { return t.missing != nil })
+	}
+}
+
+// lookNew looks up those that are not known, or not any more. Empty names are passed over.
+func (ts *topics) lookNew(ctx context.Context, names []string) error {
+	now := time.Now()
+	var unknown []string
+	last := ""
+	for _, name := range names {
+		if name == last {
+			continue
+		}
+		if last = name; name != "" && ts.get(name, now) == nil {
+			unknown = append(unknown, name)
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	slices.Sort(unknown)
+	return ts.look(ctx, slices.Compact(unknown))
+}
+
 // look looks topics up. That one is missing is said in it; an error is about all of them.
 func (ts *topics) look(ctx context.Context, names []string) error {
 	var left []string
 	for _, name := range names {
 		if err := checkTopic(name); err != nil {
 			ts.known[name] = &topic{name: name, missing: err, until: time.Now().Add(unknownAgain)}
+			ts.absent++
 			continue
 		}
 		left = append(left, name)
@@ -92,9 +129,13 @@ func (ts *topics) look(ctx context.Context, names []string) error {
 				left = append(left, name)
 				continue
 			}
+			unknown := errors.Is(why, kerr.UnknownTopicOrPartition)
+			if kerr.IsRetriable(why) && !unknown { // rule B8: it goes away by itself
+				return leat.Transient(fmt.Errorf("topic %s: %w", name, why))
+			}
 			t := &topic{name: name, until: time.Now().Add(unknownAgain)}
 			switch {
-			case errors.Is(why, kerr.UnknownTopicOrPartition):
+			case unknown:
 				t.missing = fmt.Errorf("topic %s does not exist on this cluster: create it, or mend the name: %w", name, why)
 			case errors.Is(why, kerr.TopicAuthorizationFailed):
 				t.missing = fmt.Errorf("topic %s can't be written with these credentials, which takes Write on it: %w", name, why)
@@ -102,6 +143,7 @@ func (ts *topics) look(ctx context.Context, names []string) error {
 				t.missing = fmt.Errorf("topic %s: %w", name, why)
 			}
 			ts.known[name] = t
+			ts.absent++
 		}
 		if len(left) > 0 {
 			if err := kafka.Sleep(ctx, 50*time.Millisecond); err != nil {
@@ -156,15 +198,22 @@ func (ts *topics) configs(ctx context.Context, found []*topic) error {
 		req.Resources = append(req.Resources, r)
 	}
 	// Who may write to a topic need not be allowed to read its configuration: then the
-	// default holds, and what is too large all the same is found by careful mode.
+	// default holds, and what is too large all the same is found by careful mode. A broker that
+	// can't tell at the moment is asked again: a default that is too low would cost rows (rule B1).
 	for _, shard := range ts.cl.RequestSharded(ctx, req) {
 		if shard.Err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			continue
+			if err := shard.Err; unanswered(err) {
+				return leat.Transient(fmt.Errorf("asking for the configuration of topics: %w", err))
+			}
+			continue // a broker that knows no such request, say
 		}
 		for _, r := range shard.Resp.(*kmsg.DescribeConfigsResponse).Resources {
+			if err := kerr.ErrorForCode(r.ErrorCode); kerr.IsRetriable(err) {
+				return leat.Transient(fmt.Errorf("asking for the configuration of topic %s: %w", r.ResourceName, err))
+			}
 			for _, c := range r.Configs {
 				if c.Name != "max.message.bytes" || c.Value == nil {
 					continue
@@ -199,4 +248,11 @@ func (ts *topics) configs(ctx context.Context, found []*topic) error {
 		ts.known[t.name] = t
 	}
 	return nil
+}
+
+// unanswered tells that a request failed on the way, or that the broker is busy, and not that it
+// does not want to answer.
+func unanswered(err error) bool {
+	var ne net.Error
+	return kerr.IsRetriable(err) || kgo.IsRetryableBrokerErr(err) || errors.Is(err, io.EOF) || errors.As(err, &ne) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -48,7 +48,7 @@ type TransactionConfig struct {
 // checkpoints is one transaction of Kafka, in which the source's positions are committed
 // too (rule J3). Readers of committed records see all of it or nothing, each row once.
 //
-// One Transaction belongs to one pipeline.
+// One Transaction belongs to one pipeline, which has one for each source.
 type Transaction struct {
 	config TransactionConfig
 
@@ -134,6 +134,12 @@ func (tx *Transaction) open(ctx context.Context, env leat.Env) (*life, error) {
 			return nil, err
 		}
 		tx.life = l
+	} else if l := tx.life; l == nil {
+		return nil, errClosed // its other sinks are being closed
+	} else if l.env.Pipeline != env.Pipeline || l.env.StateDir != env.StateDir {
+		// Each would wait for the other's sinks to commit, and take a checkpoint for complete before.
+		return nil, fmt.Errorf("kafkasink: pipeline %s (state in %s) has the Transaction of pipeline %s (state in %s), and one belongs to one pipeline: make source, Transaction and sinks anew for each (within the function that leat.Replicas is given)",
+			env.Pipeline, env.StateDir, l.env.Pipeline, l.env.StateDir)
 	}
 	tx.opened++
 	return tx.life, nil
@@ -404,9 +410,13 @@ func (j *joined[T]) Write(ctx context.Context, b *leat.Batch[T]) error {
 		return l.failed()
 	}
 	if c.single {
-		what, err := l.p.sendSingly(ctx, f)
+		at, what, err := l.p.sendSingly(ctx, f)
 		if err == nil || ctx.Err() != nil {
 			return err
+		}
+		if what == refused { // alone: it is at fault
+			c.tried = 0
+			return errors.Join(l.lost(errRefused), &leat.RowErrors{Rows: []leat.RowError{f.refused(at, err)}})
 		}
 		l.dead = c.failed(what, err)
 		return l.dead
@@ -423,10 +433,12 @@ func (j *joined[T]) Write(ctx context.Context, b *leat.Batch[T]) error {
 	if err != nil {
 		return l.lost(err)
 	}
-	c.single = len(rows) == 0
+	c.single, c.tried = len(rows) == 0, 0
 	// Naming them has cost the transaction (rule B5).
-	return errors.Join(l.lost(errors.New("the broker refused records")), &leat.RowErrors{Rows: rows})
+	return errors.Join(l.lost(errRefused), &leat.RowErrors{Rows: rows})
 }
+
+var errRefused = errors.New("the broker refused records")
 
 // probe finds the records of f that the broker does not take. What it sends is aborted.
 func (l *life) probe(ctx context.Context, f *flight) ([]leat.RowError, error) {

@@ -2,9 +2,12 @@ package kafkasink_test
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -474,8 +477,14 @@ func TestTimedOut(t *testing.T) {
 }
 
 // Who may not read a topic's configuration does not know its limit. That a batch is too
-// large is no fault of its records: they are sent one by one.
+// large is no fault of its records: they are sent one by one, and one that is too large by
+// itself is found among them. The same holds for letters.
 func TestUnknownLimit(t *testing.T) {
+	noise := func(n int) string { // which does not get smaller
+		b := make([]byte, n/2)
+		rand.Read(b)
+		return hex.EncodeToString(b)
+	}
 	c, brokers := fake(t)
 	c.ControlKey(int16(kmsg.DescribeConfigs), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
@@ -492,21 +501,33 @@ func TestUnknownLimit(t *testing.T) {
 		c.KeepControl()
 		for _, rt := range req.(*kmsg.ProduceRequest).Topics {
 			for _, p := range rt.Partitions {
-				if len(p.Records) > 500 {
+				if len(p.Records) > 2000 {
 					return produceError(req, kerr.MessageTooLarge), nil, true
 				}
 			}
 		}
 		return nil, nil, false
 	})
-	var rows []string
-	for i := range 20 {
-		rows = append(rows, fmt.Sprintf("%050d", i))
+	var rows, letters []string
+	for range 20 {
+		rows = append(rows, noise(300))
+		letters = append(letters, noise(300))
 	}
+	more := []string{"x", noise(10_000), "y"}
 	for i := 0; ; i++ {
-		require.Less(t, i, 5)
+		require.Less(t, i, 6)
 		w.open()
 		err := w.write(rows...)
+		if err == nil {
+			err = w.write(more...)
+		}
+		if err == nil {
+			var all []leat.DeadLetter
+			for _, raw := range letters {
+				all = append(all, leat.DeadLetter{ID: raw[:32], Source: "entrada", Raw: []byte(raw), Time: time.Now()})
+			}
+			err = w.letters.Append(t.Context(), all)
+		}
 		if err == nil {
 			err = w.commit(20)
 		}
@@ -514,12 +535,14 @@ func TestUnknownLimit(t *testing.T) {
 			break
 		}
 		require.ErrorIs(t, err, leat.ErrAborted)
-		if re := (*leat.RowErrors)(nil); errors.As(err, &re) {
-			require.Empty(t, re.Rows)
+		if re := (*leat.RowErrors)(nil); errors.As(err, &re) && len(re.Rows) > 0 {
+			require.Len(t, re.Rows, 1)
+			require.Equal(t, 1, re.Rows[0].Row)
+			more = slices.Delete(more, 1, 2)
 		}
 		w.close()
 	}
-	w.sees(rows)
+	w.sees(append(rows, more...), letters...)
 }
 
 // Letters of a sink's transaction, and the log's own ones, are read back as they were.
@@ -557,6 +580,17 @@ func TestPartitionsItCantKeep(t *testing.T) {
 		assert.False(t, leat.IsTransient(err))
 		assert.NotErrorIs(t, err, leat.ErrAborted)
 	}
+}
+
+// J3: a Transaction that two pipelines have by mistake, as when leat.Replicas builds them around
+// one, is refused.
+func TestTransactionOfTwoPipelines(t *testing.T) {
+	_, brokers := fake(t)
+	w := newWorld(t, brokers, kafkasink.TransactionConfig{})
+	require.NoError(t, w.sinks[0].Open(t.Context(), w.env))
+	require.ErrorContains(t, w.sinks[1].Open(t.Context(), env(t)), "one belongs to one pipeline")
+	require.NoError(t, w.sinks[1].Open(t.Context(), w.env))
+	w.close()
 }
 
 func TestOtherCluster(t *testing.T) {

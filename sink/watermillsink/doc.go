@@ -7,8 +7,9 @@
 // At least once. Messages are published, and so visible, as batches come, before the
 // checkpoint; what was published since the last one is published again after a crash or a
 // rewind (rule E8). When a call of Publish fails, the messages of that call, and no others, may come
-// twice. Each time they have the same UUID (see Config.UUID), so that a consumer that knows
-// the UUIDs it has had, such as Watermill's Deduplicator, sees each row once. For Kafka, kafkasink is exactly
+// twice. Each time they have the same UUID (see Config.UUID), so that a consumer that upserts by
+// it has each row once. (Watermill's Deduplicator marks a message before it is handled, and loses it if
+// that fails, unless all retries are inside: see docs/watermill.md.) For Kafka, kafkasink is exactly
 // once from Kafka, and many times faster.
 //
 // UUIDs hang on offsets. Where a source was reset and its old input replaced by other rows, their

@@ -1,6 +1,7 @@
 package watermillsink_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
@@ -225,6 +227,43 @@ func TestUUID(t *testing.T) {
 }
 
 // Topics and metadata are functions of the row; order is kept in a topic (A4).
+// marks is Watermill's repository in memory, without its goroutine.
+type marks map[string]bool
+
+func (m marks) IsDuplicate(_ context.Context, key string) (bool, error) {
+	had := m[key]
+	m[key] = true
+	return had, nil
+}
+
+// What docs/watermill.md says of the Deduplicator downstream: a handler that fails loses the message,
+// unless it is tried again inside.
+func TestDeduplicatorDownstream(t *testing.T) {
+	for name, within := range map[string]bool{"retried within": true, "handed out again": false} {
+		t.Run(name, func(t *testing.T) {
+			dedup := middleware.Deduplicator{KeyFactory: func(m *message.Message) (string, error) { return m.UUID, nil }, Repository: marks{}}
+			tries, handled := 0, 0
+			h := func(*message.Message) ([]*message.Message, error) {
+				if tries++; tries == 1 {
+					return nil, errBroker
+				}
+				handled++
+				return nil, nil
+			}
+			if within {
+				h = middleware.Retry{MaxRetries: 3, InitialInterval: time.Millisecond}.Middleware(h)
+			}
+			h = dedup.Middleware(h)
+			var err error
+			for range 3 { // deliveries
+				_, err = h(message.NewMessage("the row's", nil))
+			}
+			require.NoError(t, err, "acknowledged")
+			require.Equal(t, within, handled == 1)
+		})
+	}
+}
+
 func TestTopicsAndMetadata(t *testing.T) {
 	c := quiet(t)
 	synctest.Test(t, func(t *testing.T) {

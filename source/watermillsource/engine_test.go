@@ -365,6 +365,28 @@ func TestStubbornSubscriber(t *testing.T) {
 	})
 }
 
+// deaf never comes back from Subscribe, whatever its context says.
+type deaf chan struct{}
+
+func (d deaf) Subscribe(context.Context, string) (<-chan *message.Message, error) {
+	<-d
+	return nil, errBroker
+}
+func (d deaf) Close() error { return nil }
+
+// E10, A7: a Subscribe that does not return holds nobody up but its own goroutine.
+func TestDeafSubscriber(t *testing.T) {
+	c := quiet(t)
+	synctest.Test(t, func(t *testing.T) {
+		d := make(deaf)
+		defer close(d)
+		start := time.Now()
+		err := read(t, c, watermillsource.Config[fila]{Subscriber: d}, leattest.Collect[fila]())
+		require.ErrorContains(t, err, "did not return within 5s")
+		require.Less(t, time.Since(start), 2*time.Minute)
+	})
+}
+
 // A message whose context has ended while the pipeline rewound is its subscriber's again.
 func TestContextEnded(t *testing.T) {
 	c := quiet(t)

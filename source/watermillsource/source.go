@@ -92,11 +92,14 @@ func (s *Source[T]) Run(ctx context.Context, in leat.Intake[T]) error {
 // subscribe gives the one subscription of this source's life.
 func (s *Source[T]) subscribe(run context.Context, logger *slog.Logger) (<-chan *message.Message, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.logger = logger
-	if s.messages != nil {
-		return s.messages, nil
+	have := s.messages
+	s.mu.Unlock()
+	if have != nil {
+		return have, nil
 	}
+	// No lock is held over Subscribe (rule E10): one that never returns is left behind when the
+	// pipeline ends, and Close must not wait for it.
 	// Its context is not Run's: messages that are in flight when reading stops are
 	// acknowledged by the checkpoint of the drain, so the subscription lives until Close.
 	ctx, cancel := context.WithCancel(context.Background())
@@ -111,7 +114,9 @@ func (s *Source[T]) subscribe(run context.Context, logger *slog.Logger) (<-chan 
 		// Subscribers do not say which of their errors go away (rule B8); most do.
 		return nil, leat.Transient(fmt.Errorf("watermillsource: subscribe to %q: %w", s.config.Topic, err))
 	}
+	s.mu.Lock()
 	s.messages, s.cancel = messages, cancel
+	s.mu.Unlock()
 	return messages, nil
 }
 
