@@ -64,7 +64,7 @@ func (b *keyBytes) add(t reflect.Type, at uintptr) (shape string, err error) {
 		part(keyInt)
 		return "int", nil
 	case reflect.Array:
-		if t.Elem().Kind() == reflect.Uint8 {
+		if t.Elem().Kind() == reflect.Uint8 && t.Len() > 0 {
 			part(keyRaw)
 			return fmt.Sprintf("[%d]byte", t.Len()), nil
 		}

@@ -242,6 +242,7 @@ func TestDedupeValidate(t *testing.T) {
 		"field At: time.Time can't": &stage.Dedupe[event, struct{ At time.Time }]{Key: func(*event) struct{ At time.Time } { return struct{ At time.Time }{} }},
 		"float64 can't":             &stage.Dedupe[event, float64]{Key: func(*event) float64 { return 0 }},
 		"says nothing":              &stage.Dedupe[event, struct{}]{Key: func(*event) struct{} { return struct{}{} }},
+		"would be equal":            &stage.Dedupe[event, [0]byte]{Key: func(*event) (k [0]byte) { return k }},
 		"field At: *int can't":      &stage.Dedupe[event, struct{ At *int }]{Key: func(*event) struct{ At *int } { return struct{ At *int }{} }},
 		"too many elements":         &stage.Dedupe[event, [65]int]{Key: func(*event) [65]int { return [65]int{} }},
 	} {
