@@ -198,7 +198,11 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 // deleted finds out topics that were deleted while they are read: the client waits for them, for
 // ever and silently. The next Run says that there is no such topic, or none again (rule A2-1).
 func (r *reading[T]) deleted(ctx context.Context) error {
-	if r.s.config.Pattern != "" || len(r.parts) == 0 || time.Since(r.checked) < r.s.refresh() {
+	wait := r.s.refresh()
+	if len(r.s.missing) > 0 { // one broker may be behind the others, so one look is none
+		wait = min(wait, longWait)
+	}
+	if r.s.config.Pattern != "" || len(r.parts) == 0 || time.Since(r.checked) < wait {
 		return nil
 	}
 	r.checked = time.Now()
