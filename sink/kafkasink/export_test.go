@@ -13,3 +13,5 @@ var TopicAge = &topicAge
 
 // KnownTopics is how many topics an open sink remembers.
 func KnownTopics[T any](s leat.Sink[T]) int { return len(s.(*sink[T]).p.topics.known) }
+
+var ReadPatience = &readPatience

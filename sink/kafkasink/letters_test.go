@@ -1,6 +1,7 @@
 package kafkasink_test
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -117,6 +118,29 @@ func TestLostLetters(t *testing.T) {
 	err = l.Sync(t.Context())
 	require.ErrorContains(t, err, "TOPIC_AUTHORIZATION_FAILED")
 	assert.False(t, leat.IsTransient(err))
+}
+
+// H2: what was aborted in front of a transaction that is still open, a killed member's say, is not
+// shown before that ends. Reading waits for it, and takes it for no silence of the broker.
+func TestReadBehindAnOpenTransaction(t *testing.T) {
+	defer func(before time.Duration) { *kafkasink.ReadPatience = before }(*kafkasink.ReadPatience)
+	*kafkasink.ReadPatience = 300 * time.Millisecond
+	inBoth(t, func(t *testing.T, brokers []string) {
+		topic := newTopic(t, brokers, 1, nil)
+		open := func(id string) *kgo.Client {
+			cl := client(t, brokers, kgo.TransactionalID(topic+id))
+			require.NoError(t, cl.BeginTransaction())
+			require.NoError(t, cl.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte(id)}).FirstErr())
+			return cl
+		}
+		aborted, killed := open("aborted"), open("killed")
+		require.NoError(t, aborted.EndTransaction(t.Context(), kgo.TryAbort))
+		end := time.AfterFunc(time.Second, func() { assert.NoError(t, killed.EndTransaction(context.Background(), kgo.TryAbort)) })
+		defer end.Stop()
+		for d, err := range kafkasink.ReadDeadLetters(t.Context(), kafkasink.LettersConfig{Brokers: brokers, Topic: topic}) {
+			t.Error(d.ID, err)
+		}
+	})
 }
 
 func TestForeignRecord(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 	"github.com/leatgo/leat/internal/kafka"
 )
 
-// readPatience is how long ReadDeadLetters waits for the broker.
-const readPatience = 30 * time.Second
+// readPatience is how long ReadDeadLetters waits for the broker. Tests set it.
+var readPatience = 30 * time.Second
 
 // ReadDeadLetters reads the letters of a topic that are committed now, each once, as
 // leat.Replay wants them: those of one partition oldest first. It may be used while a
@@ -84,6 +84,11 @@ func readLetters(ctx context.Context, c LettersConfig, yield func(leat.DeadLette
 			return ctx.Err()
 		}
 		if wait.Err() != nil && fetches.NumRecords() == 0 {
+			if held, err := behindTransactions(ctx, admin, c.Topic, left); err != nil {
+				return fmt.Errorf("topic %s: %w", c.Topic, err)
+			} else if held {
+				continue
+			}
 			return fmt.Errorf("topic %s: nothing came within %v, and %d of its partitions are not read to the end", c.Topic, readPatience, len(left))
 		}
 		for _, e := range fetches.Errors() {
@@ -115,4 +120,26 @@ func readLetters(ctx context.Context, c LettersConfig, yield func(leat.DeadLette
 		}
 	}
 	return nil
+}
+
+// behindTransactions tells whether an open transaction holds each of the partitions where reading is to
+// end. What was aborted before it is not shown, nor that it was, until the open one ends: when
+// its member goes on, or, if that was killed, at its timeout.
+func behindTransactions(ctx context.Context, admin *kadm.Client, topic string, left map[int32]int64) (bool, error) {
+	committed, err := admin.ListCommittedOffsets(ctx, topic)
+	if err != nil {
+		return false, err
+	}
+	all, err := admin.ListEndOffsets(ctx, topic)
+	if err != nil {
+		return false, err
+	}
+	for p, end := range left {
+		c, ok := committed.Lookup(topic, p)
+		a, ok2 := all.Lookup(topic, p)
+		if !ok || !ok2 || c.Err != nil || a.Err != nil || c.Offset != end || a.Offset <= end {
+			return false, nil
+		}
+	}
+	return true, nil
 }
