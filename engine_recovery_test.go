@@ -1056,7 +1056,7 @@ func TestFullStateFolderBesideAnotherRewind(t *testing.T) { // not parallel: fai
 // checkpoint: else a service that meets one now and then grows for ever.
 func TestRowsAtFaultAreForgotten(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		type blame struct{ why [64]byte }
+		type blame [64]byte
 		c := config(t)
 		c.Breaker = leat.Breaker{Share: -1}
 		var blamed []weak.Pointer[blame]
