@@ -227,7 +227,7 @@ func TestLogs(t *testing.T) {
 	w.put(t, good, good, bytes.Replace(good, []byte("313.1313"), []byte("-313.1313"), 1),
 		bytes.Replace(bytes.Replace(good, []byte("id-seen-twice"), []byte("id-of-another"), 1), []byte("purchase"), []byte("robo-777"), 1),
 		bytes.Replace(good, []byte("777666555"), []byte(`"u777666555"`), 1), bytes.Replace(good, []byte("2031-05-06"), []byte("2031-77-06"), 1), good[:len(good)-9])
-	secret := regexp.MustCompile(`2031-|777|purchase|robo|313|iban|ES91|id-of-another|usuario"`)
+	secret := regexp.MustCompile(`2031-|777666|purchase|robo|313\.1313|iban|ES91|id-of-another|usuario"`)
 
 	for _, flags := range [][]string{{"-debug"}, nil} {
 		out := t.TempDir()
