@@ -68,7 +68,8 @@ func denied(err error) bool {
 
 // asTransient marks what may go away by itself (rule B8), and explains what does not.
 func asTransient(ctx context.Context, cl *kgo.Client, err error) error {
-	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	// Not by context.DeadlineExceeded: dialling a host that does not answer ends with it too.
+	if err == nil || ctx.Err() != nil || errors.Is(err, context.Canceled) {
 		return err
 	}
 	refusal, why := kafka.Refused(ctx, cl, err)
