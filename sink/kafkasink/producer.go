@@ -53,11 +53,13 @@ func judge(err error) failure {
 	return gone
 }
 
+// denied is not told of a login: one broker of several may refuse it (rule B8), which the next life
+// asks (asTransient).
 func denied(err error) bool {
 	for _, e := range []error{
 		kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.GroupAuthorizationFailed,
-		kerr.TransactionalIDAuthorizationFailed, kerr.SaslAuthenticationFailed,
-		kerr.UnsupportedForMessageFormat, kerr.UnsupportedSaslMechanism, kerr.PolicyViolation,
+		kerr.TransactionalIDAuthorizationFailed,
+		kerr.UnsupportedForMessageFormat, kerr.PolicyViolation,
 	} {
 		if errors.Is(err, e) {
 			return true
