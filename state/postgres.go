@@ -158,6 +158,9 @@ func (s *PostgresStore) Close() error {
 	select {
 	case s.turn <- struct{}{}: // for good
 	case <-ctx.Done():
+		s.gate.Lock()
+		s.opened = true // nobody else may have its connection
+		s.gate.Unlock()
 		return errors.New("state: PostgreSQL: close: a call is still under way; its connection is left open")
 	}
 	s.closed = true
