@@ -62,7 +62,7 @@ type letterFields DeadLetter
 type letterJSON struct {
 	letterFields
 	Binary []binaryHeader `json:"binary_headers,omitempty"` // those that are not UTF-8
-	Millis *int64         `json:"arrived_ms,omitempty"`     // since 1970, when Arrived is no year that JSON has
+	Millis *int64         `json:"arrived_ms,omitempty"`     // since 1970, when JSON has not Arrived's year or zone
 }
 
 type binaryHeader struct {
@@ -87,7 +87,7 @@ func (l DeadLetter) MarshalJSON() ([]byte, error) {
 	}
 	// What a record says of its time may be anything, microseconds that were taken for milliseconds
 	// for instance, and must not keep its letter from being written.
-	if y := l.Arrived.Year(); y < 0 || y > 9999 {
+	if _, err := l.Arrived.MarshalJSON(); err != nil {
 		ms := l.Arrived.UnixMilli()
 		out.Millis, out.Arrived = &ms, time.Time{}
 	}

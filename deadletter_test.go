@@ -1,8 +1,10 @@
 package leat_test
 
 import (
+	"encoding/json"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -28,4 +30,16 @@ func TestDeadLetterKeepsBytes(t *testing.T) {
 		return nil
 	}))
 	assert.Equal(t, letters, got)
+}
+
+// Rule B3: no time keeps a letter from being written. One that came as text may have the zone +24:00, which time.Parse
+// takes and JSON does not.
+func TestDeadLetterOfAnyZone(t *testing.T) {
+	at, err := time.Parse(time.RFC3339, "2026-01-02T03:04:05+24:00")
+	require.NoError(t, err)
+	js, err := json.Marshal(leat.DeadLetter{Arrived: at})
+	require.NoError(t, err)
+	var got leat.DeadLetter
+	require.NoError(t, json.Unmarshal(js, &got))
+	require.True(t, at.Equal(got.Arrived), got.Arrived)
 }

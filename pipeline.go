@@ -169,6 +169,13 @@ func (p *Pipeline) StateDir() string {
 	return filepath.Join("leat-state", p.name)
 }
 
+func (p *Pipeline) deadLetters() DeadLetterLog {
+	if p.config.DeadLetters != nil {
+		return p.config.DeadLetters
+	}
+	return DeadLetterFile(filepath.Join(p.StateDir(), "dead-letters.jsonl"))
+}
+
 // Check reports every fault of the pipeline, joined, and opens nothing.
 func (p *Pipeline) Check() error {
 	faults := append([]error(nil), p.faults...)
@@ -533,10 +540,7 @@ func (p *Pipeline) plan() *engine.Plan {
 	if logger == nil {
 		logger = slog.Default()
 	}
-	letters := c.DeadLetters
-	if letters == nil {
-		letters = DeadLetterFile(filepath.Join(p.StateDir(), "dead-letters.jsonl"))
-	}
+	letters := p.deadLetters()
 	plan.Config = engine.Config{
 		StateDir:         p.StateDir(),
 		CheckpointEvery:  p.checkpointEvery(),

@@ -42,7 +42,7 @@ func sharedPlaces(pipelines ...*Pipeline) (faults []error) {
 			stores[st] = i
 		}
 		own := []string{p.StateDir()}
-		if f, is := p.config.DeadLetters.(*letterFile); is {
+		if f, is := p.deadLetters().(*letterFile); is {
 			own = append(own, f.path)
 		}
 		for _, path := range own {

@@ -57,6 +57,12 @@ func TestPipelinesHaveFoldersOfTheirOwn(t *testing.T) {
 	require.ErrorContains(t, members(func(member int) leat.Config {
 		return leat.Config{StateDir: dir}
 	}), "pipelines 0 (p) and 1 (p) both keep their own in "+dir)
+	require.ErrorContains(t, members(func(member int) leat.Config {
+		if member == 0 {
+			return leat.Config{StateDir: state(0)}
+		}
+		return leat.Config{StateDir: state(1), DeadLetters: leat.DeadLetterFile(filepath.Join(state(0), "dead-letters.jsonl"))}
+	}), "dead-letters.jsonl: give each")
 	store := &struct {
 		leat.StateStore
 		_ int

@@ -417,7 +417,9 @@ func TestNewerTables(t *testing.T) {
 func TestOpenedTwice(t *testing.T) {
 	t.Parallel()
 	s := open(t, config(t))
+	take(t, s, "b")
 	require.ErrorContains(t, s.Open(t.Context(), "other"), "each makes its own")
+	require.NoError(t, s.Close(), "the engine's, after an Open that failed: it is not of the one that is open")
 	take(t, s, "a")
 	require.NoError(t, s.Commit(t.Context(), commit(1)))
 	require.NoError(t, s.Close())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,8 +42,11 @@ type PostgresStore struct {
 	conn     *pgx.Conn     // nil: none, or given up
 	pipeline string
 	owned    map[string]*owned
-	opened   bool // until Close; this and closed are Open's and Close's own
 	closed   bool
+
+	gate    sync.Mutex // of the two below
+	opened  bool       // until Close
+	refused int        // calls of Open whose Close is still to come
 }
 
 // owned is a partition that this process has taken.
@@ -104,20 +108,49 @@ func (s *PostgresStore) Open(ctx context.Context, pipeline string) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
-	if s.opened {
+	if !s.enter() {
 		return ownError("state: PostgreSQL: open: a pipeline has it open: each makes its own")
 	}
 	s.turn, s.closed = make(chan struct{}, 1), false
 	s.pipeline, s.owned = pipeline, map[string]*owned{}
 	err := s.do(ctx, "open", func(ctx context.Context, conn *pgx.Conn) error { return s.prepare(ctx, conn) })
-	s.opened = err == nil
+	if err != nil { // it may be tried again, without Close
+		s.gate.Lock()
+		s.opened = false
+		s.gate.Unlock()
+	}
 	return err
+}
+
+// enter tells whether the store may be opened.
+func (s *PostgresStore) enter() bool {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	if s.opened {
+		s.refused++
+		return false
+	}
+	s.opened = true
+	return true
+}
+
+// leave tells whether Close is of whom the store is open for: one that was refused is told to
+// close it too, and must not end the connection of the other.
+func (s *PostgresStore) leave() bool {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	if s.refused > 0 {
+		s.refused--
+		return false
+	}
+	s.opened = false
+	return true
 }
 
 // Close ends the connection. It waits for a call that is under way, but not for long; calls
 // that come later wait until their context ends.
 func (s *PostgresStore) Close() error {
-	if s.turn == nil || s.closed {
+	if !s.leave() || s.turn == nil || s.closed {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -125,9 +158,12 @@ func (s *PostgresStore) Close() error {
 	select {
 	case s.turn <- struct{}{}: // for good
 	case <-ctx.Done():
+		s.gate.Lock()
+		s.opened = true // nobody else may have its connection
+		s.gate.Unlock()
 		return errors.New("state: PostgreSQL: close: a call is still under way; its connection is left open")
 	}
-	s.closed, s.opened = true, false
+	s.closed = true
 	if s.conn == nil {
 		return nil
 	}

@@ -27,8 +27,8 @@ type Config[T any] struct {
 	Brokers []string
 
 	// Topic is where all rows go; TopicOf gives each row its own. A topic that does not
-	// exist is an error at the start if it is Topic, and rejects the row if it comes of
-	// TopicOf.
+	// exist, or not any more, ends the pipeline if it is Topic, and rejects the row if it comes
+	// of TopicOf.
 	Topic   string
 	TopicOf func(row *T) string
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -58,11 +59,21 @@ type letters struct {
 	tx     *Transaction // nil: all letters are written by themselves
 	env    leat.Env
 
+	opened  atomic.Bool
 	p       *producer    // of those; nil: none has come yet
 	pending []kgo.Record // since the last Sync
 }
 
-func (l *letters) Open(ctx context.Context, env leat.Env) error {
+func (l *letters) Open(ctx context.Context, env leat.Env) (err error) {
+	// Another pipeline's Close would forget what waits for its acknowledgement (rule B3).
+	if !l.opened.CompareAndSwap(false, true) {
+		return fmt.Errorf("kafkasink: dead letters, topic %s: a pipeline has them open: make a log for each", l.config.Topic)
+	}
+	defer func() {
+		if err != nil { // it may be tried again, without Close
+			l.opened.Store(false)
+		}
+	}()
 	l.env = env
 	if err := checkTopic(l.config.Topic); err != nil {
 		return fmt.Errorf("kafkasink: dead letters: %w", err)
@@ -72,7 +83,7 @@ func (l *letters) Open(ctx context.Context, env leat.Env) error {
 	}
 	// That the topic is there is better known now than at the first letter. The client is made
 	// then: few pipelines need it.
-	err := l.connect(ctx)
+	err = l.connect(ctx)
 	l.disconnect()
 	return err
 }
@@ -189,6 +200,7 @@ func (l *letters) Sync(ctx context.Context) error {
 func (l *letters) Close() error {
 	l.disconnect()
 	l.pending = nil
+	l.opened.Store(false)
 	return nil
 }
 

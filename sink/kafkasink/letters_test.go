@@ -181,3 +181,19 @@ func TestLettersOfPipeline(t *testing.T) {
 	assert.Equal(t, "panic: two", got[0].Error)
 	assert.JSONEq(t, `{"n":2}`, string(got[0].Row))
 }
+
+// Rule B3: members that have one log would forget each other's letters: the first to close it drops what the other
+// has not synced. It is refused, as that of a file is.
+func TestLettersOfTwoPipelines(t *testing.T) {
+	t.Parallel()
+	_, brokers := fake(t, kfake.SeedTopics(1, "bad"))
+	l := kafkasink.DeadLetters(kafkasink.LettersConfig{Brokers: brokers, Topic: "bad"})
+	require.NoError(t, l.Open(t.Context(), env(t)))
+	require.NoError(t, l.Append(t.Context(), []leat.DeadLetter{{ID: "1", Raw: []byte("x"), Time: time.Now()}}))
+	require.ErrorContains(t, l.Open(t.Context(), env(t)), "make a log for each")
+	require.NoError(t, l.Sync(t.Context()))
+	require.NoError(t, l.Close())
+	require.Equal(t, []string{"x"}, values(readAll(t, brokers, "bad")))
+	require.NoError(t, l.Open(t.Context(), env(t)), "one after the other is fine")
+	require.NoError(t, l.Close())
+}

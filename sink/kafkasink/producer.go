@@ -53,11 +53,13 @@ func judge(err error) failure {
 	return gone
 }
 
+// denied is not told of a login: one broker of several may refuse it (rule B8), which the next life
+// asks (asTransient).
 func denied(err error) bool {
 	for _, e := range []error{
 		kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.GroupAuthorizationFailed,
-		kerr.TransactionalIDAuthorizationFailed, kerr.SaslAuthenticationFailed,
-		kerr.UnsupportedForMessageFormat, kerr.UnsupportedSaslMechanism, kerr.PolicyViolation,
+		kerr.TransactionalIDAuthorizationFailed,
+		kerr.UnsupportedForMessageFormat, kerr.PolicyViolation,
 	} {
 		if errors.Is(err, e) {
 			return true
@@ -68,7 +70,8 @@ func denied(err error) bool {
 
 // asTransient marks what may go away by itself (rule B8), and explains what does not.
 func asTransient(ctx context.Context, cl *kgo.Client, err error) error {
-	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	// Not by context.DeadlineExceeded: dialling a host that does not answer ends with it too.
+	if err == nil || ctx.Err() != nil || errors.Is(err, context.Canceled) {
 		return err
 	}
 	refusal, why := kafka.Refused(ctx, cl, err)

@@ -19,7 +19,8 @@ var readPatience = 30 * time.Second
 
 // ReadDeadLetters reads the letters of a topic that are committed now, each once, as
 // leat.Replay wants them: those of one partition oldest first. It may be used while a
-// pipeline writes. A record that is no letter is an error.
+// pipeline writes. A record that is no letter is an error. Where a transaction is open that hides what
+// was before it, as one of a killed process may be for TransactionConfig.Timeout, it waits for its end.
 func ReadDeadLetters(ctx context.Context, c LettersConfig) iter.Seq2[leat.DeadLetter, error] {
 	return func(yield func(leat.DeadLetter, error) bool) {
 		stop := errors.New("stop")

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -237,4 +238,50 @@ func TestNotAllowedInTransactions(t *testing.T) {
 			assert.ErrorContains(t, err, c.want)
 		})
 	}
+}
+
+// Rule B8: one of several brokers that refuses the login while the sink writes, and another does not, is tried again.
+func TestOneBrokerRefusesWhileWriting(t *testing.T) {
+	t.Parallel()
+	cluster, _, login := kafkatest.Secure(t, kfake.NumBrokers(2), kfake.SeedTopics(1, "t"), kfake.BrokerConfigs(map[string]string{"connections.max.reauth.ms": "1000"}))
+	leader := cluster.LeaderFor("t", 0)
+	s := kafkasink.New(kafkasink.Config[string]{Brokers: cluster.ListenAddrs(), Topic: "t", Opts: login})
+	ctx, e := t.Context(), env(t)
+	round := func() error {
+		b := batch("a")
+		if err := s.Write(ctx, b); err != nil {
+			return err
+		}
+		_, err := s.Commit(ctx, leat.Checkpoint{})
+		return err
+	}
+	require.NoError(t, s.Open(ctx, e))
+	require.NoError(t, round())
+	var mended atomic.Bool
+	cluster.ControlKey(int16(kmsg.SASLAuthenticate), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if mended.Load() || cluster.CurrentNode() != leader {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.SASLAuthenticateResponse)
+		resp.ErrorCode = kerr.SaslAuthenticationFailed.Code
+		return resp, nil, true
+	})
+	var err error
+	for end := time.Now().Add(10 * time.Second); err == nil && time.Now().Before(end); { // until the login has run out
+		time.Sleep(50 * time.Millisecond)
+		err = round()
+	}
+	require.ErrorIs(t, err, leat.ErrAborted)
+	require.NoError(t, s.Close())
+	if err = s.Open(ctx, e); err != nil {
+		require.True(t, leat.IsTransient(err), err)
+	}
+	mended.Store(true)
+	for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); {
+		err = s.Open(ctx, e)
+	}
+	require.NoError(t, err)
+	require.NoError(t, round())
+	require.NoError(t, s.Close())
 }

@@ -37,9 +37,9 @@ type Config[T any] struct {
 
 	// UUID makes the UUID of a row. Defaults to one that follows from where the row came
 	// from (pipeline, Name, partition, offset, and which of the rows made from that
-	// record), so that a row that is published twice has the same UUID twice, and a
-	// Deduplicator that goes by UUID drops the second. That needs a source that can be read again
-	// at the same offsets (leat.ReplayExact).
+	// record), so that a row that is published twice has the same UUID twice, by which a consumer
+	// upserts, say. That needs a source that can be read again at the same offsets
+	// (leat.ReplayExact).
 	UUID func(*T) string
 
 	// Permanent tells whether an error of Publish is the message's own fault, such as its
