@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -154,6 +155,8 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 			let = true
 		}
 	}
+	// Who was given them by the group since is no stranger to it.
+	maps.DeleteFunc(r.refused, func(tp topicPartition, token uint64) bool { return ours[tp] != token })
 	fresh := map[topicPartition]uint64{}
 	for tp, token := range ours {
 		if r.parts[tp] == nil && r.refused[tp] != token && time.Since(r.absent[tp.Topic]) > longWait {
