@@ -47,7 +47,7 @@ func (s *Source[T]) discover(ctx context.Context, last *time.Time) error {
 	}
 	s.own.mu.Unlock()
 	if len(fresh) > 0 || !s.own.hasJoined() {
-		s.own.gained(fresh)
+		s.own.gained("", fresh)
 	}
 	return nil
 }
