@@ -64,6 +64,9 @@ func (r *reading[T]) drained(ctx context.Context) (bool, error) {
 	if r.hopes() || len(r.open) > 0 {
 		return false, nil
 	}
+	if r.away && r.s.config.Group == "" { // see othersDrained for a group
+		return false, nil // until it is there again, or taken for deleted: see letVanished
+	}
 	for _, p := range r.order { // those that are done by what came cost nothing
 		if p.next < p.goal {
 			if time.Since(r.arrived) < quiet || time.Since(r.looked) < quiet {
