@@ -2,6 +2,7 @@ package kafkasource
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -144,6 +145,41 @@ func TestTopicUnknownForAMomentInDrain(t *testing.T) {
 			require.NoError(t, p.Run(ctx))
 			require.NoError(t, ctx.Err())
 			once(t, sink.Committed(), 20)
+		})
+	}
+}
+
+// Nor does a drain wait for one that another member was to read.
+func TestNamedTopicOfOthersVanishesInDrain(t *testing.T) {
+	t.Parallel()
+	for _, leaves := range []bool{false, true} {
+		t.Run(fmt.Sprint("leaves ", leaves), func(t *testing.T) {
+			t.Parallel()
+			w := broker(t, 1, "in-a", "in-b")
+			w.fill("in-a", 1, 0, 10)
+			w.fill("in-b", 1, 0, 10)
+			got := make(chan string, 10)
+			other := w.client(kgo.ConsumerGroup("g"), kgo.ConsumeTopics("in-a", "in-b"), kgo.Balancers(kgo.CooperativeStickyBalancer()), kgo.DisableAutoCommit(),
+				kgo.HeartbeatInterval(50*time.Millisecond),
+				kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, m map[string][]int32) {
+					for topic := range m {
+						got <- topic
+					}
+				}))
+			await(t, func() bool { id, _ := other.GroupMetadata(); return id != "" })
+			c := drain(w.member("g", "in-a", "in-b"))
+			c.Opts = append(c.Opts, kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(200*time.Millisecond), kgo.ConsiderMissingTopicDeletedAfter(time.Second))
+			r := start(t, c, leattest.Collect[rec]().In(t.TempDir()))
+			mine := <-got
+			await(t, func() bool { return r.p.Stats().Run.In == 10 })
+			gone := map[string]string{"in-a": "in-b", "in-b": "in-a"}[mine]
+			_, err := w.adm.DeleteTopic(t.Context(), gone)
+			require.NoError(t, err)
+			if leaves {
+				time.Sleep(3 * time.Second) // when clients have forgotten it
+				other.Close()
+			}
+			require.ErrorContains(t, r.wait(), "has no "+gone)
 		})
 	}
 }
