@@ -158,15 +158,16 @@ func TestNamedTopicOfOthersVanishesInDrain(t *testing.T) {
 			w := broker(t, 1, "in-a", "in-b")
 			w.fill("in-a", 1, 0, 10)
 			w.fill("in-b", 1, 0, 10)
-			got := make(chan string, 10)
+			got, has := make(chan string, 10), make(chan int, 10)
 			other := w.client(kgo.ConsumerGroup("g"), kgo.ConsumeTopics("in-a", "in-b"), kgo.Balancers(kgo.CooperativeStickyBalancer()), kgo.DisableAutoCommit(),
 				kgo.HeartbeatInterval(50*time.Millisecond),
+				kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { has <- len(m) }),
 				kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, m map[string][]int32) {
 					for topic := range m {
 						got <- topic
 					}
 				}))
-			await(t, func() bool { id, _ := other.GroupMetadata(); return id != "" })
+			require.Equal(t, 2, <-has)
 			c := drain(w.member("g", "in-a", "in-b"))
 			c.Opts = append(c.Opts, kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(200*time.Millisecond), kgo.ConsiderMissingTopicDeletedAfter(time.Second))
 			r := start(t, c, leattest.Collect[rec]().In(t.TempDir()))
