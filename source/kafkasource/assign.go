@@ -47,7 +47,7 @@ func (s *Source[T]) discover(ctx context.Context, last *time.Time) error {
 	}
 	s.own.mu.Unlock()
 	if len(fresh) > 0 || !s.own.hasJoined() {
-		s.own.gained(fresh)
+		s.own.gained("", fresh)
 	}
 	return nil
 }
@@ -140,7 +140,7 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 	}
 	for tp := range fresh {
 		if logs[tp.Topic] == "" { // deleted, and the others do not wait for it
-			r.absent[tp.Topic] = time.Now()
+			r.absent[tp.Topic], r.away = time.Now(), true
 			delete(fresh, tp)
 		}
 	}

@@ -107,7 +107,7 @@ func (s *Source[T]) connect(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.own.as(func() string { id, _ := cl.GroupMetadata(); return id })
+		s.own.as(cl.GroupMetadata)
 		s.member.Store(cl)
 		return nil
 	}

@@ -2,7 +2,6 @@ package kafkasource
 
 import (
 	"context"
-	"maps"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -64,6 +63,9 @@ func (r *reading[T]) drained(ctx context.Context) (bool, error) {
 	if r.hopes() || len(r.open) > 0 {
 		return false, nil
 	}
+	if r.away && r.s.config.Group == "" { // see othersDrained for a group
+		return false, nil // until it is there again, or taken for deleted: see letVanished
+	}
 	for _, p := range r.order { // those that are done by what came cost nothing
 		if p.next < p.goal {
 			if time.Since(r.arrived) < quiet || time.Since(r.looked) < quiet {
@@ -101,7 +103,10 @@ func (r *reading[T]) othersDrained(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	r.asked = time.Now()
-	err := r.withoutVanished(ctx, rest)
+	vanished, err := r.withoutVanished(ctx, rest)
+	if vanished != nil { // nobody will read it; see deleted
+		return false, r.trouble(ctx, vanished, kerr.UnknownTopicOrPartition)
+	}
 	if len(rest) == 0 {
 		return err == nil, nil
 	}
@@ -131,17 +136,22 @@ func (r *reading[T]) othersDrained(ctx context.Context) (bool, error) {
 	return false, err
 }
 
-// withoutVanished leaves out what nobody can read any more: topics that matched Pattern and were deleted.
-func (r *reading[T]) withoutVanished(ctx context.Context, of map[topicPartition]uint64) error {
-	if r.s.config.Pattern == "" {
-		return nil
-	}
+// withoutVanished leaves out what nobody can read any more: topics that matched Pattern and were deleted. One that
+// is asked for by name is told of.
+func (r *reading[T]) withoutVanished(ctx context.Context, of map[topicPartition]uint64) (named *part, _ error) {
 	there, err := r.s.topics(ctx, r.s.member.Load())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	maps.DeleteFunc(of, func(tp topicPartition, _ uint64) bool { return r.s.vanished(tp.Topic, there) })
-	return nil
+	for tp := range of {
+		if r.s.vanished(tp.Topic, there) {
+			delete(of, tp)
+			if r.s.config.Pattern == "" {
+				named = &part{topicPartition: tp}
+			}
+		}
+	}
+	return named, nil
 }
 
 // reached tells whether nothing that can be read is left before end. The client says

@@ -43,13 +43,7 @@ func (s *Source[T]) Member(have map[kafka.TopicPartition]uint64) (m kafka.Member
 	if s.config.InstanceID != "" {
 		m.InstanceID = &s.config.InstanceID
 	}
-	missing := s.own.holds(have, func() {
-		if cl := s.member.Load(); cl != nil {
-			m.ID, m.Generation = cl.GroupMetadata()
-		} else {
-			err = errors.New("kafkasource: the source is closed")
-		}
-	})
+	id, generation, missing := s.own.holds(have)
 	if len(missing) > 0 {
 		names := make([]string, len(missing))
 		for i, tp := range missing {
@@ -58,7 +52,11 @@ func (s *Source[T]) Member(have map[kafka.TopicPartition]uint64) (m kafka.Member
 		slices.Sort(names)
 		return kafka.Member{}, leat.Fenced(names...)
 	}
-	return m, err
+	if s.member.Load() == nil {
+		return m, errors.New("kafkasource: the source is closed")
+	}
+	m.ID, m.Generation = id, generation
+	return m, nil
 }
 
 // groupOpts are the options of a member. Its client has the partitions and reads none of
@@ -95,14 +93,14 @@ func wholeName(pattern string) string { return `\A(?:` + pattern + `)\z` }
 func (s *Source[T]) onAssigned(_ context.Context, cl *kgo.Client, m map[string][]int32) {
 	tps := flat(m)
 	id, _ := cl.GroupMetadata()
-	if stale := s.own.joinedAs(id); len(stale) > 0 {
+	if stale := s.own.stale(id); len(stale) > 0 {
 		s.expelled(stale)
 		tps = append(tps, stale...)
 	}
 	if len(tps) > 0 {
 		s.logger().Info("the group gives this process partitions", "group", s.config.Group, "partitions", few(names(tps)))
 	}
-	s.own.gained(tps)
+	s.own.gained(id, tps)
 }
 
 func (s *Source[T]) onRevoked(ctx context.Context, _ *kgo.Client, m map[string][]int32) {

@@ -22,7 +22,7 @@ type ownership struct {
 	// id is who we are for the group now, and member who we were when it gave us the claims. The client
 	// keeps silent about having been taken for dead when it hears of it as it joins: it joins anew, and until
 	// it is given partitions again nobody has told us that others have had ours meanwhile.
-	id     func() string // nil: without a group
+	id     func() (id string, generation int32) // nil: without a group
 	member string
 
 	joined bool   // the group has said what we have, be it nothing
@@ -60,7 +60,7 @@ type step struct {
 }
 
 // as says how to find out who we are for the group.
-func (o *ownership) as(id func() string) {
+func (o *ownership) as(id func() (id string, generation int32)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.id = id
@@ -68,8 +68,15 @@ func (o *ownership) as(id func() string) {
 
 // expelled tells whether the claims are an earlier member's. o.mu is held.
 func (o *ownership) expelled() bool {
-	return o.id != nil && o.member != "" && o.id() != o.member
+	if o.id == nil {
+		return false
+	}
+	id, _ := o.id()
+	return o.isNot(id)
 }
+
+// isNot tells whether the claims are an earlier member's than id. o.mu is held.
+func (o *ownership) isNot(id string) bool { return o.member != "" && o.member != id }
 
 // isExpelled is expelled for who has not got the lock.
 func (o *ownership) isExpelled() bool {
@@ -78,25 +85,24 @@ func (o *ownership) isExpelled() bool {
 	return o.expelled()
 }
 
-// joinedAs notes who we are, before gained. It gives the claims of an earlier member that have
-// not been taken from us: lost, and given to us again.
-func (o *ownership) joinedAs(id string) (stale []topicPartition) {
+// stale are the claims of an earlier member than id that have not been taken from us: they are lost, and given to
+// us again. They stay void until gained says who we are.
+func (o *ownership) stale(id string) (stale []topicPartition) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.member != "" && o.member != id {
+	if o.isNot(id) {
 		for tp := range o.claims {
 			stale = append(stale, tp)
 		}
 		sortPartitions(stale)
 	}
-	o.member = id
 	return stale
 }
 
-// gained adds partitions, each with a new token.
-func (o *ownership) gained(tps []topicPartition) {
+// gained adds partitions, each with a new token, that the group has given to the member; without a group it is "".
+func (o *ownership) gained(member string, tps []topicPartition) {
 	o.mu.Lock()
-	o.joined = true
+	o.joined, o.member = true, member
 	for _, tp := range tps {
 		if o.claims[tp] == nil {
 			o.tokens++
@@ -350,21 +356,20 @@ func (o *ownership) token(tp topicPartition) uint64 {
 	return 0
 }
 
-// holds tells whether the partitions are held with their tokens, and calls then under
-// the lock if they are; missing are those that are not.
-func (o *ownership) holds(have map[topicPartition]uint64, then func()) (missing []topicPartition) {
+// holds tells who we are for the group; missing are those of the partitions that are not held with their tokens.
+func (o *ownership) holds(have map[topicPartition]uint64) (id string, generation int32, missing []topicPartition) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	expelled := o.expelled()
+	generation = -1
+	if o.id != nil {
+		id, generation = o.id() // once: the client does not ask for the lock before it is somebody new
+	}
 	for tp, token := range have {
-		if c := o.claims[tp]; expelled || c == nil || c.token != token {
+		if c := o.claims[tp]; o.isNot(id) || c == nil || c.token != token {
 			missing = append(missing, tp)
 		}
 	}
-	if len(missing) == 0 {
-		then()
-	}
-	return missing
+	return id, generation, missing
 }
 
 // complete notes what all sinks have.

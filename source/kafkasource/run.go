@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -55,6 +56,7 @@ type reading[T any] struct {
 	order   []*part                   // those of parts, by name
 	refused map[topicPartition]uint64 // tokens of partitions that the engine has left out
 	absent  map[string]time.Time      // when topics that we have partitions of were last not there
+	away    bool                      // there are such topics now
 
 	fenced  time.Time        // the last time that a partition was refused, or was to be taken back
 	unsure  time.Time        // when the group last did not say that this process is a member
@@ -154,9 +156,16 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 			let = true
 		}
 	}
+	// Who was given them by the group since is no stranger to it.
+	maps.DeleteFunc(r.refused, func(tp topicPartition, token uint64) bool { return ours[tp] != token })
 	fresh := map[topicPartition]uint64{}
+	r.away = false
 	for tp, token := range ours {
-		if r.parts[tp] == nil && r.refused[tp] != token && time.Since(r.absent[tp.Topic]) > longWait {
+		switch {
+		case r.parts[tp] != nil, r.refused[tp] == token:
+		case time.Since(r.absent[tp.Topic]) <= longWait:
+			r.away = true
+		default:
 			fresh[tp] = token
 		}
 	}

@@ -240,3 +240,38 @@ func TestTakenAgainAndAgain(t *testing.T) {
 	require.NoError(t, a.stop())
 	once(t, sink.Committed(), n)
 }
+
+// A member whose partitions were taken at a sink, and then by the group too, as when it was frozen, waits for others:
+// the group has heard of the other member, and the names are no other pipeline's.
+func TestTakenAtSinkThenByGroup(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 2, "in")
+	w.fill("in", 2, 0, 20)
+	dir := t.TempDir()
+	sink := leattest.Collect[rec]().In(dir)
+	c := w.member("g", "in")
+	c.SessionTimeout = 1500 * time.Millisecond
+	a := start(t, c, sink)
+	src := a.src.(*Source[rec])
+	await(t, func() bool { return len(sink.Committed()) == 20 })
+	both := map[string][]int32{"in": {0, 1}}
+	owner := leattest.Collect[rec]().In(dir)
+	require.NoError(t, owner.Open(t.Context(), leat.Env{}))
+	_, err := owner.Restore(t.Context(), []string{"src/in/0", "src/in/1"})
+	require.NoError(t, err)
+	rewinds := a.p.Stats().Run.Rewinds
+	w.fill("in", 2, 20, 40)
+	await(t, func() bool { return a.p.Stats().Run.Rewinds > rewinds && len(src.Lag()) == 0 })
+	time.Sleep(src.patience() / 2) // until they are refused
+	src.onLost(t.Context(), src.Client(), both)
+
+	select {
+	case <-a.done:
+		require.NoError(t, a.err)
+	case <-time.After(3 * c.SessionTimeout): // as long as others have them
+	}
+	src.onAssigned(t.Context(), src.Client(), both)
+	await(t, func() bool { return len(sink.Committed()) == 40 })
+	require.NoError(t, a.stop())
+	once(t, sink.Committed(), 40)
+}
