@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatgo/leat"
 )
@@ -310,8 +311,35 @@ func (w *world) keepLogs() {
 	w.t.Logf("logs: %s (%v)", dir, err)
 }
 
-// whoWroteTwice logs which producers wrote the same rows to the topics of p, and where.
-func (w *world) whoWroteTwice(p pipe) {
+// marker is how the log of a partition says that a producer's transaction ended of which a record is at offset. When a
+// reader of committed records has seen one that was aborted, it is the broker that told it wrong.
+func (w *world) marker(name string, partition int32, producer, offset int64) string {
+	topic := w.name + "-" + name
+	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	defer cancel()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(w.c.brokers...), kgo.KeepControlRecords(), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(offset)}}))
+	if err != nil {
+		return err.Error()
+	}
+	defer cl.Close()
+	for ctx.Err() == nil {
+		for it := cl.PollFetches(ctx).RecordIter(); !it.Done(); {
+			r := it.Next()
+			if r.ProducerID != producer || !r.Attrs.IsControl() {
+				continue
+			}
+			end := "aborted"
+			if kind := kmsg.NewControlRecordKey(); kind.ReadFrom(r.Key) == nil && kind.Type == kmsg.ControlRecordKeyTypeCommit {
+				end = "committed"
+			}
+			return fmt.Sprintf("%s at %d (epoch %d)", end, r.Offset, r.ProducerEpoch)
+		}
+	}
+	return "never ended"
+}
+
+// whoWrote logs which producers wrote rows that are twice in the topics of p, or lost, and where.
+func (w *world) whoWrote(p pipe) {
 	w.t.Helper()
 	type run struct {
 		partition         int32
@@ -343,10 +371,29 @@ func (w *world) whoWroteTwice(p pipe) {
 			return nil
 		})
 		for k, s := range twice {
-			w.t.Logf("topic %s, partition %d: %d rows, %d to %d, were written by producer %d (epoch %d) at %d to %d, and by producer %d (epoch %d) at %d to %d",
-				name, k.partition, s.rows, s.from, s.to, k.first, k.firstEp, s.at, s.until, k.second, k.secondEp, s.again, s.end)
+			w.t.Logf("topic %s, partition %d: %d rows, %d to %d, were written by producer %d (epoch %d) at %d to %d, and by producer %d (epoch %d) at %d to %d; %s, %s",
+				name, k.partition, s.rows, s.from, s.to, k.first, k.firstEp, s.at, s.until, k.second, k.secondEp, s.again, s.end,
+				w.marker(name, k.partition, k.first, s.until), w.marker(name, k.partition, k.second, s.end))
 		}
-		if err != nil {
+		type unit struct {
+			partition int32
+			producer  int64
+			epoch     int16
+		}
+		unseen, last := map[unit]int{}, map[unit]int64{}
+		err2 := w.eachRecord(name, func(r *kgo.Record) error {
+			n, err := markOf(r.Value)
+			if err == nil && seen[n] == nil {
+				u := unit{r.Partition, r.ProducerID, r.ProducerEpoch}
+				unseen[u]++
+				last[u] = r.Offset
+			}
+			return err
+		}, kgo.FetchIsolationLevel(kgo.ReadUncommitted()))
+		for u, n := range unseen {
+			w.t.Logf("topic %s, partition %d: readers of committed records do not see %d rows of producer %d (epoch %d), up to %d; %s", name, u.partition, n, u.producer, u.epoch, last[u], w.marker(name, u.partition, u.producer, last[u]))
+		}
+		if err := errors.Join(err, err2); err != nil {
 			w.t.Logf("topic %s: %v", name, err)
 		}
 	}
@@ -492,7 +539,8 @@ func (w *world) readLetters(name string) (out []int64, err error) {
 	return out, err
 }
 
-func (w *world) eachRecord(name string, each func(*kgo.Record) error) error {
+// eachRecord gives the records that readers of committed ones see, or with opts others.
+func (w *world) eachRecord(name string, each func(*kgo.Record) error, opts ...kgo.Opt) error {
 	topic := w.name + "-" + name
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
@@ -516,7 +564,7 @@ func (w *world) eachRecord(name string, each func(*kgo.Record) error) error {
 			return fmt.Errorf("topic %s: a transaction stays open", topic)
 		}
 	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(w.c.brokers...), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(w.c.brokers...), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords()}, opts...)...)
 	if err != nil {
 		return err
 	}
@@ -686,7 +734,7 @@ func (w *world) run(table *table, f fault) {
 		}
 		if !d.none() {
 			bad = true
-			w.whoWroteTwice(p)
+			w.whoWrote(p)
 			t.Errorf("%s, %s: of %d rows %d are lost, %d are there twice: %s", f.name, p.name, d.rows, d.lost, d.twice, strings.Join(d.strange, "; "))
 		}
 	}
