@@ -270,9 +270,6 @@ func (s *State) Decode(text string, at, keys int) error {
 			s.floor = math.MinInt64
 		}
 	}
-	if (keys == 0 || len(r.Key) > 0) && !s.folded && (keys > 0 || s.Width > 0) {
-		s.seen[s.High.hash()] = measure
-	}
 	b, err := base64.RawStdEncoding.DecodeString(r.Seen)
 	if err != nil {
 		return fmt.Errorf("the rows that were seen can't be read: %w", err)
@@ -286,6 +283,9 @@ func (s *State) Decode(text string, at, keys int) error {
 		last += diff
 		s.seen[hash(b[n:n+len(hash{})])] = last
 		b = b[n+len(hash{}):]
+	}
+	if (keys == 0 || len(r.Key) > 0) && !s.folded && (keys > 0 || s.Width > 0) {
+		s.seen[s.High.hash()] = measure
 	}
 	return nil
 }
