@@ -158,7 +158,7 @@ launch() { # NODE
   ! alive "$dir/pid" || return 0
   port_free $((KAFKA_PORT + i - 1))
   mapfile -t opts < <(java_opts)
-  [ ! -e "$dir/log" ] || mv "$dir/log" "$dir/log.old"
+  [ ! -e "$dir/log" ] || { cat "$dir/log" >>"$dir/log.old"; rm "$dir/log"; } # what led to a kill stays until wipe
   # GC and error files go to the node's folder
   ( cd "$dir" && exec setsid java "${opts[@]}" -cp "$(classpath)" kafka.Kafka server.properties ) \
     >"$dir/log" 2>&1 </dev/null 9>&- &

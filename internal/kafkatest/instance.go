@@ -14,6 +14,7 @@ import (
 
 // Instance is Kafka brokers that a test has for itself, from the jars that .ci/servers/kafka.sh installs.
 type Instance struct {
+	Dir    string // of node-1, node-2 …, each with its log, and with log.old from before its last start
 	script string
 	env    []string
 }
@@ -42,11 +43,12 @@ func NewInstance(t testing.TB, name string, port int, env ...string) *Instance {
 	if found, _ := filepath.Glob(filepath.Join(servers, "kafka", "dist-*", ".done")); len(found) == 0 {
 		unable("Kafka's jars are not in %s: run .ci/servers/kafka.sh install, or set LEAT_SERVERS", servers)
 	}
+	name += "-" + strconv.Itoa(port)
 	own := []string{
-		"KAFKA_INSTANCE=" + name + "-" + strconv.Itoa(port), "KAFKA_PORT=" + strconv.Itoa(port), "KAFKA_CONTROLLER_PORT=" + strconv.Itoa(port+100),
+		"KAFKA_INSTANCE=" + name, "KAFKA_PORT=" + strconv.Itoa(port), "KAFKA_CONTROLLER_PORT=" + strconv.Itoa(port+100),
 		"KAFKA_HEAP=192m", "KAFKA_AUTO_CREATE=false", "KAFKA_START_TIMEOUT=120",
 	}
-	return &Instance{script: script, env: append(append(os.Environ(), own...), env...)}
+	return &Instance{Dir: filepath.Join(servers, "kafka", "run-"+name), script: script, env: append(append(os.Environ(), own...), env...)}
 }
 
 // Run calls the script: "start", "kill" and so on.

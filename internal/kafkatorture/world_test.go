@@ -303,11 +303,18 @@ func (w *world) fail(format string, args ...any) {
 	w.t.Fatalf(format, args...)
 }
 
-// keepLogs saves what the members have logged from the end of the test.
+// keepLogs saves what members and brokers have logged from the end of the test.
 func (w *world) keepLogs() {
 	w.t.Helper()
 	dir := filepath.Join(os.TempDir(), "leat-kafkatorture-"+w.name)
 	err := os.CopyFS(dir, os.DirFS(filepath.Join(w.base, "log")))
+	for node := 1; node <= nodes; node++ {
+		for _, name := range []string{"log.old", "log"} {
+			if b, err := os.ReadFile(filepath.Join(w.c.Dir, fmt.Sprint("node-", node), name)); err == nil {
+				_ = os.WriteFile(filepath.Join(dir, fmt.Sprintf("broker-%d.%s", node, name)), b, 0o644)
+			}
+		}
+	}
 	w.t.Logf("logs: %s (%v)", dir, err)
 }
 
