@@ -82,7 +82,7 @@ func explain(cl *kgo.Client, err error) (string, Refusal) {
 	case strings.Contains(err.Error(), "plaintext connection speaking to a tls endpoint"): // kgo has no type for it
 		return "TLS: this port of the broker wants it, and this client does not speak it; give kgo.DialTLSConfig in Opts", Lasting
 	case errors.As(err, &closed):
-		return "TLS or authentication, most likely: see kgo.DialTLSConfig and kgo.SASL in Opts", Passing
+		return "the broker, or what lies before it, closed the connection at once: it is starting or stopping, or it wants TLS or authentication (see kgo.DialTLSConfig and kgo.SASL in Opts)", Passing
 	case errors.Is(err, io.EOF) && len(mechanisms) > 0:
 		return "the broker closed the connection, as some do when the name or the password is wrong (kgo.SASL in Opts)", Passing
 	}
