@@ -37,7 +37,7 @@ killcalls: ## killed at every system call that changes a file (needs strace)
 torture: ## 1,000 kills per sink, faults at every system call, full disks, power cuts, slow sinks (about 25 min; needs root)
 	LEAT_LONG=1 CI=true go test -v -timeout 120m ./internal/torture
 
-kafka-torture: ## pipelines on three Kafka brokers that are killed, cut off and rebalanced, 1,000,000 records for each fault (about 25 min; LEAT_RECORDS for less; needs LEAT_PG)
+kafka-torture: ## pipelines on three Kafka brokers that are killed, cut off and rebalanced, 1,000,000 records for each of 14 faults (about 30 min; LEAT_RECORDS for less; needs LEAT_PG)
 	LEAT_LONG=1 CI=true go test -v -timeout 120m -run 'TestFaults|TestApplied' ./internal/kafkatorture
 
 kafka-members: ## throughput of one group by number of members

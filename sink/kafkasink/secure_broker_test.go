@@ -134,9 +134,9 @@ func TestRealSecure(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				for part, build := range users(c.brokers, c.opts, c.opts) {
-					var log lines
+					var log kafkatest.Lines
 					began := time.Now()
-					err := build(leat.Config{StateDir: t.TempDir(), Logger: log.logger(t), Retry: leat.Retry{First: 10 * time.Millisecond, Attempts: 2}}).Run(t.Context())
+					err := build(leat.Config{StateDir: t.TempDir(), Logger: log.Logger(t), Retry: leat.Retry{First: 10 * time.Millisecond, Attempts: 2}}).Run(t.Context())
 					require.ErrorContains(t, err, c.want, part)
 					assert.ErrorContains(t, err, "brokers "+c.brokers[0], part)
 					assert.Less(t, time.Since(began), 20*time.Second, part)

@@ -1,12 +1,8 @@
 package kafkasink_test
 
 import (
-	"bytes"
 	"context"
-	"io"
-	"log/slog"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -46,28 +42,6 @@ func TestExactlyOnceOverTLSAndSCRAM(t *testing.T) {
 		letters = append(letters, string(l.Raw))
 	}
 	assert.ElementsMatch(t, []string{`{"id":3,`, `{"id":39,`}, letters)
-}
-
-// lines is a log that is kept whole, at the level of most words.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-func (l *lines) logger(t *testing.T) *slog.Logger {
-	return slog.New(slog.NewTextHandler(io.MultiWriter(l, t.Output()), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // users are pipelines of which one part only has the options that are tested.
@@ -137,9 +111,9 @@ func TestNotLetIn(t *testing.T) {
 			cluster, cert, login := kafkatest.Secure(t, kfake.SeedTopics(1, "in", "out"))
 			opts := c.opts(cluster, cert, login[1])
 			for name, build := range users(cluster.ListenAddrs(), login, opts) {
-				var log lines
+				var log kafkatest.Lines
 				began := time.Now()
-				err := build(leat.Config{StateDir: t.TempDir(), Logger: log.logger(t), Retry: leat.Retry{First: 10 * time.Millisecond, Attempts: 2}}).Run(t.Context())
+				err := build(leat.Config{StateDir: t.TempDir(), Logger: log.Logger(t), Retry: leat.Retry{First: 10 * time.Millisecond, Attempts: 2}}).Run(t.Context())
 				require.Error(t, err, name)
 				assert.Less(t, time.Since(began), 15*time.Second, name)
 				for _, want := range append(c.want, "brokers "+cluster.ListenAddrs()[0]) {

@@ -1,12 +1,8 @@
 package kafkasource
 
 import (
-	"bytes"
 	"crypto/tls"
-	"io"
-	"log/slog"
 	"maps"
-	"sync"
 	"testing"
 	"time"
 
@@ -55,28 +51,6 @@ func TestReadsOverTLSAndSCRAM(t *testing.T) {
 			once(t, rows, 20)
 		})
 	}
-}
-
-// lines is a log that is kept whole, at the level of most words.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-func (l *lines) logger(t *testing.T) *slog.Logger {
-	return slog.New(slog.NewTextHandler(io.MultiWriter(l, t.Output()), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // Who is not let in hears where, why and what to do, and no password. What stays so until somebody acts ends
@@ -166,9 +140,9 @@ func TestNotLetIn(t *testing.T) {
 			w := &world{t: t, cluster: cluster, brokers: cluster.ListenAddrs()}
 			opts := c.opts(broker{w, cert, login[1]})
 			for _, config := range w.ways() {
-				var log lines
+				var log kafkatest.Lines
 				config.Opts = append(config.Opts, opts...)
-				p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: log.logger(t), Retry: leat.Retry{First: 10 * time.Millisecond, Attempts: 2}})
+				p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: log.Logger(t), Retry: leat.Retry{First: 10 * time.Millisecond, Attempts: 2}})
 				leat.To(leat.From(p, New(config)), leattest.Collect[rec]())
 				began := time.Now()
 				err := p.Run(t.Context())

@@ -15,6 +15,9 @@ import (
 	"github.com/leatgo/leat/leattest"
 )
 
+// noticesSoon are options of a client that takes a topic for deleted within seconds.
+var noticesSoon = []kgo.Opt{kgo.MetadataMinAge(100 * time.Millisecond), kgo.MetadataMaxAge(200 * time.Millisecond), kgo.ConsiderMissingTopicDeletedAfter(time.Second)}
+
 // A topic of a pattern that is deleted does not keep the others from being read, also over a
 // rewind, nor from being caught up.
 func TestTopicOfPatternVanishes(t *testing.T) {
@@ -25,7 +28,7 @@ func TestTopicOfPatternVanishes(t *testing.T) {
 			w := broker(t, 1, "in-a", "in-b")
 			c := w.member(group, "in-a")
 			c.Topics, c.Pattern = nil, "in-.*"
-			c.Opts = append(c.Opts, kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(200*time.Millisecond), kgo.ConsiderMissingTopicDeletedAfter(time.Second))
+			c.Opts = append(c.Opts, noticesSoon...)
 			var abort atomic.Bool
 			sink := leattest.Collect[rec]().In(t.TempDir()).OnCall(func(call string) error {
 				if call == "Write" && abort.Swap(false) {
@@ -62,7 +65,7 @@ func TestTopicVanishesInDrain(t *testing.T) {
 			w.fill("in-b", 1, 10, 20)
 			c := drain(w.member(group, "in-a"))
 			c.Topics, c.Pattern = nil, "in-.*"
-			c.Opts = append(c.Opts, kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(200*time.Millisecond), kgo.ConsiderMissingTopicDeletedAfter(time.Second))
+			c.Opts = append(c.Opts, noticesSoon...)
 			on := new(atomic.Bool)
 			on.Store(true)
 			deaf := w.deaf(on)
@@ -87,7 +90,7 @@ func TestNamedTopicVanishes(t *testing.T) {
 			t.Parallel()
 			w := broker(t, 1, "in-a", "in-b")
 			c := w.member(group, "in-a", "in-b")
-			c.Opts = append(c.Opts, kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(200*time.Millisecond), kgo.ConsiderMissingTopicDeletedAfter(time.Second))
+			c.Opts = append(c.Opts, noticesSoon...)
 			sink := leattest.Collect[rec]().In(t.TempDir())
 			r := start(t, c, sink)
 			w.fill("in-a", 1, 0, 1)
@@ -169,7 +172,7 @@ func TestNamedTopicOfOthersVanishesInDrain(t *testing.T) {
 				}))
 			require.Equal(t, 2, <-has)
 			c := drain(w.member("g", "in-a", "in-b"))
-			c.Opts = append(c.Opts, kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(200*time.Millisecond), kgo.ConsiderMissingTopicDeletedAfter(time.Second))
+			c.Opts = append(c.Opts, noticesSoon...)
 			r := start(t, c, leattest.Collect[rec]().In(t.TempDir()))
 			mine := <-got
 			await(t, func() bool { return r.p.Stats().Run.In == 10 })
