@@ -134,7 +134,7 @@ func (s *Source[T]) note(ctx context.Context) error {
 // assign takes partitions over: asks where they stand, and begins to fetch them there.
 func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64) error {
 	s := r.s
-	logs, err := s.logs(ctx, fresh)
+	logs, leaderless, err := s.logs(ctx, fresh)
 	if err != nil {
 		return err
 	}
@@ -144,14 +144,14 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 			delete(fresh, tp)
 		}
 	}
-	if len(fresh) == 0 {
-		return nil
+	var kept map[topicPartition]kafka.Offset
+	var open []topicPartition
+	if ready := less(fresh, leaderless); len(ready) > 0 {
+		if kept, open, err = s.kept(ctx, ready); err != nil {
+			return err
+		}
 	}
-	kept, open, err := s.kept(ctx, fresh)
-	if err != nil {
-		return err
-	}
-	if fresh = r.await(fresh, open); len(fresh) == 0 {
+	if fresh = r.await(fresh, leaderless, open); len(fresh) == 0 {
 		return nil
 	}
 	at, err := r.takeOver(fresh, logs, kept)
@@ -205,8 +205,8 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 }
 
 // logs are the ids of the topics. Brokers before 2.8 have none: then the name stands for it. Topics of a
-// pattern that are not there have none.
-func (s *Source[T]) logs(ctx context.Context, of map[topicPartition]uint64) (map[string]string, error) {
+// pattern that are not there have none. Partitions that are leaderless can't be asked for anything.
+func (s *Source[T]) logs(ctx context.Context, of map[topicPartition]uint64) (logs map[string]string, leaderless []topicPartition, err error) {
 	// Not what the client remembers: by the id of some seconds ago, a topic that was made again
 	// since would pass for the log that was read (rule A2-1).
 	cl, req := s.member.Load(), kmsg.NewPtrMetadataRequest()
@@ -221,31 +221,34 @@ func (s *Source[T]) logs(ctx context.Context, of map[topicPartition]uint64) (map
 			}
 		}
 	}
-	err := s.ask(ctx, cl, "asking for the topics' ids", func(ctx context.Context) error {
+	err = s.ask(ctx, cl, "asking for the topics' ids", func(ctx context.Context) error {
 		_, err := cl.RequestCachedMetadata(ctx, req, time.Nanosecond)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	topics, err := s.topics(ctx, cl)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	logs := map[string]string{}
+	logs = map[string]string{}
 	for tp := range of {
 		d, ok := topics[tp.Topic]
 		if !ok && s.config.Pattern != "" {
 			continue
 		}
 		if !ok {
-			return nil, leat.Transient(fmt.Errorf("kafkasource: topic %s was deleted while it was taken over", tp.Topic))
+			return nil, nil, leat.Transient(fmt.Errorf("kafkasource: topic %s was deleted while it was taken over", tp.Topic))
 		}
 		if logs[tp.Topic] = kafka.LogOf(d.ID); logs[tp.Topic] == "" {
 			logs[tp.Topic] = tp.Topic
 		}
+		if p, ok := d.Partitions[tp.Partition]; ok && p.Leader < 0 {
+			leaderless = append(leaderless, tp)
+		}
 	}
-	return logs, nil
+	return logs, leaderless, nil
 }
 
 // kept is what the group has committed of the partitions; of those in open it is not known before a
@@ -273,15 +276,21 @@ func (s *Source[T]) kept(ctx context.Context, of map[topicPartition]uint64) (out
 	return out, open, nil
 }
 
-// await gives those of fresh that can be taken over now. A killed owner may have left a transaction
-// open that commits offsets of the others, which only the broker ends, when its timeout is over;
-// reading does not stop for them meanwhile.
-func (r *reading[T]) await(fresh map[topicPartition]uint64, open []topicPartition) map[topicPartition]uint64 {
-	if len(open) > 0 && len(r.open) == 0 {
-		r.s.logger().Info("waiting for the transaction of a partition's last owner to end", "group", r.s.config.Group, "partitions", few(names(open)))
+// await gives those of fresh that can be taken over now, and remembers the others; reading does not
+// stop for them meanwhile. All replicas of a partition may be away. A killed owner may have left a
+// transaction open that commits offsets of the partition, which only the broker ends, when its timeout
+// is over.
+func (r *reading[T]) await(fresh map[topicPartition]uint64, leaderless, open []topicPartition) map[topicPartition]uint64 {
+	if len(r.awaited) == 0 {
+		if len(leaderless) > 0 {
+			r.s.logger().Warn("no broker leads these partitions; they are read when one does", "partitions", few(names(leaderless)))
+		}
+		if len(open) > 0 {
+			r.s.logger().Info("waiting for the transaction of a partition's last owner to end", "group", r.s.config.Group, "partitions", few(names(open)))
+		}
 	}
-	r.open, r.opened = open, time.Now()
-	return less(fresh, open)
+	r.awaited, r.awaitedAt = slices.Concat(leaderless, open), time.Now()
+	return less(fresh, r.awaited)
 }
 
 func less(of map[topicPartition]uint64, without []topicPartition) map[topicPartition]uint64 {
@@ -432,7 +441,7 @@ func (p *part) jump(from int64) {
 // missing is about records that were deleted while their partition was read.
 func (r *reading[T]) missing(ctx context.Context, p *part) error {
 	of := map[topicPartition]uint64{p.topicPartition: 0}
-	logs, err := r.s.logs(ctx, of)
+	logs, _, err := r.s.logs(ctx, of)
 	if err != nil {
 		return err
 	}

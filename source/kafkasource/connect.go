@@ -289,8 +289,13 @@ func (s *Source[T]) list(ctx context.Context, of map[topicPartition]uint64, what
 	slices.Sort(topics)
 	err = s.ask(ctx, cl, what, func(ctx context.Context) error {
 		l, err := ask(kadm.NewClient(cl), ctx, slices.Compact(topics)...)
-		if err == nil {
-			out, err = listed(l, of)
+		// kadm asks for the whole topics, so others may be what failed.
+		var some *kadm.ShardErrors
+		if err != nil && !errors.As(err, &some) {
+			return err
+		}
+		if found, fault := listed(l, of); fault == nil || some == nil {
+			out, err = found, fault
 		}
 		return err
 	})

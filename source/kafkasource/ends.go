@@ -60,7 +60,7 @@ func (r *reading[T]) ends(ctx context.Context) (done bool, _ error) {
 // drained tells whether Drain is done. A position that has reached the end says so, and
 // not the last record: behind it there may be markers and gaps (rule H2).
 func (r *reading[T]) drained(ctx context.Context) (bool, error) {
-	if r.hopes() || len(r.open) > 0 {
+	if r.hopes() || len(r.awaited) > 0 {
 		return false, nil
 	}
 	if r.away && r.s.config.Group == "" { // see othersDrained for a group

@@ -58,18 +58,18 @@ type reading[T any] struct {
 	absent  map[string]time.Time      // when topics that we have partitions of were last not there
 	away    bool                      // there are such topics now
 
-	fenced  time.Time        // the last time that a partition was refused, or was to be taken back
-	unsure  time.Time        // when the group last did not say that this process is a member
-	arrived time.Time        // the last record
-	told    bool             // CaughtUp, since then
-	looked  time.Time        // at the ends, since then
-	asked   time.Time        // when the group was last asked how far it is (Drain)
-	listed  time.Time        // the topics
-	checked time.Time        // whether those that are read are still there
-	open    []topicPartition // ours, which a transaction of an earlier owner keeps from being taken over
-	opened  time.Time        // when that was last looked at
-	lacking time.Time        // since when partitions are missing that rule H1 asks for
-	waited  bool             // for them, and logged
+	fenced    time.Time        // the last time that a partition was refused, or was to be taken back
+	unsure    time.Time        // when the group last did not say that this process is a member
+	arrived   time.Time        // the last record
+	told      bool             // CaughtUp, since then
+	looked    time.Time        // at the ends, since then
+	asked     time.Time        // when the group was last asked how far it is (Drain)
+	listed    time.Time        // the topics
+	checked   time.Time        // whether those that are read are still there
+	awaited   []topicPartition // ours, which can't be taken over yet: see await
+	awaitedAt time.Time        // when that was last looked at
+	lacking   time.Time        // since when partitions are missing that rule H1 asks for
+	waited    bool             // for them, and logged
 }
 
 // part is a partition that is being read.
@@ -177,10 +177,10 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 			return false, joined, err
 		}
 	}
-	if len(r.open) > 0 {
-		r.open = slices.DeleteFunc(r.open, func(tp topicPartition) bool { return fresh[tp] == 0 })
-		if time.Since(r.opened) < quiet {
-			fresh = less(fresh, r.open)
+	if len(r.awaited) > 0 {
+		r.awaited = slices.DeleteFunc(r.awaited, func(tp topicPartition) bool { return fresh[tp] == 0 })
+		if time.Since(r.awaitedAt) < quiet {
+			fresh = less(fresh, r.awaited)
 		}
 	}
 	if len(fresh) > 0 {
@@ -303,7 +303,7 @@ func (r *reading[T]) poll(ctx context.Context) error {
 
 func (r *reading[T]) wait() time.Duration {
 	wait := longWait
-	if time.Since(r.unsure) < 2*quiet || len(r.open) > 0 {
+	if time.Since(r.unsure) < 2*quiet || len(r.awaited) > 0 {
 		wait = quiet / 2
 	}
 	for _, p := range r.order {

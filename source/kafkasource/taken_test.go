@@ -3,6 +3,7 @@ package kafkasource
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -107,6 +108,34 @@ func TestTakenOverWithOpenTransaction(t *testing.T) {
 			w.readsOn(t, "in", "g", drains, func() { open.Store(false) })
 		})
 	}
+}
+
+// All replicas of a partition may be away when it is taken over: the others are read meanwhile.
+func TestTakenOverWithoutLeader(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 3, "in")
+	_, err := w.adm.CommitOffsets(t.Context(), "g", kadm.Offsets{"in": {1: {Topic: "in", Partition: 1, At: 4, LeaderEpoch: -1}}})
+	require.NoError(t, err)
+	all, err := kmsg.NewPtrMetadataRequest().RequestWith(t.Context(), w.cl)
+	require.NoError(t, err)
+	parts := all.Topics[0].Partitions
+	at := slices.IndexFunc(parts, func(p kmsg.MetadataResponseTopicPartition) bool { return p.Partition == 1 })
+	parts[at].Leader, parts[at].ErrorCode = -1, kerr.LeaderNotAvailable.Code
+	var away atomic.Bool // since a member has joined, so that who fills the topic knew the leader
+	w.cluster.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+		away.Store(true)
+		return nil, nil, false
+	})
+	w.cluster.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		if !away.Load() {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.MetadataResponse)
+		resp.Brokers, resp.ClusterID, resp.ControllerID, resp.Topics = all.Brokers, all.ClusterID, all.ControllerID, all.Topics
+		return resp, nil, true
+	})
+	w.readsOn(t, "in", "g", false, func() { away.Store(false) })
 }
 
 func TestRealOpenTransaction(t *testing.T) {
