@@ -64,7 +64,6 @@ func (j *dedupeJudge[In]) add(i int, k keyset.Key, place uint64, at, limit int64
 	was, found := j.memory.set.Add(k, place, at, limit)
 	switch {
 	case !found:
-		j.memory.remember(k, place, at)
 		j.kept.add(i, 1)
 	case was == place: // rule C5: itself
 		j.kept.add(i, 1)

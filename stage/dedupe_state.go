@@ -18,10 +18,7 @@ type dedupeMemory struct {
 	newest  int64 // the greatest event time, µs; noTime before there is one
 	arrival int64 // the greatest arrival that was asked for, µs; noTime likewise
 
-	delta   []byte // what is new since the last one, encoded; nil: nothing yet
-	usual   int    // the size of the last delta: the next one will be about as large
 	saved   dedupeMark
-	swept   int64  // the limit up to which sweeping is not due
 	touched uint64 // see keyset.Set.Touch
 
 	size        *dedupeSize // of the stage
@@ -32,21 +29,25 @@ type dedupeMemory struct {
 // so it does not depend on how many there are.
 type dedupeSize struct{ keys, bytes atomic.Int64 }
 
-// dedupeMark is the part of the state that is saved whole each time.
-type dedupeMark struct{ newest, arrival int64 }
+// dedupeMark is what the last piece of state was about: the times, which are saved whole each
+// time, and the end of what the set held.
+type dedupeMark struct {
+	newest, arrival int64
+	end             uint64
+}
 
 func newDedupeMemory(timed bool, size *dedupeSize) *dedupeMemory {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // it never fails
 	m := &dedupeMemory{
-		set: keyset.New(timed), newest: noTime, arrival: noTime, swept: noTime, size: size,
+		set: keyset.New(timed), newest: noTime, arrival: noTime, size: size,
 		seed: keySeed{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])},
 	}
 	m.saved = m.mark()
 	return m
 }
 
-func (m *dedupeMemory) mark() dedupeMark { return dedupeMark{m.newest, m.arrival} }
+func (m *dedupeMemory) mark() dedupeMark { return dedupeMark{m.newest, m.arrival, m.set.End()} }
 
 // limit is the time of the newest keys that have expired: those for which first + ttl <=
 // watermark, and the watermark is newest - bound - 1 (rules C2, G2).
@@ -57,33 +58,15 @@ func (m *dedupeMemory) limit(ttl, bound int64) int64 {
 	return m.newest - bound - 1 - ttl
 }
 
-// remember notes a new key for the next Delta.
-func (m *dedupeMemory) remember(k keyset.Key, place uint64, at int64) {
-	if m.delta == nil {
-		m.delta = m.header(make([]byte, 0, m.usual+m.usual/8+256), false)
-	}
-	m.delta = m.set.AppendEntry(m.delta, k, place, at)
-}
-
-// sweep gives memory of forgotten keys back, a little with each batch: all of it in the
-// course of a quarter of ttl. Which rows pass does not depend on it.
+// sweep gives memory of forgotten keys back, a little with each batch. Which rows pass does
+// not depend on it.
 func (m *dedupeMemory) sweep(ttl, bound int64, rows int) {
-	limit := m.limit(ttl, bound)
-	if !m.set.Timed() || limit == noTime {
-		return
-	}
-	step := max(ttl/4/keyset.Shards, 1)
-	m.swept = max(m.swept, limit-step*keyset.Shards) // at first, and after a jump: once round is enough
-	for slots := 8 * rows; limit-m.swept >= step; {
-		shards, looked := m.set.Sweep(limit, 1)
-		m.swept += step * int64(shards)
-		if slots -= looked; slots <= 0 {
-			return
-		}
+	if m.newest != noTime {
+		m.set.Sweep(m.limit(ttl, bound), 1+rows/256)
 	}
 }
 
-func (m *dedupeMemory) measure() { m.counts(int64(m.set.Len()), int64(m.set.Bytes()+cap(m.delta))) }
+func (m *dedupeMemory) measure() { m.counts(int64(m.set.Len()), int64(m.set.Bytes())) }
 
 // counts puts what it has into the size of the stage.
 func (m *dedupeMemory) counts(keys, bytes int64) {
@@ -105,8 +88,8 @@ const (
 	dedupeTimed    = 2
 )
 
-// header begins a piece of state; setMark fills in what is not known before its end.
-func (m *dedupeMemory) header(b []byte, snapshot bool) []byte {
+// header is what a piece of state begins with.
+func (m *dedupeMemory) header(snapshot bool) []byte {
 	flags := byte(0)
 	if snapshot {
 		flags |= dedupeSnapshot
@@ -114,21 +97,14 @@ func (m *dedupeMemory) header(b []byte, snapshot bool) []byte {
 	if m.set.Timed() {
 		flags |= dedupeTimed
 	}
-	b = append(b, dedupeFormat, flags)
+	b := []byte{dedupeFormat, flags}
 	b = binary.LittleEndian.AppendUint64(b, m.seed.a)
 	b = binary.LittleEndian.AppendUint64(b, m.seed.b)
 	if m.set.Timed() {
-		b = append(b, make([]byte, 16)...)
+		b = binary.LittleEndian.AppendUint64(b, uint64(m.newest))
+		b = binary.LittleEndian.AppendUint64(b, uint64(m.arrival))
 	}
 	return b
-}
-
-func (m *dedupeMemory) setMark(piece []byte) {
-	if m.set.Timed() {
-		binary.LittleEndian.PutUint64(piece[18:], uint64(m.newest))
-		binary.LittleEndian.PutUint64(piece[26:], uint64(m.arrival))
-	}
-	m.saved = m.mark()
 }
 
 func (m *dedupeMemory) load(piece []byte, first bool) error {
@@ -205,26 +181,25 @@ func (d *Dedupe[In, K]) Delta(partition string) ([]byte, error) {
 	if m == nil {
 		return nil, nil // no row has come
 	}
-	piece := m.delta
-	if piece == nil {
-		if m.saved == m.mark() {
-			return nil, nil
-		}
-		piece = m.header(nil, false)
+	if m.saved == m.mark() {
+		return nil, nil
 	}
-	m.delta, m.usual = nil, len(piece)
-	m.setMark(piece)
-	m.measure()
-	return piece, nil
+	return d.piece(m, false), nil
 }
 
 // Snapshot implements leat.Stateful.
 func (d *Dedupe[In, K]) Snapshot(partition string) ([]byte, error) {
 	m := d.of(partition)
-	m.delta = nil
-	piece := m.header(make([]byte, 0, 64+m.set.Len()*m.set.EntryBytes()), true)
-	piece = m.set.Append(piece, m.limit(d.TTL.Microseconds(), d.OutOfOrderness.Microseconds()))
-	m.setMark(piece)
-	m.measure()
-	return piece, nil
+	return d.piece(m, true), nil
+}
+
+// piece encodes what is new since the last one, or all there is.
+func (d *Dedupe[In, K]) piece(m *dedupeMemory, snapshot bool) []byte {
+	from := m.saved.end
+	if snapshot {
+		from = 0
+	}
+	piece := m.set.Append(m.header(snapshot), from, m.limit(d.TTL.Microseconds(), d.OutOfOrderness.Microseconds()))
+	m.saved = m.mark()
+	return piece
 }

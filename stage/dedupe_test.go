@@ -398,7 +398,7 @@ func TestDedupeGivesMemoryBack(t *testing.T) {
 	_, err = d.Delta("")
 	require.NoError(t, err)
 	keys, bytes := d.StateSize()
-	require.Less(t, keys, int64(200))
+	require.Less(t, keys, int64(300+1024), "entries go in blocks of 1024")
 	require.Less(t, bytes, full/20)
 	b, err := d.Snapshot("")
 	require.NoError(t, err)

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
-	"math/bits"
 	"unsafe"
 )
 
@@ -18,27 +17,16 @@ type Key struct{ Hi, Lo uint64 }
 // Set maps keys to a word, and to a time when it is Timed. It is not safe for concurrent
 // use.
 //
-// It consists of shards by the first bits of the key; each is a table of its own with
-// linear probing, and grows alone. So growing copies 1/256 at a time, and the set never
-// needs twice its memory. A slot is its words: key, place and, in a timed set, time.
+// It is a log of entries, in the order that they were added, and an index of it. The log is
+// never copied: what is new since some point is its end, and what is old leaves it at the
+// front, in blocks. The index is what growing copies, and looking for a key reads; it
+// consists of shards by the first bits of the key, each of which grows and shrinks alone, so
+// that the set never needs twice its memory.
 type Set struct {
-	words  int // of a slot: 3, or 4 with a time
-	len    int // entries, those that have expired and were not swept included
+	log    log
+	len    int // keys, those that have expired and were not swept included
 	slots  int // of all shards
-	swept  int // the shard that Sweep comes to next
 	shards [Shards]shard
-}
-
-const shardBits = 8
-
-// Shards is the number of shards.
-const Shards = 1 << shardBits
-
-type shard struct {
-	slots []uint64 // an empty one has a key of zeros
-	n     uint64   // how many slots
-	len   int
-	most  int // len that makes it grow
 }
 
 // never is before all times that a set may hold.
@@ -46,217 +34,94 @@ const never = math.MinInt64
 
 // New makes an empty set. The times of one that is not timed are ignored.
 func New(timed bool) *Set {
+	s := &Set{}
+	s.log.words = 3
 	if timed {
-		return &Set{words: 4}
+		s.log.words = 4
 	}
-	return &Set{words: 3}
+	return s
 }
 
 // Timed tells whether entries have a time.
-func (s *Set) Timed() bool { return s.words == 4 }
+func (s *Set) Timed() bool { return s.log.timed() }
 
-// Len is the number of entries, those that have expired and were not swept included.
+// Len is the number of keys, those that have expired and were not swept included.
 func (s *Set) Len() int { return s.len }
 
 // Bytes is the memory of the set.
-func (s *Set) Bytes() int { return s.slots*s.words*8 + int(unsafe.Sizeof(*s)) }
+func (s *Set) Bytes() int { return s.slots*8 + s.log.bytes + int(unsafe.Sizeof(*s)) }
 
 // EntryBytes is how many bytes Append writes for an entry.
-func (s *Set) EntryBytes() int { return s.words * 8 }
-
-// room is how many slots the shard gets for n entries: 53 % are full then, and one more
-// step is due at 80 %. Steps by half cost two copies of each entry, which are less than
-// half of what adding it costs. The small number makes five kinds of shards that grow at
-// different times, so that the set as a whole is always near 24 B / 0.66 for a key.
-func (s *Set) room(sh, n int) int { return n*15/8 + 8 + sh%5 }
-
-// home is the slot where looking for a key begins. It grows with the key, so that
-// copying a shard into a larger one goes through both in order.
-func (sh *shard) home(k Key) uint64 {
-	at, _ := bits.Mul64(k.Hi<<shardBits, sh.n)
-	return at
-}
+func (s *Set) EntryBytes() int { return s.log.words * 8 }
 
 // Touch reads the memory that looking for k begins at. The caller must use the result,
 // or the compiler takes it out. Touching some keys before looking for them makes the
 // processor fetch their memory at the same time: that is most of what a large set costs.
 func (s *Set) Touch(k Key) uint64 {
-	sh := &s.shards[k.Hi>>(64-shardBits)]
-	if sh.n == 0 {
+	sh := &s.shards[shardOf(k)]
+	if len(sh.slots) == 0 {
 		return 0
 	}
-	return sh.slots[sh.home(k)*uint64(s.words)]
-}
-
-// find gives the slot's first word in slots, and whether k is there; if not, it is the
-// empty one for k. The shard has at least one empty slot.
-func (s *Set) find(sh *shard, k Key) (at uint64, there bool) {
-	slots, words := sh.slots, uint64(s.words)
-	for at = sh.home(k) * words; ; {
-		slot := slots[at : at+3]
-		if slot[0] == k.Hi && slot[1] == k.Lo {
-			return at, true
-		}
-		if slot[0]|slot[1] == 0 {
-			return at, false
-		}
-		if at += words; at == uint64(len(slots)) {
-			at = 0
-		}
-	}
+	return sh.slots[sh.home(slotOf(k, 0))]
 }
 
 // Get finds the place of k. An entry whose time is limit or before it has expired and is
 // not found.
 func (s *Set) Get(k Key, limit int64) (place uint64, ok bool) {
-	sh := &s.shards[k.Hi>>(64-shardBits)]
-	if sh.n == 0 {
+	sh := &s.shards[shardOf(k)]
+	if len(sh.slots) == 0 {
 		return 0, false
 	}
-	at, there := s.find(sh, k)
-	if !there || s.expired(sh, at, limit) {
+	_, e := s.find(sh, k)
+	if e == nil || s.log.expired(e, limit) {
 		return 0, false
 	}
-	return sh.slots[at+2], true
+	return e[2], true
 }
 
 // Add adds k unless it is there: then it gives its place. An entry that has expired (see
-// Get) is replaced.
+// Get) is replaced. The limit must not be less than before.
 func (s *Set) Add(k Key, place uint64, time, limit int64) (was uint64, found bool) {
-	i := k.Hi >> (64 - shardBits)
-	sh := &s.shards[i]
+	if s.log.full() {
+		s.Sweep(limit, 2)
+	}
+	sh := &s.shards[shardOf(k)]
 	if sh.len >= sh.most {
-		s.rebuild(int(i), limit)
+		s.resize(shardOf(k), sh.len)
 	}
-	at, there := s.find(sh, k)
-	if there && !s.expired(sh, at, limit) {
-		return sh.slots[at+2], true
+	at, e := s.find(sh, k)
+	if e != nil && !s.log.expired(e, limit) {
+		return e[2], true
 	}
-	s.set(sh, at, there, k, place, time)
+	s.put(sh, at, e == nil, k, place, time)
 	return 0, false
 }
 
-func (s *Set) expired(sh *shard, at uint64, limit int64) bool {
-	return s.words == 4 && int64(sh.slots[at+3]) <= limit
-}
-
-func (s *Set) set(sh *shard, at uint64, there bool, k Key, place uint64, time int64) {
-	slot := sh.slots[at : at+uint64(s.words)]
-	slot[0], slot[1], slot[2] = k.Hi, k.Lo, place
-	if len(slot) == 4 {
-		slot[3] = uint64(time)
-	}
-	if !there {
-		sh.len++
-		s.len++
-	}
-}
-
-// rebuild makes a shard the right size for its entries and one more, without those that
-// have expired.
-func (s *Set) rebuild(i int, limit int64) {
-	sh, words := &s.shards[i], s.words
-	old := sh.slots
-	live := sh.len
-	if words == 4 {
-		live = 0
-		for at := 0; at < len(old); at += words {
-			if old[at]|old[at+1] != 0 && int64(old[at+3]) > limit {
-				live++
-			}
+// Sweep forgets blocks at the front of the log that have expired, so many at most, and gives
+// how many it was. A block has expired when the newest of its entries has.
+func (s *Set) Sweep(limit int64, blocks int) (swept int) {
+	for swept < blocks && s.log.frontExpired(limit) {
+		first := s.log.first
+		for i, entries := 0, s.log.blocks[0]; i < len(entries); i += s.log.words {
+			s.forget(Key{entries[i], entries[i+1]}, first+uint64(i/s.log.words))
 		}
+		s.log.dropFront()
+		swept++
 	}
-	s.resize(sh, s.room(i, live))
-	for at := 0; at < len(old); at += words {
-		k := Key{old[at], old[at+1]}
-		if k == (Key{}) || words == 4 && int64(old[at+3]) <= limit {
-			continue
-		}
-		to := sh.home(k) * uint64(words)
-		for sh.slots[to]|sh.slots[to+1] != 0 { // no key comes twice
-			if to += uint64(words); to == uint64(len(sh.slots)) {
-				to = 0
-			}
-		}
-		slot := sh.slots[to : to+uint64(words)]
-		slot[0], slot[1], slot[2] = k.Hi, k.Lo, old[at+2]
-		if words == 4 {
-			slot[3] = old[at+3]
-		}
-	}
-	s.len += live - sh.len
-	sh.len = live
+	return swept
 }
 
-func (s *Set) resize(sh *shard, n int) {
-	s.slots += n - int(sh.n)
-	sh.n, sh.most = uint64(n), n*4/5
-	sh.slots = make([]uint64, n*s.words)
+// End is a point in the log: behind all entries of now.
+func (s *Set) End() uint64 { return s.log.next }
+
+// Append writes the entries from a point of the log on behind dst, without those that have
+// expired: key, place and, in a timed set, time, little-endian. 0 is the point before all.
+func (s *Set) Append(dst []byte, from uint64, limit int64) []byte {
+	return s.log.encode(dst, from, limit)
 }
 
-// Sweep forgets entries that have expired, in the next shards in turn, Shards of which are
-// all: at least one, and more until it has looked at so many slots.
-func (s *Set) Sweep(limit int64, slots int) (shards, looked int) {
-	for shards < Shards && (shards == 0 || looked < slots) {
-		looked += int(s.shards[s.swept].n) + 1
-		s.sweep(s.swept, limit)
-		s.swept = (s.swept + 1) % Shards
-		shards++
-	}
-	return shards, looked
-}
-
-// sweep makes a shard smaller when a quarter of it or more has expired: less is not
-// worth the copying.
-func (s *Set) sweep(i int, limit int64) {
-	sh := &s.shards[i]
-	dead := 0
-	for at := s.words - 1; at < len(sh.slots); at += s.words {
-		if sh.slots[at-3]|sh.slots[at-2] != 0 && int64(sh.slots[at]) <= limit {
-			dead++
-		}
-	}
-	switch {
-	case dead == 0 || dead*4 < sh.len:
-	case dead == sh.len:
-		s.len -= sh.len
-		s.slots -= int(sh.n)
-		*sh = shard{}
-	default:
-		s.rebuild(i, limit)
-	}
-}
-
-// Append writes all entries that have not expired behind dst: see AppendEntry.
-func (s *Set) Append(dst []byte, limit int64) []byte {
-	for i := range s.shards {
-		old := s.shards[i].slots
-		for at := 0; at < len(old); at += s.words {
-			if old[at]|old[at+1] == 0 || s.words == 4 && int64(old[at+3]) <= limit {
-				continue
-			}
-			for _, word := range old[at : at+s.words] {
-				dst = binary.LittleEndian.AppendUint64(dst, word)
-			}
-		}
-	}
-	return dst
-}
-
-// AppendEntry writes an entry as EntryBytes bytes: key, place and, in a timed set, time,
-// little-endian.
-func (s *Set) AppendEntry(dst []byte, k Key, place uint64, time int64) []byte {
-	dst = binary.LittleEndian.AppendUint64(dst, k.Hi)
-	dst = binary.LittleEndian.AppendUint64(dst, k.Lo)
-	dst = binary.LittleEndian.AppendUint64(dst, place)
-	if s.words == 4 {
-		dst = binary.LittleEndian.AppendUint64(dst, uint64(time))
-	}
-	return dst
-}
-
-// Load adds entries that Append and AppendEntry have written; the later one of a key
-// counts. After an error the set is of no use.
+// Load adds entries that Append has written; the later one of a key counts. After an error
+// the set is of no use.
 func (s *Set) Load(entries []byte) error {
 	size := s.EntryBytes()
 	if len(entries)%size != 0 {
@@ -268,28 +133,84 @@ func (s *Set) Load(entries []byte) error {
 		if k == (Key{}) {
 			return errors.New("an entry has no key")
 		}
-		time := int64(0)
-		if s.words == 4 {
+		place, time := binary.LittleEndian.Uint64(entries[16:]), int64(0)
+		if s.Timed() {
 			time = int64(binary.LittleEndian.Uint64(entries[24:]))
 		}
-		i := k.Hi >> (64 - shardBits)
-		sh := &s.shards[i]
+		sh := &s.shards[shardOf(k)]
 		if sh.len >= sh.most {
-			s.rebuild(int(i), never)
+			s.resize(shardOf(k), sh.len)
 		}
-		at, there := s.find(sh, k)
-		s.set(sh, at, there, k, binary.LittleEndian.Uint64(entries[16:]), time)
+		at, e := s.find(sh, k)
+		if e != nil {
+			s.log.set(sh.slots[at], place, time)
+			continue
+		}
+		s.put(sh, at, true, k, place, time)
 	}
 	return nil
 }
 
+// put adds an entry that the slot shall lead to. fresh tells that it led to none before.
+func (s *Set) put(sh *shard, at int, fresh bool, k Key, place uint64, time int64) {
+	sh.slots[at] = slotOf(k, s.log.add(k, place, time))
+	if fresh {
+		sh.len++
+		s.len++
+	}
+}
+
+// find gives the slot of k and its entry; if it is not there, the empty slot for it. The shard
+// has at least one empty slot.
+func (s *Set) find(sh *shard, k Key) (at int, entry []uint64) {
+	want, slots := slotOf(k, 0), sh.slots
+	for at = sh.home(want); ; {
+		slot := slots[at]
+		if slot&^numberMask == want {
+			if e := s.log.entry(slot); e[0] == k.Hi && e[1] == k.Lo {
+				return at, e
+			}
+		}
+		if slot == 0 {
+			return at, nil
+		}
+		if at++; at == len(slots) {
+			at = 0
+		}
+	}
+}
+
+// forget takes k out of the index, if the entry of that number is the one that it leads to.
+func (s *Set) forget(k Key, number uint64) {
+	sh := &s.shards[shardOf(k)]
+	if !sh.remove(slotOf(k, number)) {
+		return
+	}
+	s.len--
+	switch {
+	case sh.len == 0:
+		s.slots -= len(sh.slots)
+		*sh = shard{}
+	case sh.len*4 < sh.most:
+		s.resize(shardOf(k), sh.len)
+	}
+}
+
+// resize gives a shard room for some more than n keys.
+func (s *Set) resize(i uint8, n int) {
+	sh := &s.shards[i]
+	s.slots -= len(sh.slots)
+	sh.resize(n, i)
+	s.slots += len(sh.slots)
+}
+
 // reserve makes an empty set large enough for n entries, so that loading them need not
-// copy them several times.
+// copy the index several times.
 func (s *Set) reserve(n int) {
 	if s.slots > 0 || n < 16*Shards {
 		return
 	}
 	for i := range s.shards {
-		s.resize(&s.shards[i], s.room(i, n/Shards))
+		s.resize(uint8(i), n/Shards)
 	}
 }
