@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -195,8 +196,10 @@ func TestCodes(t *testing.T) {
 	for batch := range 3 {
 		require.True(t, c.begin())
 		want := map[string]uint32{}
-		for i := range 3000 {
-			s := strings.Clone([]string{"", "a", "b", "long enough to lie elsewhere"}[i*7%4])
+		rows := make([]string, 3000) // all of a batch live as long as it does: no address comes twice
+		for i := range rows {
+			rows[i] = strings.Clone([]string{"", "a", "b", "long enough to lie elsewhere"}[i*7%4])
+			s := rows[i]
 			got := c.code(s, addressOf(s))
 			if first, ok := want[s]; ok {
 				require.Equal(t, first, got, batch)
@@ -204,8 +207,9 @@ func TestCodes(t *testing.T) {
 			want[s] = got
 			require.Equal(t, s, c.texts[got])
 		}
+		runtime.KeepAlive(rows)
 		require.Len(t, c.texts, 4)
-		require.False(t, c.giveUp(3000))
+		require.False(t, c.giveUp(len(rows)))
 	}
 	require.True(t, c.begin())
 	for i := range 200 {
