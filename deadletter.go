@@ -213,7 +213,7 @@ func (f *letterFile) Append(_ context.Context, letters []DeadLetter) error {
 		if _, dup := added[id]; dup || f.seen(id) { // rule B3-2
 			continue
 		}
-		js, err := json.Marshal(&letters[i])
+		js, err := letters[i].MarshalJSON() // not json.Marshal, which would go through the text once more
 		if err != nil {
 			return fmt.Errorf("dead letters %s: %w", f.path, err)
 		}

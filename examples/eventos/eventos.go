@@ -75,6 +75,3 @@ func enrich(e Evento) (Limpio, error) {
 	}
 	return l, nil
 }
-
-// fecha is the day of an event, in UTC: the folder that it lies in.
-func fecha(e Limpio) string { return e.TS.UTC().Format(time.DateOnly) }

@@ -163,7 +163,7 @@ func load(ctx context.Context, o options, c tuning, m *metrics.Metrics) (result,
 	})
 	lake := parquetsink.New(parquetsink.Config[Limpio]{
 		Name: lakeName, Dir: o.out,
-		PartitionBy: []parquetsink.Partition[Limpio]{{Name: "date", Value: fecha}},
+		PartitionBy: []parquetsink.Partition[Limpio]{parquetsink.ByDay("date", func(e Limpio) time.Time { return e.TS })},
 		Roll:        parquetsink.Roll{Age: age, Idle: -1}, // a topic with an event now and then makes no file of each
 		EventTime:   func(l Limpio) time.Time { return l.TS },
 	})

@@ -222,7 +222,7 @@ func TestLoadRefuses(t *testing.T) {
 	t.Parallel()
 	require.ErrorContains(t, New(true).Load(make([]byte, 31)), "cut short")
 	require.ErrorContains(t, New(false).Load(make([]byte, 24)), "no key")
-		require.ErrorContains(t, New(false).Load(encode(Key{1, 1}, uint64(1), Key{}, uint64(7))), "no key")
+	require.ErrorContains(t, New(false).Load(encode(Key{1, 1}, uint64(1), Key{}, uint64(7))), "no key")
 }
 
 // Memory per key over the sizes between two steps of growth.

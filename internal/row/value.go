@@ -63,8 +63,8 @@ func (c *Column) Value(p unsafe.Pointer) (Value, error) {
 		}
 		return Value{Kind: Bytes, Bytes: b}, nil
 	case Text:
-		b, err := c.marshalText(q)
-		return Value{Kind: String, Str: string(b)}, err
+		s, err := c.textOf(q)
+		return Value{Kind: String, Str: s}, err
 	}
 	return Value{}, c.fail(RuleType, "", "a "+c.elem.String()+" has no column form, only JSON", nil)
 }
@@ -83,6 +83,14 @@ func (c *Column) At(p unsafe.Pointer) unsafe.Pointer {
 		return unsafe.Add(f, c.valueOff)
 	}
 	return f
+}
+
+func (c *Column) textOf(q unsafe.Pointer) (string, error) {
+	if c.Extra && *(*unsafe.Pointer)(q) == nil { // a nil map, as in most rows
+		return "{}", nil
+	}
+	b, err := c.marshalText(q)
+	return string(b), err
 }
 
 func (c *Column) marshalText(q unsafe.Pointer) ([]byte, error) {
@@ -140,8 +148,7 @@ func (c *Column) Text(p unsafe.Pointer) (string, error) {
 	q := c.At(p)
 	switch c.Kind {
 	case Text:
-		b, err := c.marshalText(q)
-		return string(b), err
+		return c.textOf(q)
 	case Time:
 		return (*(*time.Time)(q)).UTC().Format(c.Layout), nil
 	}

@@ -34,10 +34,8 @@ func ExampleNew() {
 		p := leat.New("telemetria", leat.Config{StateDir: filepath.Join(dir, "state")})
 		leat.To(leat.From(p, leattest.Rows(Medida{"norte", at, &grados}, Medida{"sur", at.Add(24 * time.Hour), nil})),
 			jsonsink.New(jsonsink.Config[Medida]{
-				Dir: medidas,
-				PartitionBy: []jsonsink.Partition[Medida]{{
-					Name: "dia", Value: func(m Medida) string { return m.Hora.Format(time.DateOnly) },
-				}},
+				Dir:         medidas,
+				PartitionBy: []jsonsink.Partition[Medida]{jsonsink.ByDay("dia", func(m Medida) time.Time { return m.Hora })},
 			}))
 		if err := p.Run(context.Background()); err != nil {
 			fmt.Println(err)

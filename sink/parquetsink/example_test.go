@@ -39,10 +39,8 @@ func ExampleNew() {
 			Venta{2, day.AddDate(0, 0, 1), decimal.RequireFromString("0.30")},
 			Venta{3, day, decimal.RequireFromString("15")})),
 			parquetsink.New(parquetsink.Config[Venta]{
-				Dir: lake,
-				PartitionBy: []parquetsink.Partition[Venta]{
-					{Name: "dia", Value: func(v Venta) string { return v.Fecha.Format(time.DateOnly) }},
-				},
+				Dir:         lake,
+				PartitionBy: []parquetsink.Partition[Venta]{parquetsink.ByDay("dia", func(v Venta) time.Time { return v.Fecha })},
 			}))
 		if err := p.Run(context.Background()); err != nil {
 			fmt.Println(err)
