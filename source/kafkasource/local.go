@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-
-	"github.com/leatgo/leat/internal/kafka"
 )
 
 // local tells whether this process has all partitions, as it must where only it can see
@@ -55,7 +53,7 @@ func (r *reading[T]) local(ctx context.Context, stage string, ours map[topicPart
 		s.logger().Warn("nothing is read until this process has all partitions, because only it can see the state of a stage (rule H1)",
 			"stage", stage, "group", s.config.Group, "missing", few(names(missing)), "of", all, "members", s.members(ctx), "for at most", 2*s.full.SessionTimeout)
 	}
-	return false, kafka.Sleep(ctx, quiet)
+	return false, nil
 }
 
 func few(names []string) []string {

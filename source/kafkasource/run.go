@@ -306,6 +306,9 @@ func (r *reading[T]) wait() time.Duration {
 	if time.Since(r.unsure) < 2*quiet || len(r.awaited) > 0 {
 		wait = quiet / 2
 	}
+	if len(r.order) == 0 && !r.lacking.IsZero() {
+		wait = quiet
+	}
 	for _, p := range r.order {
 		switch {
 		case len(p.pending) > 0:
