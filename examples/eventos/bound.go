@@ -7,10 +7,10 @@ import (
 	"github.com/leatgo/leat"
 )
 
-// bound keeps the process small: the garbage collector works more when it would go beyond 190 MiB, which is
+// bound keeps the process small: the garbage collector works more when it would go beyond 200 MiB, which is
 // enough for 2 million ids, or beyond what the ids need. GOMEMLIMIT in the environment goes first.
 func bound(p *leat.Pipeline) func(leat.Event) {
-	const least, rest = 190 << 20, 110 << 20
+	const least, rest = 200 << 20, 110 << 20
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return func(leat.Event) {}
 	}
