@@ -288,6 +288,27 @@ func CommitOffsetsIn(ctx context.Context, cl *kgo.Client, tx Txn, m Member, at m
 	return nil
 }
 
+// CommitAgain asks for the commit of a transaction of which nobody knows whether it was committed,
+// until the coordinator says that it is, or that it can't be any more. An epoch must be that of one
+// transaction alone (V2): then asking again asks for the same.
+func CommitAgain(ctx context.Context, cl *kgo.Client, tx Txn) error {
+	req := kmsg.NewPtrEndTxnRequest()
+	req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = tx.ID, tx.Producer, tx.Epoch, true
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		resp, err := req.RequestWith(ctx, cl)
+		if err == nil {
+			err = kerr.ErrorForCode(resp.ErrorCode)
+		}
+		var answer *kerr.Error
+		if err == nil || errors.As(err, &answer) && !answer.Retriable && answer != kerr.UnknownServerError {
+			return err
+		}
+		if Sleep(ctx, wait) != nil {
+			return err
+		}
+	}
+}
+
 func txnOffsetCommit(ctx context.Context, cl *kgo.Client, tx Txn, req *kmsg.TxnOffsetCommitRequest) (*kmsg.TxnOffsetCommitResponse, error) {
 	if tx.V2 {
 		return req.RequestWith(ctx, cl)

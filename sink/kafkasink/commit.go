@@ -107,9 +107,8 @@ func (l *life) commit(ctx context.Context, at map[kafka.TopicPartition]kafka.Off
 	if err != nil {
 		return l.lost(err)
 	}
-	err = l.asMember(ctx, moved, func(m kafka.Member) error {
-		return kafka.CommitOffsetsIn(ctx, l.p.cl, kafka.Txn{ID: l.id, Producer: id, Epoch: epoch, V2: l.v2}, m, moved)
-	})
+	tx := kafka.Txn{ID: l.id, Producer: id, Epoch: epoch, V2: l.v2}
+	err = l.asMember(ctx, moved, func(m kafka.Member) error { return kafka.CommitOffsetsIn(ctx, l.p.cl, tx, m, moved) })
 	if err != nil {
 		return err
 	}
@@ -121,7 +120,7 @@ func (l *life) commit(ctx context.Context, at map[kafka.TopicPartition]kafka.Off
 		err = failpoint.Hit("kafkasink/after-end") // as if the answer had been lost
 	}
 	if err != nil {
-		if err := l.resolve(ctx, moved, err); err != nil {
+		if err := l.resolve(ctx, tx, moved, err); err != nil {
 			return err
 		}
 	}
@@ -149,11 +148,23 @@ func (l *life) end(ctx context.Context) error {
 	return l.p.cl.EndTransaction(ctx, kgo.TryCommit)
 }
 
-// resolve finds out what became of a transaction whose end was not confirmed (rule E4):
-// it is ended by force, and then the group's offsets tell whether they were committed
-// with it. When that can't be found out now, the rewind that follows reads them again.
-func (l *life) resolve(ctx context.Context, moved map[kafka.TopicPartition]kafka.Offset, why error) error {
+// resolve finds out what became of a transaction whose end was not confirmed (rule E4): the commit
+// is asked for again, as long as there is hope; then it is ended by force, and the group's offsets tell
+// whether they were committed with it. When that can't be found out now, the rewind that follows
+// reads them again.
+//
+// Ending it by force at once would do as well, if a coordinator did not act on decisions of which its
+// successor knows nothing: Kafka's does, when brokers die again and again (see docs/guarantees.md).
+// What the successor hears of first then decides about the partitions that have no marker yet.
+func (l *life) resolve(ctx context.Context, tx kafka.Txn, moved map[kafka.TopicPartition]kafka.Offset, why error) error {
 	why = fmt.Errorf("the end of a transaction was not confirmed: %w", why)
+	if tx.V2 {
+		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+		if err := kafka.CommitAgain(bound, l.p.cl, tx); err != nil {
+			l.env.Logger.Debug("the commit was asked for again", "id", l.id, "error", err)
+		}
+		cancel()
+	}
 	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
 	defer cancel()
 	if err := l.p.cl.EndTransaction(bound, kgo.TryAbort); err != nil {

@@ -251,18 +251,27 @@ func TestKilled(t *testing.T) {
 	})
 }
 
-// Rule E4: an end that is not confirmed is looked up.
+// Rule E4: an end that is not confirmed is asked for again, where that can't end another transaction, and looked up.
 func TestUnconfirmed(t *testing.T) {
-	for _, took := range []bool{false, true} {
-		t.Run(fmt.Sprint("it took effect: ", took), func(t *testing.T) {
-			for _, versions := range []*kversion.Versions{kversion.Stable(), kversion.V3_6_0()} {
+	refuse := func(err *kerr.Error) func(kmsg.Request) (kmsg.Response, error, bool) {
+		return func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+			resp := kreq.ResponseKind().(*kmsg.EndTxnResponse)
+			resp.ErrorCode = err.Code
+			return resp, nil, true
+		}
+	}
+	for _, how := range []string{"the answer is lost", "refused", "refused, and again"} {
+		t.Run(how, func(t *testing.T) {
+			for i, versions := range []*kversion.Versions{kversion.Stable(), kversion.V3_6_0()} {
 				c, brokers := fake(t, kfake.MaxVersions(versions))
 				w := newWorld(t, brokers, kafkasink.TransactionConfig{})
 				w.open()
 				require.NoError(t, w.write("1"))
 				require.NoError(t, w.commit(1))
 				require.NoError(t, w.write("2"))
-				if took {
+				takes := true
+				switch how {
+				case "the answer is lost":
 					failpoint.Set(func(name string) error {
 						if name != "kafkasink/after-end" {
 							return nil
@@ -270,15 +279,19 @@ func TestUnconfirmed(t *testing.T) {
 						failpoint.Set(nil)
 						return errors.New("the connection was lost")
 					})
-				} else {
-					c.ControlKey(int16(kmsg.EndTxn), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
-						resp := kreq.ResponseKind().(*kmsg.EndTxnResponse)
-						resp.ErrorCode = kerr.UnknownServerError.Code
-						return resp, nil, true
-					})
+				case "refused":
+					c.ControlKey(int16(kmsg.EndTxn), refuse(kerr.UnknownServerError))
+					takes = i == 0
+				default:
+					c.ControlKey(int16(kmsg.EndTxn), refuse(kerr.UnknownServerError))
+					if i == 0 { // the next one that the older version sends is an abort
+						c.ControlKey(int16(kmsg.EndTxn), refuse(kerr.UnknownServerError))
+						c.ControlKey(int16(kmsg.EndTxn), refuse(kerr.InvalidTxnState))
+					}
+					takes = false
 				}
 				err := w.commit(2)
-				if took {
+				if takes {
 					require.NoError(t, err)
 				} else {
 					require.ErrorIs(t, err, leat.ErrAborted)
