@@ -289,7 +289,8 @@ func (r *reading[T]) await(fresh map[topicPartition]uint64, leaderless, open []t
 			r.s.logger().Info("waiting for the transaction of a partition's last owner to end", "group", r.s.config.Group, "partitions", few(names(open)))
 		}
 	}
-	r.awaited, r.awaitedAt = slices.Concat(leaderless, open), time.Now()
+	others := slices.DeleteFunc(r.awaited, func(tp topicPartition) bool { return fresh[tp] != 0 }) // not asked about this time
+	r.awaited, r.awaitedAt = slices.Concat(others, leaderless, open), time.Now()
 	return less(fresh, r.awaited)
 }
 

@@ -138,6 +138,18 @@ func TestTakenOverWithoutLeader(t *testing.T) {
 	w.readsOn(t, "in", "g", false, func() { away.Store(false) })
 }
 
+// What waits is not forgotten when others come meanwhile: a drain would end without it.
+func TestAwaitedWhileOthersCome(t *testing.T) {
+	t.Parallel()
+	tp := func(n int32) topicPartition { return topicPartition{Topic: "in", Partition: n} }
+	r := &reading[rec]{s: New(Config[rec]{})}
+	require.Equal(t, map[topicPartition]uint64{tp(0): 1}, r.await(map[topicPartition]uint64{tp(0): 1, tp(1): 2, tp(2): 3}, []topicPartition{tp(1)}, []topicPartition{tp(2)}))
+	require.Equal(t, map[topicPartition]uint64{tp(3): 4}, r.await(map[topicPartition]uint64{tp(3): 4}, nil, nil))
+	require.Equal(t, []topicPartition{tp(1), tp(2)}, r.awaited)
+	require.Equal(t, map[topicPartition]uint64{tp(1): 2}, r.await(map[topicPartition]uint64{tp(1): 2, tp(2): 3}, nil, []topicPartition{tp(2)}))
+	require.Equal(t, []topicPartition{tp(2)}, r.awaited)
+}
+
 func TestRealOpenTransaction(t *testing.T) {
 	for _, drains := range []bool{false, true} {
 		t.Run(fmt.Sprint("drain ", drains), func(t *testing.T) {
