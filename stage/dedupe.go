@@ -164,7 +164,8 @@ func (d *Dedupe[In, K]) Repeatable() bool { return true }
 func (d *Dedupe[In, K]) SingleSource() bool { return true }
 
 // StateSize tells how many keys are remembered, some that have expired included, and the
-// memory for them. It is safe for concurrent use.
+// memory for them; what is forgotten counts until the next checkpoint as far as there are new ones instead.
+// It is safe for concurrent use.
 func (d *Dedupe[In, K]) StateSize() (keys, bytes int64) {
 	return d.size.keys.Load(), d.size.bytes.Load()
 }

@@ -19,6 +19,7 @@ type dedupeMemory struct {
 	arrival int64 // the greatest arrival that was asked for, µs; noTime likewise
 
 	saved   dedupeMark
+	base    int    // bytes of set at that time
 	touched uint64 // see keyset.Set.Touch
 
 	size        *dedupeSize // of the stage
@@ -43,9 +44,12 @@ func newDedupeMemory(timed bool, size *dedupeSize) *dedupeMemory {
 		set: keyset.New(timed), newest: noTime, arrival: noTime, size: size,
 		seed: keySeed{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])},
 	}
-	m.saved = m.mark()
+	m.settle()
 	return m
 }
+
+// settle notes that all there is has been saved.
+func (m *dedupeMemory) settle() { m.saved, m.base = m.mark(), m.set.Bytes() }
 
 func (m *dedupeMemory) mark() dedupeMark { return dedupeMark{m.newest, m.arrival, m.set.End()} }
 
@@ -66,7 +70,16 @@ func (m *dedupeMemory) sweep(ttl, bound int64, rows int) {
 	}
 }
 
-func (m *dedupeMemory) measure() { m.counts(int64(m.set.Len()), int64(m.set.Bytes())) }
+// measure tells the stage how much this is. What is to be saved counts as growth, also when as much
+// was forgotten since: the engine makes a cut when the state has grown (rule E9), and nothing else
+// bounds the next piece.
+func (m *dedupeMemory) measure() {
+	bytes := m.set.Bytes()
+	if n := m.set.Since(m.saved.end); n > 0 {
+		bytes = max(bytes, m.base+n*m.set.EntryBytes())
+	}
+	m.counts(int64(m.set.Len()), int64(bytes))
+}
 
 // counts puts what it has into the size of the stage.
 func (m *dedupeMemory) counts(keys, bytes int64) {
@@ -164,7 +177,7 @@ func (d *Dedupe[In, K]) Restore(partition string, saved [][]byte) error {
 			return fmt.Errorf("stage.Dedupe: piece %d of %d of the state of partition %q: %w", i+1, len(saved), partition, err)
 		}
 	}
-	m.saved = m.mark()
+	m.settle()
 	m.measure()
 	d.mu.Lock()
 	d.memory[partition] = m
@@ -200,6 +213,7 @@ func (d *Dedupe[In, K]) piece(m *dedupeMemory, snapshot bool) []byte {
 		from = 0
 	}
 	piece := m.set.Append(m.header(snapshot), from, m.limit(d.TTL.Microseconds(), d.OutOfOrderness.Microseconds()))
-	m.saved = m.mark()
+	m.settle()
+	m.measure()
 	return piece
 }

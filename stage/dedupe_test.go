@@ -405,6 +405,48 @@ func TestDedupeGivesMemoryBack(t *testing.T) {
 	require.Less(t, len(b), 1000, "what has expired is not saved")
 }
 
+// Rule E9: a cut is made when the state has grown, so what waits for the next one must count as growth, also when
+// as much was forgotten meanwhile.
+func TestDedupeGrowsByWhatIsNotSaved(t *testing.T) {
+	t.Parallel()
+	d, n := tenSeconds(), 0
+	tenSecondsOfKeys := func() {
+		for range 100 {
+			in := new(leat.Batch[event])
+			for range 1000 {
+				in.Append(event{fmt.Sprint(n), float64(n) / 10_000}, n)
+				n++
+			}
+			require.NoError(t, d.Process(t.Context(), in, new(leat.Batch[event])))
+		}
+	}
+	grown := func() int {
+		_, before := d.StateSize()
+		tenSecondsOfKeys()
+		_, after := d.StateSize()
+		return int(after - before)
+	}
+	for range 2 {
+		tenSecondsOfKeys()
+	}
+	_, err := d.Delta("")
+	require.NoError(t, err)
+	_, before := d.StateSize()
+	more := grown()
+	delta, err := d.Delta("")
+	require.NoError(t, err)
+	require.Greater(t, len(delta), 90_000*32)
+	require.GreaterOrEqual(t, more, len(delta)-100, "but for its header")
+	_, after := d.StateSize()
+	require.InEpsilon(t, before, after, 0.1, "what is saved counts no more")
+
+	require.GreaterOrEqual(t, grown(), 100_000*32)
+	_, err = d.Snapshot("")
+	require.NoError(t, err)
+	_, after = d.StateSize()
+	require.InEpsilon(t, before, after, 0.1)
+}
+
 func TestDedupeRestoreRefuses(t *testing.T) {
 	t.Parallel()
 	process := func(d *stage.Dedupe[event, string], e event) {

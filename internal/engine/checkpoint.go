@@ -273,8 +273,8 @@ const (
 )
 
 // weigh asks for a cut when the stages remember much more than at the last one. What has
-// changed is in memory twice, in the state and for the next Delta, and then a third time
-// while it is saved; how much comes within CheckpointEvery depends on the machine.
+// changed is in memory once more while it is saved, and a stage may keep it twice until then; how
+// much comes within CheckpointEvery depends on the machine.
 func (g *generation) weigh() {
 	if grown := g.stateSize() - g.weighed.Load(); grown > maxGrowth && !g.heavy.Swap(true) {
 		g.poke()

@@ -114,6 +114,9 @@ func (s *Set) Sweep(limit int64, blocks int) (swept int) {
 // End is a point in the log: behind all entries of now.
 func (s *Set) End() uint64 { return s.log.next }
 
+// Since is how many entries there are from a point of the log on. Append writes no more.
+func (s *Set) Since(from uint64) int { return int(s.log.next - max(from, s.log.first)) }
+
 // Append writes the entries from a point of the log on behind dst, without those that have
 // expired: key, place and, in a timed set, time, little-endian. 0 is the point before all.
 func (s *Set) Append(dst []byte, from uint64, limit int64) []byte {
