@@ -299,14 +299,20 @@ func CommitAgain(ctx context.Context, cl *kgo.Client, tx Txn) error {
 		if err == nil {
 			err = kerr.ErrorForCode(resp.ErrorCode)
 		}
-		var answer *kerr.Error
-		if err == nil || errors.As(err, &answer) && !answer.Retriable && answer != kerr.UnknownServerError {
+		if err == nil || Final(err) {
 			return err
 		}
 		if Sleep(ctx, wait) != nil {
 			return err
 		}
 	}
+}
+
+// Final tells whether an error of ending a transaction is an answer that will not change, or
+// the client's that it has not asked: it does not commit what it knows to be lost in part.
+func Final(err error) bool {
+	var answer *kerr.Error
+	return errors.As(err, &answer) && !answer.Retriable && answer != kerr.UnknownServerError
 }
 
 func txnOffsetCommit(ctx context.Context, cl *kgo.Client, tx Txn, req *kmsg.TxnOffsetCommitRequest) (*kmsg.TxnOffsetCommitResponse, error) {

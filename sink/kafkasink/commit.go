@@ -158,7 +158,7 @@ func (l *life) end(ctx context.Context) error {
 // What the successor hears of first then decides about the partitions that have no marker yet.
 func (l *life) resolve(ctx context.Context, tx kafka.Txn, moved map[kafka.TopicPartition]kafka.Offset, why error) error {
 	why = fmt.Errorf("the end of a transaction was not confirmed: %w", why)
-	if tx.V2 {
+	if tx.V2 && !kafka.Final(why) {
 		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
 		if err := kafka.CommitAgain(bound, l.p.cl, tx); err != nil {
 			l.env.Logger.Debug("the commit was asked for again", "id", l.id, "error", err)

@@ -309,6 +309,32 @@ func TestUnconfirmed(t *testing.T) {
 	}
 }
 
+// A commit that was never asked for, because the client knows that rows are lost, is not asked for again.
+func TestNotCommittedOverLostRows(t *testing.T) {
+	_, brokers := fake(t)
+	w := newWorld(t, brokers, kafkasink.TransactionConfig{Opts: []kgo.Opt{kgo.MetadataMinAge(10 * time.Millisecond), kgo.MetadataMaxAge(50 * time.Millisecond)}})
+	w.open()
+	require.NoError(t, w.write("1"))
+	require.NoError(t, w.commit(1))
+	require.NoError(t, w.write("2"))
+	failpoint.Set(func(name string) error {
+		if name != "kafkasink/before-end" {
+			return nil
+		}
+		failpoint.Set(nil)
+		adm := kadm.NewClient(client(t, brokers))
+		_, err := adm.DeleteTopics(t.Context(), w.a)
+		require.NoError(t, err)
+		_, err = adm.CreateTopic(t.Context(), 1, 1, nil, w.a)
+		require.NoError(t, err)
+		time.Sleep(500 * time.Millisecond) // the client looks at the topics
+		return nil
+	})
+	require.ErrorIs(t, w.commit(2), leat.ErrAborted)
+	w.close()
+	require.Equal(t, w.at(1), w.open())
+}
+
 // Rule H4 and KIP-447: the generation of a member may be out of date for a moment; who has
 // lost the partition can't commit.
 func TestRebalance(t *testing.T) {
