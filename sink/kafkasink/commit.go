@@ -115,6 +115,8 @@ func (l *life) commit(ctx context.Context, at map[kafka.TopicPartition]kafka.Off
 	if err := failpoint.Hit("kafkasink/before-end"); err != nil {
 		return l.lost(err)
 	}
+	ctx, cancel := outlast(ctx)
+	defer cancel()
 	err = l.end(ctx)
 	if err == nil {
 		err = failpoint.Hit("kafkasink/after-end") // as if the answer had been lost
@@ -140,10 +142,20 @@ func (l *life) whole(at map[kafka.TopicPartition]kafka.Offset) {
 	}
 }
 
-// end commits the transaction. It is not cut short by the pipeline's end: that would
-// only make its outcome unknown.
+// outlast is for the end of a transaction. It is not cut short by the pipeline's end: that would
+// only make its outcome unknown. But who ends the pipeline does not wait for long (leat.Config.DrainTimeout).
+func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(endTime, cancel) })
+	return longer, func() {
+		stop()
+		cancel()
+	}
+}
+
+// end commits the transaction.
 func (l *life) end(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+	ctx, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()
 	return l.p.cl.EndTransaction(ctx, kgo.TryCommit)
 }
@@ -159,13 +171,13 @@ func (l *life) end(ctx context.Context) error {
 func (l *life) resolve(ctx context.Context, tx kafka.Txn, moved map[kafka.TopicPartition]kafka.Offset, why error) error {
 	why = fmt.Errorf("the end of a transaction was not confirmed: %w", why)
 	if tx.V2 && !kafka.Final(why) {
-		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+		bound, cancel := context.WithTimeout(ctx, endTime)
 		if err := kafka.CommitAgain(bound, l.p.cl, tx); err != nil {
 			l.env.Logger.Debug("the commit was asked for again", "id", l.id, "error", err)
 		}
 		cancel()
 	}
-	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+	bound, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()
 	if err := l.p.cl.EndTransaction(bound, kgo.TryAbort); err != nil {
 		return l.lost(errors.Join(why, err))

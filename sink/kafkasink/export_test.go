@@ -15,3 +15,6 @@ var TopicAge = &topicAge
 func KnownTopics[T any](s leat.Sink[T]) int { return len(s.(*sink[T]).p.topics.known) }
 
 var ReadPatience = &readPatience
+
+// EndTime is to be set while no transaction is being ended.
+var EndTime = &endTime

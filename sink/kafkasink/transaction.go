@@ -229,9 +229,9 @@ func (l *life) begin(ctx context.Context) error {
 	return nil
 }
 
-// endTime is how long the end of a transaction may take before the sink goes on without
-// knowing it.
-const endTime = 15 * time.Second
+// endTime is how long each step of ending a transaction may take before the sink goes on without
+// knowing its end; all of them together, once the pipeline ends.
+var endTime = 15 * time.Second
 
 // abort ends an open transaction, so that nobody waits for it. Its time is bounded, and
 // not by a context that has ended already.

@@ -335,6 +335,38 @@ func TestNotCommittedOverLostRows(t *testing.T) {
 	require.Equal(t, w.at(1), w.open())
 }
 
+// Who ends the pipeline does not wait for a coordinator that does not answer as long as a commit would.
+func TestUnconfirmedWhileThePipelineEnds(t *testing.T) {
+	c, brokers := fake(t)
+	w := newWorld(t, brokers, kafkasink.TransactionConfig{})
+	w.open()
+	require.NoError(t, w.write("1"))
+	require.NoError(t, w.commit(1))
+	require.NoError(t, w.write("2"))
+
+	defer func(before time.Duration) { *kafkasink.EndTime = before }(*kafkasink.EndTime)
+	*kafkasink.EndTime = time.Second
+	back := make(chan struct{})
+	defer close(back)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for _, key := range []kmsg.Key{kmsg.EndTxn, kmsg.InitProducerID} {
+		c.ControlKey(int16(key), func(kmsg.Request) (kmsg.Response, error, bool) {
+			c.KeepControl()
+			cancel()
+			c.SleepControl(func() { <-back })
+			return nil, nil, false
+		})
+	}
+	start := time.Now()
+	var err error
+	for _, s := range w.sinks {
+		_, err = s.Commit(ctx, leat.Checkpoint{Seq: 2, Positions: map[string]leat.Position{w.partition: w.at(2)}})
+	}
+	require.ErrorIs(t, err, leat.ErrAborted)
+	require.Less(t, time.Since(start), *kafkasink.EndTime*3/2)
+}
+
 // Rule H4 and KIP-447: the generation of a member may be out of date for a moment; who has
 // lost the partition can't commit.
 func TestRebalance(t *testing.T) {
