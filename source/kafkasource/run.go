@@ -306,8 +306,8 @@ func (r *reading[T]) wait() time.Duration {
 	if time.Since(r.unsure) < 2*quiet || len(r.awaited) > 0 {
 		wait = quiet / 2
 	}
-	if len(r.order) == 0 && !r.lacking.IsZero() {
-		wait = quiet
+	if len(r.order) == 0 && !r.lacking.IsZero() { // nothing may be read, so there is nothing to tell
+		return min(wait, quiet)
 	}
 	for _, p := range r.order {
 		switch {

@@ -150,6 +150,13 @@ func TestAwaitedWhileOthersCome(t *testing.T) {
 	require.Equal(t, []topicPartition{tp(2)}, r.awaited)
 }
 
+// Where rule H1 makes a process wait for partitions, it looks five times a second, however long it waits.
+func TestWaitsForAllPartitionsQuietly(t *testing.T) {
+	t.Parallel()
+	r := &reading[rec]{s: New(Config[rec]{}), arrived: time.Now().Add(-time.Minute), lacking: time.Now()}
+	require.Equal(t, quiet, r.wait())
+}
+
 func TestRealOpenTransaction(t *testing.T) {
 	for _, drains := range []bool{false, true} {
 		t.Run(fmt.Sprint("drain ", drains), func(t *testing.T) {
