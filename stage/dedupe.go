@@ -52,7 +52,7 @@ import (
 //
 // Keys are kept as hashes of 128 bits with a secret seed (rule C3). A million keys take
 // 37 MB, 45 MB with a TTL, and 24 MB or 32 MB in the state folder. A partition of few keys
-// takes 12 to 65 KB. Memory grows in small steps, and goes back as keys are forgotten: in
+// takes 12 to 65 KB, with a TTL 45 to 100 KB in the long run. Memory grows in small steps, and goes back as keys are forgotten: in
 // blocks of 1,024 in the order in which they came, so the key of a row that was late stays as long as
 // those of its neighbours. That row is forgotten in time all the same.
 //

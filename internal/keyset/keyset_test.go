@@ -218,6 +218,22 @@ func TestMemoryIsBoundedByLiveEntries(t *testing.T) {
 	require.Less(t, s.Bytes(), live*(32+8*100/50))
 }
 
+// What the documentation of stage.Dedupe says of partitions of few keys.
+func TestBytesOfFewKeys(t *testing.T) {
+	t.Parallel()
+	for _, live := range []int64{1, 10, 100} {
+		s, r := New(true), rand.New(rand.NewPCG(1, 2))
+		for i := range int64(20_000) {
+			s.Add(Key{r.Uint64(), r.Uint64()}, 0, i, i-live)
+			if s.Sweep(i-live, 1); i == live {
+				require.Less(t, s.Bytes(), 22_000)
+			}
+			require.Less(t, s.Bytes(), 100_000)
+		}
+		require.Greater(t, s.Bytes(), 43_000)
+	}
+}
+
 func TestLoadRefuses(t *testing.T) {
 	t.Parallel()
 	require.ErrorContains(t, New(true).Load(make([]byte, 31)), "cut short")
