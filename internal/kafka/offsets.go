@@ -312,7 +312,9 @@ func CommitAgain(ctx context.Context, cl *kgo.Client, tx Txn) error {
 // the client's that it has not asked: it does not commit what it knows to be lost in part.
 func Final(err error) bool {
 	var answer *kerr.Error
-	return errors.As(err, &answer) && !answer.Retriable && answer != kerr.UnknownServerError
+	return errors.As(err, &answer) && !answer.Retriable &&
+		answer != kerr.ConcurrentTransactions && // its markers are being written
+		answer != kerr.UnknownServerError
 }
 
 func txnOffsetCommit(ctx context.Context, cl *kgo.Client, tx Txn, req *kmsg.TxnOffsetCommitRequest) (*kmsg.TxnOffsetCommitResponse, error) {

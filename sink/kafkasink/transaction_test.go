@@ -367,6 +367,39 @@ func TestUnconfirmedWhileThePipelineEnds(t *testing.T) {
 	require.Less(t, time.Since(start), *kafkasink.EndTime*3/2)
 }
 
+// Asking again ends the transaction, or says that it has ended so; it never ends the next one.
+func TestCommitAgain(t *testing.T) {
+	inBoth(t, func(t *testing.T, brokers []string) {
+		topic := newTopic(t, brokers, 1, nil)
+		cl := client(t, brokers, kgo.TransactionalID(topic), kgo.DefaultProduceTopic(topic))
+		v2, err := kafka.TransactionsV2(t.Context(), cl)
+		require.NoError(t, err)
+		if !v2 {
+			t.Skip("an epoch is that of several transactions here")
+		}
+		begin := func(value string) kafka.Txn {
+			require.NoError(t, cl.BeginTransaction())
+			require.NoError(t, cl.ProduceSync(t.Context(), kgo.StringRecord(value)).FirstErr())
+			id, epoch, err := cl.ProducerID(t.Context())
+			require.NoError(t, err)
+			return kafka.Txn{ID: topic, Producer: id, Epoch: epoch, V2: true}
+		}
+		again := func(tx kafka.Txn) error {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			return kafka.CommitAgain(ctx, cl, tx)
+		}
+		first := begin("1")
+		require.NoError(t, cl.EndTransaction(t.Context(), kgo.TryCommit))
+		require.NoError(t, again(first), "it has taken effect")
+		second := begin("2")
+		require.True(t, kafka.Final(again(first)), "it would end the second")
+		require.NoError(t, again(second), "it was never asked for")
+		require.NoError(t, again(second))
+		sees(t, brokers, topic, "1", "2")
+	})
+}
+
 // Rule H4 and KIP-447: the generation of a member may be out of date for a moment; who has
 // lost the partition can't commit.
 func TestRebalance(t *testing.T) {
