@@ -533,10 +533,10 @@ func (w *world) again(topic string) {
 }
 
 // counting is a stage with state that only its process can see.
-type counting struct{ n int64 }
+type counting struct{ n atomic.Int64 } // of all partitions, which are processed at the same time
 
 func (c *counting) Process(_ context.Context, in, out *leat.Batch[rec]) error {
-	c.n += int64(in.Len())
+	c.n.Add(int64(in.Len()))
 	out.AppendRows(in, 0, in.Len())
 	return nil
 }
@@ -579,7 +579,9 @@ func TestLocalState(t *testing.T) {
 		}
 		assert.ErrorContains(t, err, `rule H1: stage "counting"`)
 		assert.ErrorContains(t, err, "package state, PostgreSQL")
-		assert.ErrorContains(t, err, "leat at 127.0.0.1")
+		if ctx.Err() == nil { // else it may have been cut short in asking for the members
+			assert.ErrorContains(t, err, "leat at 127.0.0.1")
+		}
 		cancel()
 	}
 	cancel()
