@@ -75,3 +75,5 @@ func enrich(e Evento) (Limpio, error) {
 	}
 	return l, nil
 }
+
+func when(e Limpio) time.Time { return e.TS }

@@ -163,9 +163,9 @@ func load(ctx context.Context, o options, c tuning, m *metrics.Metrics) (result,
 	})
 	lake := parquetsink.New(parquetsink.Config[Limpio]{
 		Name: lakeName, Dir: o.out,
-		PartitionBy: []parquetsink.Partition[Limpio]{parquetsink.ByDay("date", func(e Limpio) time.Time { return e.TS })},
+		PartitionBy: []parquetsink.Partition[Limpio]{parquetsink.ByDay("date", when)},
 		Roll:        parquetsink.Roll{Age: age, Idle: -1}, // a topic with an event now and then makes no file of each
-		EventTime:   func(l Limpio) time.Time { return l.TS },
+		EventTime:   when,
 	})
 	mem := memory{ttl: o.remember}
 	if o.debug {

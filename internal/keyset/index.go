@@ -10,15 +10,13 @@ type shard struct {
 
 const (
 	shardBits  = 8
+	shardCount = 1 << shardBits
 	numberBits = 33
 	tagBits    = 63 - numberBits
 
 	numberMask = 1<<numberBits - 1
 	taken      = 1 << 63
 )
-
-// Shards is the number of shards.
-const Shards = 1 << shardBits
 
 // shardOf is where k belongs.
 func shardOf(k Key) uint8 { return uint8(k.Hi >> (64 - shardBits)) }
@@ -49,9 +47,7 @@ func (sh *shard) resize(n int, kind uint8) {
 		}
 		at := sh.home(slot)
 		for sh.slots[at] != 0 {
-			if at++; at == slots {
-				at = 0
-			}
+			at = sh.after(at)
 		}
 		sh.slots[at] = slot
 	}
@@ -77,6 +73,7 @@ func (sh *shard) remove(slot uint64) bool {
 	return true
 }
 
+// after is where looking for a slot goes on.
 func (sh *shard) after(at int) int {
 	if at++; at == len(sh.slots) {
 		return 0

@@ -26,7 +26,7 @@ type Set struct {
 	log    log
 	len    int // keys, those that have expired and were not swept included
 	slots  int // of all shards
-	shards [Shards]shard
+	shards [shardCount]shard
 }
 
 // never is before all times that a set may hold.
@@ -166,9 +166,9 @@ func (s *Set) put(sh *shard, at int, fresh bool, k Key, place uint64, time int64
 // find gives the slot of k and its entry; if it is not there, the empty slot for it. The shard
 // has at least one empty slot.
 func (s *Set) find(sh *shard, k Key) (at int, entry []uint64) {
-	want, slots := slotOf(k, 0), sh.slots
-	for at = sh.home(want); ; {
-		slot := slots[at]
+	want := slotOf(k, 0)
+	for at = sh.home(want); ; at = sh.after(at) {
+		slot := sh.slots[at]
 		if slot&^numberMask == want {
 			if e := s.log.entry(slot); e[0] == k.Hi && e[1] == k.Lo {
 				return at, e
@@ -176,9 +176,6 @@ func (s *Set) find(sh *shard, k Key) (at int, entry []uint64) {
 		}
 		if slot == 0 {
 			return at, nil
-		}
-		if at++; at == len(slots) {
-			at = 0
 		}
 	}
 }
@@ -210,10 +207,10 @@ func (s *Set) resize(i uint8, n int) {
 // reserve makes an empty set large enough for n entries, so that loading them need not
 // copy the index several times.
 func (s *Set) reserve(n int) {
-	if s.slots > 0 || n < 16*Shards {
+	if s.slots > 0 || n < 16*shardCount {
 		return
 	}
 	for i := range s.shards {
-		s.resize(uint8(i), n/Shards)
+		s.resize(uint8(i), n/shardCount)
 	}
 }

@@ -11,6 +11,7 @@ import (
 func TestDay(t *testing.T) {
 	day := Day(func(at time.Time) time.Time { return at })
 	require.Empty(t, day(time.Time{}))
+	require.Nil(t, Day[time.Time](nil), "Validate says so")
 	east := time.FixedZone("", 14*60*60)
 	require.Equal(t, "2026-11-26", day(time.Date(2026, 11, 27, 13, 59, 59, 999, east)))
 	require.Equal(t, "2026-11-27", day(time.Date(2026, 11, 27, 14, 0, 0, 0, east)))

@@ -93,9 +93,12 @@ func (c *Column) appendJSONTime(dst []byte, t time.Time) ([]byte, error) {
 	return append(dst, '"'), nil
 }
 
+// noneExtra tells that q is a nil map of extra fields, as it is in most rows.
+func (c *Column) noneExtra(q unsafe.Pointer) bool { return c.Extra && *(*unsafe.Pointer)(q) == nil }
+
 // appendAny leaves the value at q to encoding/json.
 func (c *Column) appendAny(dst []byte, q unsafe.Pointer) ([]byte, error) {
-	if c.Extra && *(*unsafe.Pointer)(q) == nil { // a nil map: nothing extra
+	if c.noneExtra(q) {
 		return append(dst, "{}"...), nil
 	}
 	w := writer{dst}

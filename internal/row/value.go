@@ -86,7 +86,7 @@ func (c *Column) At(p unsafe.Pointer) unsafe.Pointer {
 }
 
 func (c *Column) textOf(q unsafe.Pointer) (string, error) {
-	if c.Extra && *(*unsafe.Pointer)(q) == nil { // a nil map, as in most rows
+	if c.noneExtra(q) { // without a copy
 		return "{}", nil
 	}
 	b, err := c.marshalText(q)
