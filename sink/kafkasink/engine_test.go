@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/leatgo/leat/internal/failpoint"
+	"github.com/leatgo/leat/internal/kafkatest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -194,7 +194,7 @@ func TestRebalancedTransactions(t *testing.T) {
 	var members sync.WaitGroup
 	run := func(life time.Duration) {
 		j := *j
-		j.config = leat.Config{StateDir: t.TempDir(), CheckpointEvery: 50 * time.Millisecond, Retry: leat.Retry{First: time.Millisecond, Max: 100 * time.Millisecond}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+		j.config = leat.Config{StateDir: t.TempDir(), CheckpointEvery: 50 * time.Millisecond, Retry: leat.Retry{First: time.Millisecond, Max: 100 * time.Millisecond}, Logger: kafkatest.Logger(t)}
 		p := j.build()
 		members.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, life)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/engine"
 	"github.com/leatgo/leat/internal/kafka"
+	"github.com/leatgo/leat/internal/kafkatest"
 )
 
 // Who reads rows after they were given back fails its test.
@@ -147,7 +147,7 @@ func batch[T any](rows ...T) *leat.Batch[T] {
 }
 
 func env(t testing.TB) leat.Env {
-	return leat.Env{Pipeline: "prueba", Node: "sink", StateDir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	return leat.Env{Pipeline: "prueba", Node: "sink", StateDir: t.TempDir(), Logger: kafkatest.Logger(t)}
 }
 
 // member is a consumer group's member as kafkasource is one, without a pipeline.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/kafka"
+	"github.com/leatgo/leat/internal/kafkatest"
 	"github.com/leatgo/leat/leattest"
 )
 
@@ -374,7 +375,7 @@ func TestCommitAgain(t *testing.T) {
 
 func runSource(t *testing.T, dir string, src *Source[rec]) {
 	t.Helper()
-	p := leat.New("test", leat.Config{StateDir: dir + "/state", Logger: logs(t)})
+	p := leat.New("test", leat.Config{StateDir: dir + "/state", Logger: kafkatest.Logger(t)})
 	leat.To(leat.From(p, src), leattest.Collect[rec]().In(dir))
 	require.NoError(t, p.Run(t.Context()))
 }
@@ -388,7 +389,7 @@ func TestKept(t *testing.T) {
 	_, err := kadm.NewClient(w.cl).CommitOffsets(t.Context(), "g", kadm.Offsets{"in": {0: {Topic: "in", At: 15, LeaderEpoch: -1}}})
 	require.NoError(t, err)
 	sink := &forgetful{}
-	p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: logs(t)})
+	p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: kafkatest.Logger(t)})
 	leat.To(leat.From(p, New(drain(w.member("g", "in")))), sink)
 	require.NoError(t, p.Run(t.Context()))
 	assert.Equal(t, []int64{15, 16, 17, 18, 19}, sink.got)
@@ -456,7 +457,7 @@ func TestHeld(t *testing.T) {
 	c := w.member("g", "in")
 	c.SessionTimeout, c.ChunkRows = 400*time.Millisecond, 10
 	src := New(c)
-	p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: logs(t), BudgetBatches: 16, CheckpointEvery: 10 * time.Millisecond,
+	p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: kafkatest.Logger(t), BudgetBatches: 16, CheckpointEvery: 10 * time.Millisecond,
 		Retry: leat.Retry{First: time.Millisecond, Max: 10 * time.Millisecond}})
 	leat.To(leat.From(p, src), sink)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -554,7 +555,7 @@ func TestLocalState(t *testing.T) {
 	c.Opts = append(c.Opts, kgo.MetadataMinAge(50*time.Millisecond), kgo.MetadataMaxAge(100*time.Millisecond))
 	counted := func(dir string) (*leat.Pipeline, *leattest.Collector[rec]) {
 		sink := leattest.Collect[rec]().In(dir)
-		p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: logs(t), CheckpointEvery: 10 * time.Millisecond,
+		p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: kafkatest.Logger(t), CheckpointEvery: 10 * time.Millisecond,
 			Retry: leat.Retry{First: time.Millisecond, Max: 10 * time.Millisecond}})
 		leat.To(leat.Via(leat.From(p, New(c)), "counting", leat.Stage[rec, rec](&counting{})), sink)
 		return p, sink

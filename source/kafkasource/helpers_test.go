@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/kafkatest"
 	"github.com/leatgo/leat/leattest"
 )
 
@@ -122,7 +121,7 @@ func life[T any](t *testing.T, dir string, c Config[T]) (rows []T, rep leattest.
 func lifeErr[T any](t *testing.T, dir string, c Config[T]) (rows []T, rep leattest.Report, err error) {
 	t.Helper()
 	sink := leattest.Collect[T]().In(dir)
-	p := leat.New("test", leat.Config{StateDir: filepath.Join(dir, "state"), Logger: logs(t), CheckpointEvery: 10 * time.Millisecond,
+	p := leat.New("test", leat.Config{StateDir: filepath.Join(dir, "state"), Logger: kafkatest.Logger(t), CheckpointEvery: 10 * time.Millisecond,
 		Breaker: leat.Breaker{Share: -1}, Retry: leat.Retry{First: time.Millisecond, Max: 10 * time.Millisecond, Attempts: 20}})
 	leat.To(leat.From(p, New(c)), sink)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -132,25 +131,6 @@ func lifeErr[T any](t *testing.T, dir string, c Config[T]) (rows []T, rep leatte
 		t.Error("the pipeline did not end")
 	}
 	return sink.Committed(), leattest.Report{Stats: p.Stats()}, err
-}
-
-// logs is a logger that writes to the test's log.
-func logs(t *testing.T) *slog.Logger {
-	w := testWriter{t: t, done: new(atomic.Bool)}
-	t.Cleanup(func() { w.done.Store(true) })
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelInfo}))
-}
-
-type testWriter struct {
-	t    *testing.T
-	done *atomic.Bool
-}
-
-func (w testWriter) Write(b []byte) (int, error) {
-	if !w.done.Load() {
-		w.t.Log(strings.TrimSpace(string(b)))
-	}
-	return len(b), nil
 }
 
 // running is a pipeline that runs.
@@ -171,7 +151,7 @@ func start(t *testing.T, c Config[rec], sink leat.Sink[rec]) *running {
 
 func startIn(t *testing.T, dir string, c Config[rec], sink leat.Sink[rec]) *running {
 	t.Helper()
-	p := leat.New("test", leat.Config{StateDir: dir, Logger: logs(t), CheckpointEvery: 10 * time.Millisecond,
+	p := leat.New("test", leat.Config{StateDir: dir, Logger: kafkatest.Logger(t), CheckpointEvery: 10 * time.Millisecond,
 		Retry: leat.Retry{First: time.Millisecond, Max: 10 * time.Millisecond}})
 	src := New(c)
 	leat.To(leat.From(p, src), sink)

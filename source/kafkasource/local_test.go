@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/kafkatest"
 	"github.com/leatgo/leat/leattest"
 )
 
@@ -27,7 +28,7 @@ func TestLocalStatePartitionsAddedBeforeRewind(t *testing.T) {
 		}
 		return nil
 	})
-	p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: logs(t), CheckpointEvery: 10 * time.Millisecond,
+	p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: kafkatest.Logger(t), CheckpointEvery: 10 * time.Millisecond,
 		Retry: leat.Retry{First: time.Millisecond, Max: 10 * time.Millisecond}})
 	leat.To(leat.Via(leat.From(p, New(c)), "counting", leat.Stage[rec, rec](&counting{})), sink)
 	done := make(chan error, 1)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/internal/kafka"
+	"github.com/leatgo/leat/internal/kafkatest"
 	"github.com/leatgo/leat/leattest"
 )
 
@@ -222,7 +223,7 @@ func (w *world) readsOn(t *testing.T, topic, group string, drains bool, end func
 	c := w.member(group, topic)
 	c.Drain = drains
 	sink := &forgetful{}
-	p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: logs(t), CheckpointEvery: 10 * time.Millisecond})
+	p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: kafkatest.Logger(t), CheckpointEvery: 10 * time.Millisecond})
 	leat.To(leat.From(p, New(c)), sink)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

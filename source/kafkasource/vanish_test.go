@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/kafkatest"
 	"github.com/leatgo/leat/leattest"
 )
 
@@ -120,7 +121,7 @@ func TestTopicUnknownForAMomentInDrain(t *testing.T) {
 			all, err := kmsg.NewPtrMetadataRequest().RequestWith(t.Context(), w.cl)
 			require.NoError(t, err)
 			sink := leattest.Collect[rec]().In(t.TempDir())
-			p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: logs(t), CheckpointEvery: 10 * time.Millisecond})
+			p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: kafkatest.Logger(t), CheckpointEvery: 10 * time.Millisecond})
 			src := New(c)
 			var since atomic.Int64
 			w.cluster.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
