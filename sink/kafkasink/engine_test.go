@@ -72,16 +72,21 @@ func (j *job) make(t testing.TB) {
 	}
 	feed := func() {
 		for part := range slices.Chunk(records, max(1, len(records)/j.portions)) {
-			require.NoError(t, cl.ProduceSync(context.Background(), part...).FirstErr())
+			if err := cl.ProduceSync(t.Context(), part...).FirstErr(); err != nil {
+				t.Error(err)
+				return
+			}
 			time.Sleep(j.pause)
 		}
 	}
+	var fed sync.WaitGroup
 	if j.pause > 0 {
-		go feed()
+		fed.Go(feed)
 	} else {
 		feed()
 	}
 	t.Cleanup(func() {
+		fed.Wait()
 		_, err := adm.DeleteTopics(context.Background(), topics...)
 		assert.NoError(t, err)
 	})

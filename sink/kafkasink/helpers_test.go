@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -84,7 +85,11 @@ func readAll(t testing.TB, brokers []string, topic string, opts ...kgo.Opt) (rec
 	cl, err := kgo.NewClient(append(opts, kgo.SeedBrokers(brokers...), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.FetchMaxWait(50*time.Millisecond))...)
 	require.NoError(t, err)
 	defer cl.Close()
-	end, err := kadm.NewClient(cl).ListCommittedOffsets(t.Context(), topic)
+	var end kadm.ListedOffsets
+	require.Eventually(t, func() bool {
+		end, err = kadm.NewClient(cl).ListCommittedOffsets(t.Context(), topic)
+		return !errors.Is(errors.Join(err, end.Error()), kerr.UnknownTopicOrPartition) // not yet, though its making was confirmed
+	}, 10*time.Second, 10*time.Millisecond)
 	require.NoError(t, err)
 	require.NoError(t, end.Error())
 	left, from := map[int32]int64{}, map[int32]kgo.Offset{}

@@ -32,7 +32,11 @@ func TestLocalStatePartitionsAddedBeforeRewind(t *testing.T) {
 		Retry: leat.Retry{First: time.Millisecond, Max: 10 * time.Millisecond}})
 	leat.To(leat.Via(leat.From(p, New(c)), "counting", leat.Stage[rec, rec](&counting{})), sink)
 	done := make(chan error, 1)
-	go func() { done <- p.Run(t.Context()) }()
+	go func() { done <- p.Run(t.Context()); close(done) }()
+	t.Cleanup(func() {
+		for range done { // before its broker goes
+		}
+	})
 	w.fill("in", 2, 0, 10)
 	await(t, func() bool { return len(sink.Committed()) == 10 })
 	_, err := w.adm.CreatePartitions(t.Context(), 1, "in")
