@@ -325,6 +325,67 @@ func TestMaxMessagesAcrossRewinds(t *testing.T) {
 	assert.Len(t, sink.Committed(), 30)
 }
 
+// Fixed partitions are those that are read, and no others.
+func TestFixedPartitions(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 3, "a", "b")
+	for i, topic := range []string{"a", "b"} {
+		for p := range int32(3) {
+			w.put(topic, p, fmt.Sprintf(`{"id":%d,"text":""}`, 10*i+int(p)))
+		}
+	}
+	c := drain(w.config())
+	c.Partitions = map[string][]int32{"a": {2, 0}, "b": {1}}
+	rows, _ := life(t, t.TempDir(), c)
+	assert.ElementsMatch(t, []int64{0, 2, 11}, ids(rows))
+}
+
+// The end that Drain goes to is that of the start: records that keep coming do not keep it.
+func TestDrainWhileRecordsCome(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 2, "in")
+	w.fill("in", 2, 0, 100)
+	ctx, stop := context.WithCancel(t.Context())
+	fed := make(chan int)
+	go func() {
+		n := 100
+		defer func() { fed <- n }()
+		for ; ctx.Err() == nil; n += 20 {
+			w.fill("in", 2, n, n+20)
+		}
+	}()
+	rows, _ := life(t, t.TempDir(), drain(w.config("in"))) // at most 20 s
+	stop()
+	t.Logf("%d of %d rows", len(rows), <-fed)
+	for id := range int64(100) {
+		assert.Contains(t, ids(rows), id)
+	}
+}
+
+// JSON is strict where the policies say so.
+func TestStrictJSON(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 1, "in")
+	w.put("in", 0, `{"id":1,"text":"a"}`, `{"id":2,"text":"a","more":0}`, `{"id":3}`, `{"id":4,"text":"a","text":"b"}`, `{"ID":5,"text":"a"}`)
+	for name, tc := range map[string]struct {
+		change func(c *Config[rec])
+		want   []int64
+	}{
+		"default": {func(*Config[rec]) {}, []int64{1, 2}},
+		"strict": {func(c *Config[rec]) {
+			c.Extra, c.Missing = drift.RefuseExtra, drift.RefuseMissing
+		}, []int64{1}},
+		"lenient": {func(c *Config[rec]) {
+			c.Missing, c.RepeatedKeys = drift.ZeroMissing, drift.LastRepeated
+		}, []int64{1, 2, 3, 4, 0}},
+	} {
+		c := drain(w.config("in"))
+		tc.change(&c)
+		rows, _ := life(t, t.TempDir(), c)
+		assert.Equal(t, tc.want, ids(rows), name)
+	}
+}
+
 func TestUnknownTopic(t *testing.T) {
 	t.Parallel()
 	w := broker(t, 1, "in")
