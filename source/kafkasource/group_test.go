@@ -475,6 +475,51 @@ func TestHeld(t *testing.T) {
 	once(t, sink.Committed(), 3000)
 }
 
+// Rule A5-1: a held partition is not fetched, and goes on where it stood.
+func TestHeldIsNotFetched(t *testing.T) {
+	t.Parallel()
+	const n = 3000
+	w := broker(t, 1, "in")
+	for i := 0; i < n; i += 10 { // a fetch gives a batch of records at least
+		w.fill("in", 1, i, i+10)
+	}
+	var fetches atomic.Int64
+	w.cluster.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		fetches.Add(1)
+		return nil, nil, false
+	})
+	var away atomic.Bool
+	away.Store(true)
+	sink := leattest.Collect[rec]().OnCall(func(call string) error {
+		if call == "Write" && away.Load() {
+			return leat.Transient(fmt.Errorf("away"))
+		}
+		return nil
+	})
+	c := w.config("in")
+	c.ChunkRows, c.Opts = 10, append(c.Opts, kgo.FetchMaxBytes(1000), kgo.FetchMaxPartitionBytes(500), kgo.DisableFetchSessions())
+	p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: kafkatest.Logger(t), BudgetBatches: 16, CheckpointEvery: 10 * time.Millisecond,
+		Retry: leat.Retry{First: time.Millisecond, Max: 10 * time.Millisecond}})
+	leat.To(leat.From(p, New(c)), sink)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	await(t, func() bool { return sink.Calls("Write") > 3 })
+	await(t, func() bool {
+		before := fetches.Load()
+		time.Sleep(500 * time.Millisecond)
+		return fetches.Load() == before
+	})
+	assert.Less(t, fetches.Load(), int64(n/10/2), "most of the topic is still to be fetched")
+	away.Store(false)
+	await(t, func() bool { return len(sink.Committed()) >= n })
+	cancel()
+	require.NoError(t, <-done)
+	once(t, sink.Committed(), n)
+}
+
 // Rule A6: caught up is said once each time that records cease, not at every poll.
 func TestCaughtUp(t *testing.T) {
 	t.Parallel()
