@@ -226,6 +226,36 @@ func TestJSON(t *testing.T) {
 	})
 }
 
+// What waits behind a slow sink is in flight, on both pages.
+func TestInFlight(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := metrics.New(metrics.Config{})
+		p := leat.New("slow", config(t, m))
+		leat.To(leat.From(p, leattest.Rows(ints(0, 100)...).Batches(10)), leattest.Collect[int]().Slow(time.Minute))
+		m.Watch(p)
+		done := make(chan error, 1)
+		go func() { done <- p.Run(t.Context()) }()
+		time.Sleep(90 * time.Second) // one batch is through, nothing is committed
+		synctest.Wait()
+		s, now := scrape(t, m.Handler()), p.Stats()
+		assert.Positive(t, now.InFlight)
+		assert.InDelta(t, float64(now.InFlight), s["leat_in_flight_bytes{pipeline=slow}"], 0)
+		assert.InDelta(t, 9, s["leat_in_flight_batches{pipeline=slow}"], 0)
+		assert.InDelta(t, 90, s["leat_uncommitted_seconds{pipeline=slow}"], 1)
+		_, body := get(t, m.Handler(), "/metrics.json")
+		var page struct {
+			Pipelines []struct {
+				InFlight struct{ Bytes, Batches int64 } `json:"in_flight"`
+			}
+		}
+		require.NoError(t, json.Unmarshal([]byte(body), &page))
+		assert.Equal(t, now.InFlight, page.Pipelines[0].InFlight.Bytes)
+		assert.EqualValues(t, 9, page.Pipelines[0].InFlight.Batches)
+		require.NoError(t, <-done)
+	})
+}
+
 // Counters go up only, whatever the pipeline takes back.
 func TestCountersNeverStepBack(t *testing.T) {
 	t.Parallel()
