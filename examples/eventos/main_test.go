@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,6 +13,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -243,7 +243,10 @@ func TestLogs(t *testing.T) {
 			require.NotContains(t, r.stderr, "id-seen-twice")
 			require.NotContains(t, r.stderr, "DEBUG")
 		}
-		for _, line := range strings.Split(r.stderr, "\n") {
+		again := inProcess(t, append(slices.Clone(flags), "-out", out, "-replay-dead-letters", "-json")...)
+		require.Equal(t, 0, again.code, "%v", again)
+		require.EqualValues(t, 5, again.summary(t).Rejected)
+		for _, line := range strings.Split(r.stderr+again.stderr, "\n") {
 			_, line, _ = strings.Cut(line, " ") // the log's own time
 			require.NotRegexp(t, secret, line)
 		}
@@ -391,7 +394,7 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	w, dir := newWorld(t), t.TempDir()
 	w.put(t, generated(500)...)
-	cmd, stdout, stderr := child(t, dir, nil, w.args("-out", "o", "-max-latency", "100ms", "-metrics", "127.0.0.1:0")...)
+	cmd, stdout, stderr := child(t, dir, nil, w.args("-out", "o", "-max-latency", "100ms", "-batch", "10", "-metrics", "127.0.0.1:0")...)
 	require.NoError(t, cmd.Start())
 	address := regexp.MustCompile(`url=(http://[^ \n]+)/metrics`)
 	var base string
@@ -415,6 +418,11 @@ func TestMetrics(t *testing.T) {
 	if !assert.Eventually(t, func() bool { return regexp.MustCompile(rows).MatchString(get("/metrics")) }, 30*time.Second, 20*time.Millisecond) {
 		t.Log(get("/metrics"))
 	}
+	batches := regexp.MustCompile(`(?m)^leat_batches_total\{.*node="kafka".*\} (\d+)$`).FindStringSubmatch(get("/metrics"))
+	require.NotNil(t, batches)
+	n, err := strconv.Atoi(batches[1])
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, n, 50, "-batch 10: 500 events")
 	require.True(t, json.Valid([]byte(get("/metrics.json"))))
 	require.NotEmpty(t, get("/healthz"))
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
