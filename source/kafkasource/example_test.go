@@ -24,7 +24,7 @@ type Event struct {
 }
 
 // A topic is read to its end; kfake is a broker in this process.
-func Example() {
+func ExampleNew() {
 	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "eventos"))
 	if err != nil {
 		log.Fatal(err)
