@@ -15,4 +15,8 @@
 // Rows carry a CRC-32C over their place and content, and the row of a partition names its
 // pieces: damage is an error and never a start from zero. The columns are for the eyes of
 // people too; the leat command moves positions, not UPDATE.
+//
+// Open makes the tables, and upgrades those of an older leat: stop all processes of the old one before. That
+// takes a role that may create in the schema. Every other start needs SELECT on leat_state_version, and
+// SELECT, INSERT, UPDATE and DELETE on the other two.
 package state
