@@ -14,6 +14,9 @@
 // ever or for as long as -remember says. Only one process can know it, so only one can read: a second one
 // waits (same OUT) or is refused (same group, another OUT), while the first one pauses.
 //
+// processing_ts is when this program saw an event. It is the one column that does not follow from the input: an
+// event that is read again after a crash, before its file was committed, has a later one (rule G12).
+//
 // Where to look: eventos.go has the pipeline, this file wires it to its ends, the other files read
 // flags, run the embedded broker, make events and print; internal/cli has what the examples share.
 package main

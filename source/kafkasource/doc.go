@@ -46,7 +46,9 @@
 //
 // A value is a JSON object whose keys are the row type's columns, decoded as package jsonsource
 // describes, the rules of errors and the extra column included; a value may go over several
-// lines. Config.Raw takes values as they are, Config.Codec decodes Avro or Protobuf with a
+// lines. By default keys without a column are passed over, and columns without a key are null or reject the
+// record; drift.RefuseExtra with drift.RefuseMissing is strict. Plain objects take a fast way by themselves,
+// which judges as the careful one does. Config.Raw takes values as they are, Config.Codec decodes Avro or Protobuf with a
 // schema registry (packages codec/avrocodec and codec/protocodec), Config.Decode is a function of yours. What can't be
 // decoded is rejected alone, with class leat.Decode, and its dead letter has value, key, headers, topic and
 // timestamp; leat.Replay makes the row of it again. (Of headers with the same key the letter keeps the last.)
