@@ -33,7 +33,7 @@ import (
 )
 
 // brokers are those of LEAT_KAFKA.
-func brokers(t *testing.T) []string {
+func brokers(t testing.TB) []string {
 	t.Helper()
 	servers := os.Getenv("LEAT_KAFKA")
 	switch {
@@ -47,7 +47,7 @@ func brokers(t *testing.T) []string {
 }
 
 // topic makes a topic for one test.
-func topic(t *testing.T, partitions int32) (name string, admin *kadm.Client) {
+func topic(t testing.TB, partitions int32) (name string, admin *kadm.Client) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers(t)...))
 	require.NoError(t, err)
@@ -67,7 +67,7 @@ func topic(t *testing.T, partitions int32) (name string, admin *kadm.Client) {
 var byKey = kafka.NewWithPartitioningMarshaler(func(_ string, m *message.Message) (string, error) { return m.Metadata.Get("key"), nil })
 
 // subscriber is watermill-kafka's, in the consumer group of the topic's name.
-func subscriber(t *testing.T, servers []string, group string) *kafka.Subscriber {
+func subscriber(t testing.TB, servers []string, group string) *kafka.Subscriber {
 	t.Helper()
 	c := kafka.DefaultSaramaSubscriberConfig()
 	c.Consumer.Offsets.Initial = sarama.OffsetOldest
@@ -78,7 +78,7 @@ func subscriber(t *testing.T, servers []string, group string) *kafka.Subscriber 
 	return s
 }
 
-func publisher(t *testing.T, servers []string) *kafka.Publisher {
+func publisher(t testing.TB, servers []string) *kafka.Publisher {
 	t.Helper()
 	p, err := kafka.NewPublisher(kafka.PublisherConfig{Brokers: servers, Marshaler: byKey}, watermill.NopLogger{})
 	require.NoError(t, err)
