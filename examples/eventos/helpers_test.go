@@ -139,7 +139,7 @@ func (e ended) String() string {
 }
 
 // summary is the last line of stdout.
-func (e ended) summary(t *testing.T) summary {
+func (e ended) summary(t testing.TB) summary {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(e.stdout), "\n")
 	dec := json.NewDecoder(strings.NewReader(lines[len(lines)-1]))
