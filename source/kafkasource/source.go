@@ -72,8 +72,8 @@ func (s *Source[T]) Validate() error { return s.config.validate() }
 func (s *Source[T]) Replay() leat.ReplayKind { return leat.ReplayExact }
 
 // Lag implements leat.Lagger: how many offsets lie between what was sent and the end, up to which
-// records can be read, as of the last fetch. Markers of transactions and compacted
-// records count.
+// records can be read, as of the last fetch: that of a partition which is held, while a sink is away, stands
+// still. Markers of transactions and compacted records count.
 func (s *Source[T]) Lag() map[string]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
