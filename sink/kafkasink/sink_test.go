@@ -16,10 +16,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sr"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/codec"
 	"github.com/leatgo/leat/codec/avrocodec"
+	"github.com/leatgo/leat/codec/protocodec"
 	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/sink/kafkasink"
 	"github.com/leatgo/leat/source/kafkasource"
@@ -157,6 +159,18 @@ func TestRawRows(t *testing.T) {
 	assert.NotNil(t, got[0].Value)
 	assert.Nil(t, got[1].Value)
 	assert.Equal(t, []string{"a", ""}, values(written(t, kafkasink.Config[string]{}, "a", "")))
+}
+
+// Rule J2: an encoder that has nothing to append makes an empty value, which is no tombstone, of the first
+// row of a batch too.
+func TestEmptyValues(t *testing.T) {
+	got := written(t, kafkasink.Config[string]{Encode: func(dst []byte, s *string) ([]byte, error) { return append(dst, *s...), nil }}, "", "a", "")
+	require.Equal(t, []string{"", "a", ""}, values(got))
+	for _, r := range got {
+		assert.NotNil(t, r.Value, "it deletes its key")
+	}
+	got = written(t, kafkasink.Config[emptypb.Empty]{Codec: protocodec.New[emptypb.Empty](protocodec.Config{})}, emptypb.Empty{})
+	require.NoError(t, protocodec.New[emptypb.Empty](protocodec.Config{}).Decode(t.Context(), "t", got[0].Value, &emptypb.Empty{}))
 }
 
 // The key's partition is the Java client's (murmur2); Partition chooses another one, also in a client that serves both.
