@@ -237,6 +237,7 @@ func (tx *Transaction) appendLetters(ctx context.Context, name string, all []lea
 		return err
 	}
 	f := l.p.letterFlight(records)
+	tx.care.wrote(len(records))
 	if !tx.care.on {
 		l.p.send(ctx, f)
 		return l.failed()
