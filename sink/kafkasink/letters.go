@@ -186,6 +186,13 @@ func (l *letters) Sync(ctx context.Context) error {
 		return err
 	}
 	what, err := l.p.failure()
+	if err != nil && what == refused {
+		// Perhaps for the size of their batch alone: the topic's limit is not always known.
+		if err := l.connect(ctx); err != nil {
+			return err
+		}
+		_, what, err = l.p.sendSingly(ctx, l.p.letterFlight(l.pending))
+	}
 	if err == nil {
 		l.pending = l.pending[:0]
 		return nil
