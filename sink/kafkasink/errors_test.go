@@ -93,7 +93,8 @@ func refusal(req kmsg.Request, code int16) kmsg.Response {
 // the connection instead, each row is there once in the end.
 func TestErrorsInTransactions(t *testing.T) {
 	moved := []*kerr.Error{kerr.NotCoordinator, kerr.CoordinatorLoadInProgress, kerr.CoordinatorNotAvailable, kerr.RequestTimedOut, nil}
-	tx := append(slices.Clone(moved), kerr.ConcurrentTransactions, kerr.ProducerFenced, kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.UnknownServerError)
+	lost := append(slices.Clone(moved), kerr.UnknownServerError)
+	tx := append(slices.Clone(lost), kerr.ConcurrentTransactions, kerr.ProducerFenced, kerr.InvalidProducerEpoch, kerr.InvalidTxnState)
 	group := append(slices.Clone(moved), kerr.IllegalGeneration, kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.FencedInstanceID, kerr.UnknownTopicOrPartition)
 	afters := []int32{2}
 	if os.Getenv("LEAT_LONG") == "1" {
@@ -101,8 +102,8 @@ func TestErrorsInTransactions(t *testing.T) {
 	}
 	for name, versions := range map[string]*kversion.Versions{"now": kversion.Stable(), "before KIP-890": kversion.V3_6_0()} {
 		for key, answers := range map[kmsg.Key][]*kerr.Error{
-			kmsg.InitProducerID: moved, kmsg.AddPartitionsToTxn: tx, kmsg.EndTxn: tx, kmsg.AddOffsetsToTxn: tx,
-			kmsg.TxnOffsetCommit: append(slices.Clone(tx), group...), kmsg.OffsetCommit: group, kmsg.OffsetFetch: moved,
+			kmsg.InitProducerID: lost, kmsg.AddPartitionsToTxn: tx, kmsg.EndTxn: tx, kmsg.AddOffsetsToTxn: tx,
+			kmsg.TxnOffsetCommit: append(slices.Clone(tx), group...), kmsg.OffsetCommit: group, kmsg.OffsetFetch: lost,
 			kmsg.Produce: {nil, kerr.NotLeaderForPartition, kerr.OutOfOrderSequenceNumber, kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.UnknownProducerID, kerr.NotEnoughReplicas},
 		} {
 			for _, answer := range answers {

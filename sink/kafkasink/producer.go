@@ -82,10 +82,16 @@ func asTransient(ctx context.Context, cl *kgo.Client, err error) error {
 		return leat.Transient(err)
 	}
 	var ke *kerr.Error
-	if errors.As(err, &ke) && !ke.Retriable || errors.Is(err, kafka.ErrMetadata) {
+	if errors.As(err, &ke) && !retriable(ke) || errors.Is(err, kafka.ErrMetadata) {
 		return err
 	}
 	return leat.Transient(err)
+}
+
+// retriable tells whether a broker may answer otherwise the next time (rule B8). That something has failed
+// in it, and no more, says nothing of who asks.
+func retriable(answer error) bool {
+	return kerr.IsRetriable(answer) || errors.Is(answer, kerr.UnknownServerError)
 }
 
 // flightPool is one for all sinks.

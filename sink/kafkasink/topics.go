@@ -125,12 +125,12 @@ func (ts *topics) look(ctx context.Context, names []string) error {
 		}
 		left = left[:0]
 		for name, why := range missing {
-			if retriable := kerr.IsRetriable(why); retriable && time.Now().Before(end) {
+			if retriable(why) && time.Now().Before(end) {
 				left = append(left, name)
 				continue
 			}
 			unknown := errors.Is(why, kerr.UnknownTopicOrPartition)
-			if kerr.IsRetriable(why) && !unknown { // rule B8: it goes away by itself
+			if retriable(why) && !unknown { // rule B8: it goes away by itself
 				return leat.Transient(fmt.Errorf("topic %s: %w", name, why))
 			}
 			t := &topic{name: name, until: time.Now().Add(unknownAgain)}
@@ -211,7 +211,7 @@ func (ts *topics) configs(ctx context.Context, found []*topic) error {
 			continue // a broker that knows no such request, say
 		}
 		for _, r := range shard.Resp.(*kmsg.DescribeConfigsResponse).Resources {
-			if err := kerr.ErrorForCode(r.ErrorCode); kerr.IsRetriable(err) {
+			if err := kerr.ErrorForCode(r.ErrorCode); retriable(err) {
 				return leat.Transient(fmt.Errorf("asking for the configuration of topic %s: %w", r.ResourceName, err))
 			}
 			for _, c := range r.Configs {
