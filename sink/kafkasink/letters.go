@@ -166,7 +166,7 @@ func (l *letters) records(ctx context.Context, all []leat.DeadLetter) ([]kgo.Rec
 func letterRecords(all []leat.DeadLetter, t *topic) ([]kgo.Record, error) {
 	out := make([]kgo.Record, len(all))
 	for i := range all {
-		r, err := letterRecord(&all[i], t.name, t.limit)
+		r, err := letterRecord(&all[i], t)
 		if err != nil {
 			return nil, err
 		}
@@ -279,8 +279,8 @@ const (
 
 // letterRecord makes the record of a letter. What is not needed for a replay is left out
 // where the topic does not take it otherwise.
-func letterRecord(d *leat.DeadLetter, topic string, limit int) (kgo.Record, error) {
-	r := kgo.Record{Topic: topic, Key: d.Key, Value: d.Raw, Timestamp: d.Time}
+func letterRecord(d *leat.DeadLetter, t *topic) (kgo.Record, error) {
+	r := kgo.Record{Topic: t.name, Key: d.Key, Value: d.Raw, Timestamp: d.Time}
 	rest := *d
 	rest.Key, rest.Raw, rest.Headers = nil, nil, nil
 	for _, name := range slices.Sorted(maps.Keys(d.Headers)) {
@@ -312,12 +312,12 @@ func letterRecord(d *leat.DeadLetter, topic string, limit int) (kgo.Record, erro
 			return r, fmt.Errorf("dead letter %s: %w", d.ID, err)
 		}
 		r.Headers = append(r.Headers[:n], kgo.RecordHeader{Key: letterHeader, Value: js})
-		if recordSize(&r) <= limit {
+		if recordSize(&r) <= t.limit {
 			return r, nil
 		}
 	}
-	return r, fmt.Errorf("the dead letter of %s, offset %d, has %d bytes, and topic %s takes %d: raise its max.message.bytes; letters are somewhat larger than the records they are of",
-		d.Partition, d.Offset, recordSize(&r), topic, limit)
+	return r, fmt.Errorf("the dead letter of %s, offset %d, has %d bytes, and %s: raise it; letters are somewhat larger than the records they are of",
+		d.Partition, d.Offset, recordSize(&r), t.takes())
 }
 
 // short cuts text at a character.

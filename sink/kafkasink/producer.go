@@ -179,7 +179,7 @@ func (p *producer) ready(ctx context.Context, f *flight, theirs bool, partition 
 			refused = append(refused, leat.RowError{Row: f.rows[i], Err: t.missing})
 		case size > t.limit:
 			refused = append(refused, leat.RowError{Row: f.rows[i], Err: &leat.FieldError{Rule: "size", Msg: fmt.Sprintf(
-				"the record has %d bytes, and topic %s takes %d (max.message.bytes)", size, t.name, t.limit)}})
+				"the record has %d bytes, and %s", size, t.takes())}})
 		case partition != nil:
 			n, err := chosen(partition, f.rows[i], t.partitions)
 			if err != nil {

@@ -265,6 +265,32 @@ func TestRejected(t *testing.T) {
 	}
 }
 
+// What the client does not take is not said to be the topic's limit.
+func TestLimitsOfTheClient(t *testing.T) {
+	_, brokers := fake(t)
+	topic := newTopic(t, brokers, 1, map[string]string{"max.message.bytes": "100000000"})
+	for want, opts := range map[string][]kgo.Opt{
+		"the client takes 33554432 (kgo.MaxBufferedBytes in Opts)":  nil,
+		"the client takes 5000 (kgo.ProducerBatchMaxBytes in Opts)": {kgo.ProducerBatchMaxBytes(5000)},
+		"the client takes 5000000 (kgo.MaxBufferedBytes in Opts)":   {kgo.MaxBufferedBytes(5_000_000)},
+	} {
+		row := strings.Repeat("x", 40_000_000)
+		s := kafkasink.New(kafkasink.Config[string]{Brokers: brokers, Topic: topic, Opts: opts})
+		require.NoError(t, s.Open(t.Context(), env(t)))
+		err := s.Write(t.Context(), batch(row))
+		require.Equal(t, []int{0}, rowErrors(t, err))
+		var re *leat.RowErrors
+		require.ErrorAs(t, err, &re)
+		assert.ErrorContains(t, re.Rows[0].Err, want)
+		require.NoError(t, s.Close())
+
+		l := kafkasink.DeadLetters(kafkasink.LettersConfig{Brokers: brokers, Topic: topic, Opts: opts})
+		require.NoError(t, l.Open(t.Context(), env(t)))
+		assert.ErrorContains(t, l.Append(t.Context(), []leat.DeadLetter{{ID: "1", Raw: []byte(row)}}), want+": raise it")
+		require.NoError(t, l.Close())
+	}
+}
+
 func TestNoTopic(t *testing.T) {
 	_, brokers := fake(t)
 	s := kafkasink.New(kafkasink.Config[string]{Brokers: brokers, Topic: "missing"})

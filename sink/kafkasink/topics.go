@@ -32,9 +32,25 @@ const unknownAgain = 30 * time.Second // when a missing topic is looked for agai
 type topic struct {
 	name       string
 	partitions int
-	limit      int   // bytes of a batch of records (max.message.bytes)
-	missing    error // why nothing can be written to it
+	limit      int    // bytes of a batch of records
+	by         string // the client's option that says so; "": the topic's max.message.bytes
+	missing    error  // why nothing can be written to it
 	until      time.Time
+}
+
+// takes says what the limit is, and whose.
+func (t *topic) takes() string {
+	if t.by == "" {
+		return fmt.Sprintf("topic %s takes %d (max.message.bytes)", t.name, t.limit)
+	}
+	return fmt.Sprintf("the client takes %d (kgo.%s in Opts)", t.limit, t.by)
+}
+
+// least lowers the limit.
+func (t *topic) least(limit int, by string) {
+	if limit < t.limit {
+		t.limit, t.by = limit, by
+	}
 }
 
 // topics knows the topics that were written to in this life. It is for one goroutine,
@@ -237,13 +253,13 @@ func (ts *topics) configs(ctx context.Context, found []*topic) error {
 	write, _ := ts.cl.OptValue(kgo.BrokerMaxWriteBytes).(int32)
 	for _, t := range found {
 		if fn != nil {
-			t.limit = min(t.limit, int(fn(t.name)))
+			t.least(int(fn(t.name)), "ProducerBatchMaxBytes")
 		}
 		if buffer > 0 {
-			t.limit = min(t.limit, int(buffer))
+			t.least(int(buffer), "MaxBufferedBytes")
 		}
 		if write > 0 {
-			t.limit = min(t.limit, int(write)-1024-len(t.name))
+			t.least(int(write)-1024-len(t.name), "BrokerMaxWriteBytes")
 		}
 		ts.known[t.name] = t
 	}
