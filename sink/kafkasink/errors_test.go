@@ -13,10 +13,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/leattest"
+	"github.com/leatgo/leat/sink/kafkasink"
 )
 
 // refusal is the answer to req with an error.
@@ -138,5 +141,21 @@ func TestErrorsInTransactions(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Rule B8: options with which no record could ever be written end the pipeline, and are not tried again for ever.
+func TestOptionsThatLoseRecords(t *testing.T) {
+	_, brokers := fake(t, kfake.SeedTopics(1, "t"))
+	for want, opt := range map[string]kgo.Opt{
+		"kgo.TransactionalID": kgo.TransactionalID("own"),
+		"kgo.ManualFlushing":  kgo.ManualFlushing(),
+	} {
+		p := leat.New("prueba", leat.Config{StateDir: t.TempDir(), Retry: leat.Retry{First: time.Millisecond, Max: time.Millisecond, Attempts: 50}})
+		rows := make([]string, 40_000)
+		leat.To(leat.From(p, leattest.Rows(rows...)), kafkasink.New(kafkasink.Config[string]{Brokers: brokers, Topic: "t", Opts: []kgo.Opt{opt}}))
+		err := p.Run(t.Context())
+		require.ErrorContains(t, err, "leave "+want+" out of Opts")
+		require.NotErrorIs(t, err, leat.ErrAborted)
 	}
 }

@@ -112,9 +112,24 @@ func connect(log *slog.Logger, brokers []string, opts []kgo.Opt, partitioned boo
 	if err != nil {
 		return nil, err
 	}
+	if err := misfit(cl, len(must) > 0); err != nil {
+		cl.Close()
+		return nil, err
+	}
 	p.cl, p.topics.cl = cl, cl
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p, nil
+}
+
+// misfit finds options with which kgo would give records up in each life (rule B8).
+func misfit(cl *kgo.Client, transactional bool) error {
+	if id, _ := cl.OptValue(kgo.TransactionalID).(string); id != "" && !transactional {
+		return errors.New("kafkasink: leave kgo.TransactionalID out of Opts: transactions are Config.Transaction's")
+	}
+	if manual, _ := cl.OptValue(kgo.ManualFlushing).(bool); manual {
+		return errors.New("kafkasink: leave kgo.ManualFlushing out of Opts: a checkpoint flushes, and what comes between two may be more than the client holds")
+	}
+	return nil
 }
 
 // close gives up what is not acknowledged.
