@@ -316,7 +316,7 @@ func letterRecord(d *leat.DeadLetter, t *topic) (kgo.Record, error) {
 			return r, nil
 		}
 	}
-	return r, fmt.Errorf("the dead letter of %s, offset %d, has %d bytes, and %s: raise it; letters are somewhat larger than the records they are of",
+	return r, fmt.Errorf("the dead letter of %s, offset %d, has %d bytes, and %s; raise that: letters are somewhat larger than the records they are of",
 		d.Partition, d.Offset, recordSize(&r), t.takes())
 }
 

@@ -88,7 +88,7 @@ func TestLargeLetter(t *testing.T) {
 
 	d.Raw = []byte(strings.Repeat("r", 4000))
 	err := l.Append(t.Context(), []leat.DeadLetter{d})
-	require.ErrorContains(t, err, "takes 4000 (max.message.bytes): raise it")
+	require.ErrorContains(t, err, "takes 4000 (max.message.bytes); raise that")
 	assert.False(t, leat.IsTransient(err))
 }
 

@@ -286,9 +286,21 @@ func TestLimitsOfTheClient(t *testing.T) {
 
 		l := kafkasink.DeadLetters(kafkasink.LettersConfig{Brokers: brokers, Topic: topic, Opts: opts})
 		require.NoError(t, l.Open(t.Context(), env(t)))
-		assert.ErrorContains(t, l.Append(t.Context(), []leat.DeadLetter{{ID: "1", Raw: []byte(row)}}), want+": raise it")
+		assert.ErrorContains(t, l.Append(t.Context(), []leat.DeadLetter{{ID: "1", Raw: []byte(row)}}), want+"; raise that")
 		require.NoError(t, l.Close())
 	}
+}
+
+// Nor is Kafka's default, where the topic's own limit is not known.
+func TestAssumedLimit(t *testing.T) {
+	brokers := unknownLimit(t)
+	s := kafkasink.New(kafkasink.Config[string]{Brokers: brokers, Topic: newTopic(t, brokers, 1, nil)})
+	require.NoError(t, s.Open(t.Context(), env(t)))
+	defer s.Close()
+	err := s.Write(t.Context(), batch(noise(1_100_000)))
+	var re *leat.RowErrors
+	require.ErrorAs(t, err, &re)
+	require.ErrorContains(t, re.Rows[0].Err, "1000012 is taken for its limit, since its configuration can't be read: allow DescribeConfigs on it")
 }
 
 func TestNoTopic(t *testing.T) {

@@ -33,17 +33,21 @@ type topic struct {
 	name       string
 	partitions int
 	limit      int    // bytes of a batch of records
-	by         string // the client's option that says so; "": the topic's max.message.bytes
+	told       bool   // by the topic's max.message.bytes
+	by         string // the client's option that says less
 	missing    error  // why nothing can be written to it
 	until      time.Time
 }
 
 // takes says what the limit is, and whose.
 func (t *topic) takes() string {
-	if t.by == "" {
+	switch {
+	case t.by != "":
+		return fmt.Sprintf("the client takes %d (kgo.%s in Opts)", t.limit, t.by)
+	case t.told:
 		return fmt.Sprintf("topic %s takes %d (max.message.bytes)", t.name, t.limit)
 	}
-	return fmt.Sprintf("the client takes %d (kgo.%s in Opts)", t.limit, t.by)
+	return fmt.Sprintf("of topic %s %d is taken for its limit, since its configuration can't be read: allow DescribeConfigs on it", t.name, t.limit)
 }
 
 // least lowers the limit.
@@ -237,7 +241,7 @@ func (ts *topics) configs(ctx context.Context, found []*topic) error {
 				n, err := strconv.ParseInt(*c.Value, 10, 32)
 				i := slices.IndexFunc(found, func(t *topic) bool { return t.name == r.ResourceName })
 				if err == nil && i >= 0 {
-					found[i].limit = int(min(max(n, 512), 1<<30))
+					found[i].limit, found[i].told = int(min(max(n, 512), 1<<30)), true
 				}
 			}
 		}
