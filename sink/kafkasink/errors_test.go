@@ -105,10 +105,14 @@ func TestErrorsInTransactions(t *testing.T) {
 	}
 	for name, versions := range map[string]*kversion.Versions{"now": kversion.Stable(), "before KIP-890": kversion.V3_6_0()} {
 		for key, answers := range map[kmsg.Key][]*kerr.Error{
-			kmsg.InitProducerID: lost, kmsg.AddPartitionsToTxn: tx, kmsg.EndTxn: tx, kmsg.AddOffsetsToTxn: tx,
+			kmsg.InitProducerID: append(slices.Clone(lost), kerr.ProducerFenced, kerr.InvalidProducerEpoch, kerr.ConcurrentTransactions), kmsg.AddPartitionsToTxn: tx, kmsg.EndTxn: tx, kmsg.AddOffsetsToTxn: tx,
 			kmsg.TxnOffsetCommit: append(slices.Clone(tx), group...), kmsg.OffsetCommit: group, kmsg.OffsetFetch: lost,
 			kmsg.Produce: {nil, kerr.NotLeaderForPartition, kerr.OutOfOrderSequenceNumber, kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.UnknownProducerID, kerr.NotEnoughReplicas},
 		} {
+			afters := afters
+			if key == kmsg.InitProducerID && len(afters) == 1 {
+				afters = []int32{0} // when the sinks open
+			}
 			for _, answer := range answers {
 				for _, after := range afters {
 					t.Run(fmt.Sprintf("%s: %s: %v after %d", name, key.Name(), answer, after), func(t *testing.T) {
