@@ -27,7 +27,7 @@ func quick(t *testing.T) leat.Config {
 
 // Rules B1, B8: while the broker can't tell how large a record may be, no record is too large.
 func TestConfigsAway(t *testing.T) {
-	for name, answer := range map[string]*kerr.Error{"busy": kerr.RequestTimedOut, "gone": nil} {
+	for name, answer := range map[string]*kerr.Error{"busy": kerr.RequestTimedOut, "at a loss": kerr.UnknownServerError, "gone": nil} {
 		t.Run(name, func(t *testing.T) {
 			c, brokers := fake(t, kfake.SeedTopics(1, "t"))
 			var asked atomic.Int32
@@ -63,44 +63,48 @@ func TestConfigsAway(t *testing.T) {
 }
 
 // Rules B1, B8: a topic that is between two leaders is waited for, also for longer than one that
-// does not exist may take to appear.
+// does not exist may take to appear; so is a broker that says no more than that it has failed.
 func TestTopicAway(t *testing.T) {
-	for _, of := range []bool{false, true} {
-		t.Run(fmt.Sprint("TopicOf ", of), func(t *testing.T) {
-			c, brokers := fake(t, kfake.SeedTopics(1, "t"))
-			begin := time.Now()
-			c.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
-				c.KeepControl()
-				r := req.(*kmsg.MetadataRequest)
-				if len(r.Topics) == 0 || time.Since(begin) > time.Second {
-					return nil, nil, false
-				}
-				resp := req.ResponseKind().(*kmsg.MetadataResponse)
-				for _, rt := range r.Topics {
-					mt := kmsg.NewMetadataResponseTopic()
-					mt.Topic, mt.TopicID, mt.ErrorCode = rt.Topic, rt.TopicID, kerr.LeaderNotAvailable.Code
-					resp.Topics = append(resp.Topics, mt)
-				}
-				for _, a := range brokers {
-					b := kmsg.NewMetadataResponseBroker()
-					host, port, _ := strings.Cut(a, ":")
-					b.Host = host
-					_, _ = fmt.Sscan(port, &b.Port)
-					resp.Brokers = append(resp.Brokers, b)
-				}
-				return resp, nil, true
-			})
-			config := kafkasink.Config[string]{Brokers: brokers, Topic: "t"}
-			if of {
-				config.Topic, config.TopicOf = "", func(*string) string { return "t" }
-			}
-			p := leat.New("prueba", quick(t))
-			leat.To(leat.From(p, leattest.Rows("a", "b", "c")), kafkasink.New(config))
-			report := leattest.Runner{RealTime: true}.Run(t, p)
-			assert.Empty(t, report.Rejects)
-			assert.Equal(t, []string{"a", "b", "c"}, values(readAll(t, brokers, "t")))
-		})
+	for _, answer := range []*kerr.Error{kerr.LeaderNotAvailable, kerr.UnknownServerError} {
+		for _, of := range []bool{false, true} {
+			t.Run(fmt.Sprint(answer.Message, ", TopicOf ", of), func(t *testing.T) { topicAway(t, of, answer) })
+		}
 	}
+}
+
+func topicAway(t *testing.T, of bool, answer *kerr.Error) {
+	c, brokers := fake(t, kfake.SeedTopics(1, "t"))
+	begin := time.Now()
+	c.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		r := req.(*kmsg.MetadataRequest)
+		if len(r.Topics) == 0 || time.Since(begin) > time.Second {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.MetadataResponse)
+		for _, rt := range r.Topics {
+			mt := kmsg.NewMetadataResponseTopic()
+			mt.Topic, mt.TopicID, mt.ErrorCode = rt.Topic, rt.TopicID, answer.Code
+			resp.Topics = append(resp.Topics, mt)
+		}
+		for _, a := range brokers {
+			b := kmsg.NewMetadataResponseBroker()
+			host, port, _ := strings.Cut(a, ":")
+			b.Host = host
+			_, _ = fmt.Sscan(port, &b.Port)
+			resp.Brokers = append(resp.Brokers, b)
+		}
+		return resp, nil, true
+	})
+	config := kafkasink.Config[string]{Brokers: brokers, Topic: "t"}
+	if of {
+		config.Topic, config.TopicOf = "", func(*string) string { return "t" }
+	}
+	p := leat.New("prueba", quick(t))
+	leat.To(leat.From(p, leattest.Rows("a", "b", "c")), kafkasink.New(config))
+	report := leattest.Runner{RealTime: true}.Run(t, p)
+	assert.Empty(t, report.Rejects)
+	assert.Equal(t, []string{"a", "b", "c"}, values(readAll(t, brokers, "t")))
 }
 
 // B8: that the topic of all rows is gone is no fault of theirs, also when it is found out while

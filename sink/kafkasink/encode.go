@@ -80,9 +80,9 @@ func compile[T any](c *Config[T]) (*plan[T], error) {
 				return nil, err
 			}
 			if v.Bytes != nil {
-				return append(some(dst), v.Bytes...), nil
+				return append(dst, v.Bytes...), nil
 			}
-			return append(some(dst), v.Str...), nil
+			return append(dst, v.Str...), nil
 		}
 	case t != nil:
 		p.value = func(_ context.Context, _ string, dst []byte, row *T) ([]byte, error) {
@@ -94,24 +94,16 @@ func compile[T any](c *Config[T]) (*plan[T], error) {
 			if b == nil {
 				return nil, nil
 			}
-			return append(some(dst), b...), nil
+			return append(dst, b...), nil
 		}
 	case of.Kind() == reflect.String:
 		p.value = func(_ context.Context, _ string, dst []byte, row *T) ([]byte, error) {
-			return append(some(dst), *(*string)(unsafe.Pointer(row))...), nil
+			return append(dst, *(*string)(unsafe.Pointer(row))...), nil
 		}
 	default:
 		return nil, fmt.Errorf("rows of type %v have no columns: set Encode or Codec", of)
 	}
 	return p, nil
-}
-
-// some is dst, not nil, so that an empty value is not taken for none.
-func some(dst []byte) []byte {
-	if dst == nil {
-		return []byte{}
-	}
-	return dst
 }
 
 func isNilBytes[T any](c *row.Column, r *T) bool {

@@ -13,10 +13,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/leattest"
+	"github.com/leatgo/leat/sink/kafkasink"
 )
 
 // refusal is the answer to req with an error.
@@ -93,7 +96,8 @@ func refusal(req kmsg.Request, code int16) kmsg.Response {
 // the connection instead, each row is there once in the end.
 func TestErrorsInTransactions(t *testing.T) {
 	moved := []*kerr.Error{kerr.NotCoordinator, kerr.CoordinatorLoadInProgress, kerr.CoordinatorNotAvailable, kerr.RequestTimedOut, nil}
-	tx := append(slices.Clone(moved), kerr.ConcurrentTransactions, kerr.ProducerFenced, kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.UnknownServerError)
+	lost := append(slices.Clone(moved), kerr.UnknownServerError)
+	tx := append(slices.Clone(lost), kerr.ConcurrentTransactions, kerr.ProducerFenced, kerr.InvalidProducerEpoch, kerr.InvalidTxnState)
 	group := append(slices.Clone(moved), kerr.IllegalGeneration, kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.FencedInstanceID, kerr.UnknownTopicOrPartition)
 	afters := []int32{2}
 	if os.Getenv("LEAT_LONG") == "1" {
@@ -101,10 +105,14 @@ func TestErrorsInTransactions(t *testing.T) {
 	}
 	for name, versions := range map[string]*kversion.Versions{"now": kversion.Stable(), "before KIP-890": kversion.V3_6_0()} {
 		for key, answers := range map[kmsg.Key][]*kerr.Error{
-			kmsg.InitProducerID: moved, kmsg.AddPartitionsToTxn: tx, kmsg.EndTxn: tx, kmsg.AddOffsetsToTxn: tx,
-			kmsg.TxnOffsetCommit: append(slices.Clone(tx), group...), kmsg.OffsetCommit: group, kmsg.OffsetFetch: moved,
+			kmsg.InitProducerID: append(slices.Clone(lost), kerr.ProducerFenced, kerr.InvalidProducerEpoch, kerr.ConcurrentTransactions), kmsg.AddPartitionsToTxn: tx, kmsg.EndTxn: tx, kmsg.AddOffsetsToTxn: tx,
+			kmsg.TxnOffsetCommit: append(slices.Clone(tx), group...), kmsg.OffsetCommit: group, kmsg.OffsetFetch: lost,
 			kmsg.Produce: {nil, kerr.NotLeaderForPartition, kerr.OutOfOrderSequenceNumber, kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.UnknownProducerID, kerr.NotEnoughReplicas},
 		} {
+			afters := afters
+			if key == kmsg.InitProducerID && len(afters) == 1 {
+				afters = []int32{0} // when the sinks open
+			}
 			for _, answer := range answers {
 				for _, after := range afters {
 					t.Run(fmt.Sprintf("%s: %s: %v after %d", name, key.Name(), answer, after), func(t *testing.T) {
@@ -137,5 +145,21 @@ func TestErrorsInTransactions(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Rule B8: options with which no record could ever be written end the pipeline, and are not tried again for ever.
+func TestOptionsThatLoseRecords(t *testing.T) {
+	_, brokers := fake(t, kfake.SeedTopics(1, "t"))
+	for want, opt := range map[string]kgo.Opt{
+		"kgo.TransactionalID": kgo.TransactionalID("own"),
+		"kgo.ManualFlushing":  kgo.ManualFlushing(),
+	} {
+		p := leat.New("prueba", leat.Config{StateDir: t.TempDir(), Retry: leat.Retry{First: time.Millisecond, Max: time.Millisecond, Attempts: 50}})
+		rows := make([]string, 40_000)
+		leat.To(leat.From(p, leattest.Rows(rows...)), kafkasink.New(kafkasink.Config[string]{Brokers: brokers, Topic: "t", Opts: []kgo.Opt{opt}}))
+		err := p.Run(t.Context())
+		require.ErrorContains(t, err, "leave "+want+" out of Opts")
+		require.NotErrorIs(t, err, leat.ErrAborted)
 	}
 }

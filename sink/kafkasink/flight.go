@@ -36,7 +36,7 @@ const maxKept = 4 << 20
 func (p *producer) newFlight() *flight {
 	f, ok := p.flights.Get().(*flight)
 	if !ok {
-		f = &flight{}
+		f = &flight{bytes: []byte{}} // not nil: an empty value is none otherwise
 		f.promise = f.settle
 	}
 	f.p = p
@@ -69,7 +69,6 @@ func (f *flight) put(b []byte) [2]int {
 
 // seal gives the records their memory, which grows no more.
 func (f *flight) seal() {
-	f.bytes = some(f.bytes) // an empty value is not nil
 	part := func(at [2]int) []byte { return f.bytes[at[0]:at[1]:at[1]] }
 	for i := range f.records {
 		r, s := &f.records[i], &f.spans[i]

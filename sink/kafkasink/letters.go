@@ -166,7 +166,7 @@ func (l *letters) records(ctx context.Context, all []leat.DeadLetter) ([]kgo.Rec
 func letterRecords(all []leat.DeadLetter, t *topic) ([]kgo.Record, error) {
 	out := make([]kgo.Record, len(all))
 	for i := range all {
-		r, err := letterRecord(&all[i], t.name, t.limit)
+		r, err := letterRecord(&all[i], t)
 		if err != nil {
 			return nil, err
 		}
@@ -186,6 +186,13 @@ func (l *letters) Sync(ctx context.Context) error {
 		return err
 	}
 	what, err := l.p.failure()
+	if err != nil && what == refused {
+		// Perhaps for the size of their batch alone: the topic's limit is not always known.
+		if err := l.connect(ctx); err != nil {
+			return err
+		}
+		_, what, err = l.p.sendSingly(ctx, l.p.letterFlight(l.pending))
+	}
 	if err == nil {
 		l.pending = l.pending[:0]
 		return nil
@@ -237,6 +244,7 @@ func (tx *Transaction) appendLetters(ctx context.Context, name string, all []lea
 		return err
 	}
 	f := l.p.letterFlight(records)
+	tx.care.wrote(len(records))
 	if !tx.care.on {
 		l.p.send(ctx, f)
 		return l.failed()
@@ -271,8 +279,8 @@ const (
 
 // letterRecord makes the record of a letter. What is not needed for a replay is left out
 // where the topic does not take it otherwise.
-func letterRecord(d *leat.DeadLetter, topic string, limit int) (kgo.Record, error) {
-	r := kgo.Record{Topic: topic, Key: d.Key, Value: d.Raw, Timestamp: d.Time}
+func letterRecord(d *leat.DeadLetter, t *topic) (kgo.Record, error) {
+	r := kgo.Record{Topic: t.name, Key: d.Key, Value: d.Raw, Timestamp: d.Time}
 	rest := *d
 	rest.Key, rest.Raw, rest.Headers = nil, nil, nil
 	for _, name := range slices.Sorted(maps.Keys(d.Headers)) {
@@ -304,12 +312,12 @@ func letterRecord(d *leat.DeadLetter, topic string, limit int) (kgo.Record, erro
 			return r, fmt.Errorf("dead letter %s: %w", d.ID, err)
 		}
 		r.Headers = append(r.Headers[:n], kgo.RecordHeader{Key: letterHeader, Value: js})
-		if recordSize(&r) <= limit {
+		if recordSize(&r) <= t.limit {
 			return r, nil
 		}
 	}
-	return r, fmt.Errorf("the dead letter of %s, offset %d, has %d bytes, and topic %s takes %d: raise its max.message.bytes; letters are somewhat larger than the records they are of",
-		d.Partition, d.Offset, recordSize(&r), topic, limit)
+	return r, fmt.Errorf("the dead letter of %s, offset %d, has %d bytes, and %s; raise that: letters are somewhat larger than the records they are of",
+		d.Partition, d.Offset, recordSize(&r), t.takes())
 }
 
 // short cuts text at a character.

@@ -88,7 +88,32 @@ func TestLargeLetter(t *testing.T) {
 
 	d.Raw = []byte(strings.Repeat("r", 4000))
 	err := l.Append(t.Context(), []leat.DeadLetter{d})
-	require.ErrorContains(t, err, "raise its max.message.bytes")
+	require.ErrorContains(t, err, "takes 4000 (max.message.bytes); raise that")
+	assert.False(t, leat.IsTransient(err))
+}
+
+// Rule B3: where the topic's limit is not known, a batch of letters may be too large for it, and none of them is.
+func TestLettersOfUnknownLimit(t *testing.T) {
+	brokers := unknownLimit(t)
+	c := kafkasink.LettersConfig{Brokers: brokers, Topic: newTopic(t, brokers, 1, nil)}
+	l := kafkasink.DeadLetters(c)
+	require.NoError(t, l.Open(t.Context(), env(t)))
+	defer l.Close()
+	var want []string
+	for range 20 {
+		want = append(want, noise(300))
+		require.NoError(t, l.Append(t.Context(), []leat.DeadLetter{{ID: want[len(want)-1], Raw: []byte(want[len(want)-1])}}))
+	}
+	require.NoError(t, l.Sync(t.Context()))
+	var got []string
+	for _, d := range readLetters(t, c) {
+		got = append(got, d.ID)
+	}
+	require.ElementsMatch(t, want, got)
+
+	require.NoError(t, l.Append(t.Context(), []leat.DeadLetter{{ID: "x"}, {ID: "large", Raw: []byte(noise(4000))}}))
+	err := l.Sync(t.Context())
+	require.ErrorContains(t, err, "MESSAGE_TOO_LARGE")
 	assert.False(t, leat.IsTransient(err))
 }
 

@@ -82,10 +82,16 @@ func asTransient(ctx context.Context, cl *kgo.Client, err error) error {
 		return leat.Transient(err)
 	}
 	var ke *kerr.Error
-	if errors.As(err, &ke) && !ke.Retriable || errors.Is(err, kafka.ErrMetadata) {
+	if errors.As(err, &ke) && !retriable(ke) || errors.Is(err, kafka.ErrMetadata) {
 		return err
 	}
 	return leat.Transient(err)
+}
+
+// retriable tells whether a broker may answer otherwise the next time (rule B8). That something has failed
+// in it, and no more, says nothing of who asks.
+func retriable(answer error) bool {
+	return kerr.IsRetriable(answer) || errors.Is(answer, kerr.UnknownServerError)
 }
 
 // flightPool is one for all sinks.
@@ -106,9 +112,24 @@ func connect(log *slog.Logger, brokers []string, opts []kgo.Opt, partitioned boo
 	if err != nil {
 		return nil, err
 	}
+	if err := misfit(cl, len(must) > 0); err != nil {
+		cl.Close()
+		return nil, err
+	}
 	p.cl, p.topics.cl = cl, cl
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p, nil
+}
+
+// misfit finds options with which kgo would give records up in each life (rule B8).
+func misfit(cl *kgo.Client, transactional bool) error {
+	if id, _ := cl.OptValue(kgo.TransactionalID).(string); id != "" && !transactional {
+		return errors.New("kafkasink: leave kgo.TransactionalID out of Opts: transactions are Config.Transaction's")
+	}
+	if manual, _ := cl.OptValue(kgo.ManualFlushing).(bool); manual {
+		return errors.New("kafkasink: leave kgo.ManualFlushing out of Opts: a checkpoint flushes, and what comes between two may be more than the client holds")
+	}
+	return nil
 }
 
 // close gives up what is not acknowledged.
@@ -173,7 +194,7 @@ func (p *producer) ready(ctx context.Context, f *flight, theirs bool, partition 
 			refused = append(refused, leat.RowError{Row: f.rows[i], Err: t.missing})
 		case size > t.limit:
 			refused = append(refused, leat.RowError{Row: f.rows[i], Err: &leat.FieldError{Rule: "size", Msg: fmt.Sprintf(
-				"the record has %d bytes, and topic %s takes %d (max.message.bytes)", size, t.name, t.limit)}})
+				"the record has %d bytes, and %s", size, t.takes())}})
 		case partition != nil:
 			n, err := chosen(partition, f.rows[i], t.partitions)
 			if err != nil {

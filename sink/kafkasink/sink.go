@@ -189,9 +189,9 @@ func (s *sink[T]) Close() error {
 type care struct {
 	on      bool
 	single  bool // batches are refused, but not for one of their records: send each alone
-	left    int  // rows until it may end
+	left    int  // rows and letters until it may end
 	tried   int  // what left was, if it named no row yet
-	since   int  // rows since the last commit
+	since   int  // rows and letters since the last commit
 	before  int  // and between the two commits before
 	verdict error
 }
@@ -203,12 +203,15 @@ func (c *care) begin() error {
 	return err
 }
 
-func (c *care) wrote(rows int) {
-	c.since += rows
-	c.left -= rows
+func (c *care) wrote(records int) {
+	c.since += records
+	c.left -= records
 }
 
 func (c *care) committed() {
+	if c.since == 0 {
+		return // what is to be watched has not come again yet
+	}
 	c.before, c.since = c.since, 0
 	if c.left <= 0 {
 		c.on, c.single = false, false

@@ -16,10 +16,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sr"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/codec"
 	"github.com/leatgo/leat/codec/avrocodec"
+	"github.com/leatgo/leat/codec/protocodec"
 	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/sink/kafkasink"
 	"github.com/leatgo/leat/source/kafkasource"
@@ -159,6 +161,18 @@ func TestRawRows(t *testing.T) {
 	assert.Equal(t, []string{"a", ""}, values(written(t, kafkasink.Config[string]{}, "a", "")))
 }
 
+// Rule J2: an encoder that has nothing to append makes an empty value, which is no tombstone, of the first
+// row of a batch too.
+func TestEmptyValues(t *testing.T) {
+	got := written(t, kafkasink.Config[string]{Encode: func(dst []byte, s *string) ([]byte, error) { return append(dst, *s...), nil }}, "", "a", "")
+	require.Equal(t, []string{"", "a", ""}, values(got))
+	for _, r := range got {
+		assert.NotNil(t, r.Value, "it deletes its key")
+	}
+	got = written(t, kafkasink.Config[emptypb.Empty]{Codec: protocodec.New[emptypb.Empty](protocodec.Config{})}, emptypb.Empty{})
+	require.NoError(t, protocodec.New[emptypb.Empty](protocodec.Config{}).Decode(t.Context(), "t", got[0].Value, &emptypb.Empty{}))
+}
+
 // The key's partition is the Java client's (murmur2); Partition chooses another one, also in a client that serves both.
 func TestPartition(t *testing.T) {
 	_, brokers := fake(t, kfake.SeedTopics(4, "t"))
@@ -249,6 +263,44 @@ func TestRejected(t *testing.T) {
 			sees(t, brokers, large, rest[2], rest[3])
 		})
 	}
+}
+
+// What the client does not take is not said to be the topic's limit.
+func TestLimitsOfTheClient(t *testing.T) {
+	_, brokers := fake(t)
+	topic := newTopic(t, brokers, 1, map[string]string{"max.message.bytes": "100000000"})
+	for want, opts := range map[string][]kgo.Opt{
+		"the client takes 33554432 (kgo.MaxBufferedBytes in Opts)":  nil,
+		"the client takes 5000 (kgo.ProducerBatchMaxBytes in Opts)": {kgo.ProducerBatchMaxBytes(5000)},
+		"the client takes 5000000 (kgo.MaxBufferedBytes in Opts)":   {kgo.MaxBufferedBytes(5_000_000)},
+	} {
+		row := strings.Repeat("x", 40_000_000)
+		s := kafkasink.New(kafkasink.Config[string]{Brokers: brokers, Topic: topic, Opts: opts})
+		require.NoError(t, s.Open(t.Context(), env(t)))
+		err := s.Write(t.Context(), batch(row))
+		require.Equal(t, []int{0}, rowErrors(t, err))
+		var re *leat.RowErrors
+		require.ErrorAs(t, err, &re)
+		assert.ErrorContains(t, re.Rows[0].Err, want)
+		require.NoError(t, s.Close())
+
+		l := kafkasink.DeadLetters(kafkasink.LettersConfig{Brokers: brokers, Topic: topic, Opts: opts})
+		require.NoError(t, l.Open(t.Context(), env(t)))
+		assert.ErrorContains(t, l.Append(t.Context(), []leat.DeadLetter{{ID: "1", Raw: []byte(row)}}), want+"; raise that")
+		require.NoError(t, l.Close())
+	}
+}
+
+// Nor is Kafka's default, where the topic's own limit is not known.
+func TestAssumedLimit(t *testing.T) {
+	brokers := unknownLimit(t)
+	s := kafkasink.New(kafkasink.Config[string]{Brokers: brokers, Topic: newTopic(t, brokers, 1, nil)})
+	require.NoError(t, s.Open(t.Context(), env(t)))
+	defer s.Close()
+	err := s.Write(t.Context(), batch(noise(1_100_000)))
+	var re *leat.RowErrors
+	require.ErrorAs(t, err, &re)
+	require.ErrorContains(t, re.Rows[0].Err, "1000012 is taken for its limit, since its configuration can't be read: allow DescribeConfigs on it")
 }
 
 func TestNoTopic(t *testing.T) {

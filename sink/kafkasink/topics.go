@@ -32,9 +32,29 @@ const unknownAgain = 30 * time.Second // when a missing topic is looked for agai
 type topic struct {
 	name       string
 	partitions int
-	limit      int   // bytes of a batch of records (max.message.bytes)
-	missing    error // why nothing can be written to it
+	limit      int    // bytes of a batch of records
+	told       bool   // by the topic's max.message.bytes
+	by         string // the client's option that says less
+	missing    error  // why nothing can be written to it
 	until      time.Time
+}
+
+// takes says what the limit is, and whose.
+func (t *topic) takes() string {
+	switch {
+	case t.by != "":
+		return fmt.Sprintf("the client takes %d (kgo.%s in Opts)", t.limit, t.by)
+	case t.told:
+		return fmt.Sprintf("topic %s takes %d (max.message.bytes)", t.name, t.limit)
+	}
+	return fmt.Sprintf("of topic %s %d is taken for its limit, since its configuration can't be read: allow DescribeConfigs on it", t.name, t.limit)
+}
+
+// least lowers the limit.
+func (t *topic) least(limit int, by string) {
+	if limit < t.limit {
+		t.limit, t.by = limit, by
+	}
 }
 
 // topics knows the topics that were written to in this life. It is for one goroutine,
@@ -125,12 +145,12 @@ func (ts *topics) look(ctx context.Context, names []string) error {
 		}
 		left = left[:0]
 		for name, why := range missing {
-			if retriable := kerr.IsRetriable(why); retriable && time.Now().Before(end) {
+			if retriable(why) && time.Now().Before(end) {
 				left = append(left, name)
 				continue
 			}
 			unknown := errors.Is(why, kerr.UnknownTopicOrPartition)
-			if kerr.IsRetriable(why) && !unknown { // rule B8: it goes away by itself
+			if retriable(why) && !unknown { // rule B8: it goes away by itself
 				return leat.Transient(fmt.Errorf("topic %s: %w", name, why))
 			}
 			t := &topic{name: name, until: time.Now().Add(unknownAgain)}
@@ -211,7 +231,7 @@ func (ts *topics) configs(ctx context.Context, found []*topic) error {
 			continue // a broker that knows no such request, say
 		}
 		for _, r := range shard.Resp.(*kmsg.DescribeConfigsResponse).Resources {
-			if err := kerr.ErrorForCode(r.ErrorCode); kerr.IsRetriable(err) {
+			if err := kerr.ErrorForCode(r.ErrorCode); retriable(err) {
 				return leat.Transient(fmt.Errorf("asking for the configuration of topic %s: %w", r.ResourceName, err))
 			}
 			for _, c := range r.Configs {
@@ -221,7 +241,7 @@ func (ts *topics) configs(ctx context.Context, found []*topic) error {
 				n, err := strconv.ParseInt(*c.Value, 10, 32)
 				i := slices.IndexFunc(found, func(t *topic) bool { return t.name == r.ResourceName })
 				if err == nil && i >= 0 {
-					found[i].limit = int(min(max(n, 512), 1<<30))
+					found[i].limit, found[i].told = int(min(max(n, 512), 1<<30)), true
 				}
 			}
 		}
@@ -237,13 +257,13 @@ func (ts *topics) configs(ctx context.Context, found []*topic) error {
 	write, _ := ts.cl.OptValue(kgo.BrokerMaxWriteBytes).(int32)
 	for _, t := range found {
 		if fn != nil {
-			t.limit = min(t.limit, int(fn(t.name)))
+			t.least(int(fn(t.name)), "ProducerBatchMaxBytes")
 		}
 		if buffer > 0 {
-			t.limit = min(t.limit, int(buffer))
+			t.least(int(buffer), "MaxBufferedBytes")
 		}
 		if write > 0 {
-			t.limit = min(t.limit, int(write)-1024-len(t.name))
+			t.least(int(write)-1024-len(t.name), "BrokerMaxWriteBytes")
 		}
 		ts.known[t.name] = t
 	}

@@ -167,7 +167,10 @@ func (l *life) connect(ctx context.Context) (err error) {
 		if errors.Is(err, kerr.TransactionalIDAuthorizationFailed) {
 			err = fmt.Errorf("not allowed with these credentials, which takes Write on transactional ids that begin with %s: %w", l.tx.prefix(l.env), err)
 		}
-		return asTransient(ctx, p.cl, fmt.Errorf("transactional id %s: %w", l.id, err))
+		if err = fmt.Errorf("transactional id %s: %w", l.id, err); fenced(err) {
+			return leat.Transient(err) // the next attempt has another one
+		}
+		return asTransient(ctx, p.cl, err)
 	}
 	l.p, l.v2 = p, v2 && knows(p.cl)
 	return nil

@@ -580,15 +580,15 @@ func TestTimedOut(t *testing.T) {
 	sees(t, brokers, w.a, "1", "2", "later", "later")
 }
 
-// Who may not read a topic's configuration does not know its limit. That a batch is too
-// large is no fault of its records: they are sent one by one, and one that is too large by
-// itself is found among them. The same holds for letters.
-func TestUnknownLimit(t *testing.T) {
-	noise := func(n int) string { // which does not get smaller
-		b := make([]byte, n/2)
-		rand.Read(b)
-		return hex.EncodeToString(b)
-	}
+// noise does not get smaller by compression.
+func noise(n int) string {
+	b := make([]byte, n/2)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// unknownLimit is a cluster that takes batches of 2,000 bytes, and does not tell.
+func unknownLimit(t *testing.T) []string {
 	c, brokers := fake(t)
 	c.ControlKey(int16(kmsg.DescribeConfigs), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
@@ -600,7 +600,6 @@ func TestUnknownLimit(t *testing.T) {
 		}
 		return resp, nil, true
 	})
-	w := newWorld(t, brokers, kafkasink.TransactionConfig{})
 	c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		for _, rt := range req.(*kmsg.ProduceRequest).Topics {
@@ -612,6 +611,15 @@ func TestUnknownLimit(t *testing.T) {
 		}
 		return nil, nil, false
 	})
+	return brokers
+}
+
+// Who may not read a topic's configuration does not know its limit. That a batch is too
+// large is no fault of its records: they are sent one by one, and one that is too large by
+// itself is found among them. The same holds for letters.
+func TestUnknownLimit(t *testing.T) {
+	brokers := unknownLimit(t)
+	w := newWorld(t, brokers, kafkasink.TransactionConfig{})
 	var rows, letters []string
 	for range 20 {
 		rows = append(rows, noise(300))
@@ -647,6 +655,49 @@ func TestUnknownLimit(t *testing.T) {
 		w.close()
 	}
 	w.sees(append(rows, more...), letters...)
+}
+
+// Rule B5: where another sink has committed less, commits with nothing in them come before what is refused
+// comes again. They do not end the care with which it is sent.
+func TestUnknownLimitAfterEmptyCommits(t *testing.T) {
+	for name, write := range map[string]func(w *world, values []string) error{
+		"rows": func(w *world, values []string) error { return w.sinks[0].Write(t.Context(), batch(values...)) },
+		"letters": func(w *world, values []string) error {
+			var all []leat.DeadLetter
+			for _, v := range values {
+				all = append(all, leat.DeadLetter{ID: v, Source: "entrada", Raw: []byte(v), Time: time.Now()})
+			}
+			return w.letters.Append(t.Context(), all)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, unknownLimit(t), kafkasink.TransactionConfig{})
+			w.sinks = w.sinks[:1]
+			w.open()
+			require.NoError(t, w.commit(1))
+			w.close()
+			var values []string
+			for range 20 {
+				values = append(values, noise(300))
+			}
+			for n := 0; ; n++ {
+				require.Less(t, n, 8)
+				w.open()
+				for range 3 {
+					require.NoError(t, w.commit(1))
+				}
+				err := write(w, values)
+				if err == nil {
+					err = w.commit(2)
+				}
+				w.close()
+				if err == nil {
+					return
+				}
+				require.ErrorIs(t, err, leat.ErrAborted)
+			}
+		})
+	}
 }
 
 // Letters of a sink's transaction, and the log's own ones, are read back as they were.

@@ -145,12 +145,28 @@ func (c *chunk[T]) setOrigins(p unsafe.Pointer, e *entry) (err error) {
 
 // origin is all that is known of where a message came from.
 func (c *chunk[T]) origin(e *entry) leat.Origin {
-	o := leat.Origin{Topic: c.config.Topic, Headers: headers(e.msg), Raw: bytes.Clone(e.msg.Payload)}
+	o := c.own(e)
 	if c.config.Origin != nil {
 		c.config.Origin(e.msg, &o)
 	}
 	o.Offset = e.offset
 	return o
+}
+
+// own is what is known without asking Config.Origin, but for the offset.
+func (c *chunk[T]) own(e *entry) leat.Origin {
+	return leat.Origin{Topic: c.config.Topic, Headers: headers(e.msg), Raw: bytes.Clone(e.msg.Payload)}
+}
+
+// located is origin for a letter: what Config.Origin can't tell must not keep it from being written (rule A9).
+func (c *chunk[T]) located(e *entry) (o leat.Origin) {
+	defer func() {
+		if recover() != nil {
+			o = c.own(e)
+			o.Offset = e.offset
+		}
+	}()
+	return c.origin(e)
 }
 
 // headers are a message's metadata and its UUID.
@@ -172,7 +188,7 @@ func (c *chunk[T]) offsets(records []int, out []leat.Offset) {
 func (c *chunk[T]) locate(records []int) []leat.Origin {
 	out := make([]leat.Origin, len(records))
 	for k, i := range records {
-		out[k] = c.origin(&c.entries[i])
+		out[k] = c.located(&c.entries[i])
 	}
 	return out
 }

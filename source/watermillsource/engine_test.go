@@ -123,6 +123,39 @@ func TestAckedWhenDurable(t *testing.T) {
 	})
 }
 
+// A9: an Origin that panics costs the row, and not the pipeline; its letter has what is known without it.
+func TestOriginPanics(t *testing.T) {
+	c := quiet(t)
+	b := newBroker(1, payloads(3)...)
+	b.bounded = true
+	type keyed struct {
+		ID  int64
+		Key string `leat:"@key"`
+	}
+	sink := leattest.Collect[keyed]()
+	p := leat.New("p", c)
+	leat.To(leat.From(p, watermillsource.New(watermillsource.Config[keyed]{Subscriber: b, Topic: "filas", Origin: func(m *message.Message, o *leat.Origin) {
+		if o.Key = []byte("k" + m.UUID); m.UUID == "1" {
+			panic("no key")
+		}
+	}})), sink)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, p.Run(ctx))
+	require.Equal(t, []keyed{{0, "k0"}, {2, "k2"}}, sink.Committed())
+	var letters []leat.DeadLetter
+	require.NoError(t, leat.ReadDeadLetters(filepath.Join(c.StateDir, "dead-letters.jsonl"), func(l leat.DeadLetter) error {
+		letters = append(letters, l)
+		return nil
+	}))
+	require.Len(t, letters, 1)
+	require.Equal(t, leat.Decode, letters[0].Class)
+	require.Contains(t, letters[0].Error, "no key")
+	require.Equal(t, `{"id":1}`, string(letters[0].Raw))
+	require.Equal(t, "filas", letters[0].Topic)
+	require.Empty(t, b.left())
+}
+
 // Issue 7: nacked when the pipeline stops without it; the next start gets it again.
 func TestNackedWhenStopped(t *testing.T) {
 	c := quiet(t)
