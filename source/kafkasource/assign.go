@@ -169,7 +169,7 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 		if !ok {
 			continue
 		}
-		p := &part{topicPartition: tp, name: tp.String(), token: token, log: logs[tp.Topic], end: end[tp], goal: s.goals[tp]}
+		p := &part{topicPartition: tp, name: tp.String(), token: token, log: logs[tp.Topic], end: end[tp], goal: s.goals[tp], arrived: time.Now()}
 		if p.next, err = r.startOf(ctx, p, pos, logs[tp.Topic], begin[tp], end[tp]); err != nil {
 			return err
 		}
@@ -437,6 +437,7 @@ func (p *part) jump(from int64) {
 		p.sent = from
 	}
 	p.pending = append(p.pending, segment{next: p.next, epoch: -1})
+	p.goal = max(p.goal, p.next) // a drain does not end before it is known
 }
 
 // missing is about records that were deleted while their partition was read.

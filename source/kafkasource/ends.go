@@ -18,14 +18,14 @@ var endOffsets = (*kadm.Client).ListEndOffsets
 // ends looks whether the partitions have been read to their ends: of Drain, then done is
 // true, or for now, then the engine is told once for each time that records cease.
 func (r *reading[T]) ends(ctx context.Context) (done bool, _ error) {
-	for _, p := range r.order {
-		if len(p.pending) > 0 {
-			return false, nil
-		}
-	}
 	if r.s.config.Drain {
 		if done, err := r.drained(ctx); err != nil || done {
 			return done, err
+		}
+	}
+	for _, p := range r.order {
+		if len(p.pending) > 0 {
+			return false, nil
 		}
 	}
 	silent := time.Since(r.arrived)
@@ -66,16 +66,22 @@ func (r *reading[T]) drained(ctx context.Context) (bool, error) {
 	if r.away && r.s.config.Group == "" { // see othersDrained for a group
 		return false, nil // until it is there again, or taken for deleted: see letVanished
 	}
-	for _, p := range r.order { // those that are done by what came cost nothing
-		if p.next < p.goal {
-			if time.Since(r.arrived) < quiet || time.Since(r.looked) < quiet {
-				return false, nil
-			}
-			r.looked = time.Now()
+	var look []*part
+	for _, p := range r.order {
+		switch {
+		case p.sent >= p.goal: // those that are done by what came cost nothing
+		case len(p.pending) > 0, time.Since(p.arrived) < quiet, time.Since(r.looked) < quiet:
+			return false, nil
+		default:
+			look = append(look, p)
 		}
+	}
+	for _, p := range look {
+		r.looked = time.Now()
 		if reached, err := r.reached(ctx, p, p.goal); err != nil || !reached {
 			return false, err
 		}
+		p.goal = p.next // so that it is not asked about again
 	}
 	return r.othersDrained(ctx)
 }

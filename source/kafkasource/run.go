@@ -81,7 +81,8 @@ type part struct {
 	next    int64     // behind what was fetched
 	sent    int64     // behind what was sent
 	end     int64     // up to which records can be read, as last seen
-	goal    int64     // of Drain; 0: none
+	goal    int64     // of Drain: what has to be sent; 0: none
+	arrived time.Time // the last record
 	pending []segment // fetched, not sent
 	paused  bool
 }
@@ -352,7 +353,8 @@ func (r *reading[T]) take(ctx context.Context, tp topicPartition, fp kgo.FetchPa
 	p.next = seg.next
 	seg.records = data(fp.Records) // last may be given back by it, and is empty then
 	p.pending = append(p.pending, seg)
-	r.arrived, r.told = time.Now(), false
+	p.arrived = time.Now()
+	r.arrived, r.told = p.arrived, false
 	return nil
 }
 
