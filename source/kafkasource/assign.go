@@ -348,6 +348,10 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 		r.refused[tp] = fresh[tp]
 		r.s.recount(tp, 0)
 		r.fenced = time.Now()
+		if r.s.config.Group == "" {
+			r.s.logger().Warn("another process has taken the partition at a sink, so it is not read here any more", "partition", tp.String())
+			continue
+		}
 		r.s.logger().Warn("another process has taken the partition at a sink, so it is not read here until the group says that it is ours", "partition", tp.String())
 	}
 	if gone := r.s.own.assigned(got, committed, at); len(gone) > 0 {

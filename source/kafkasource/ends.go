@@ -83,6 +83,9 @@ func (r *reading[T]) drained(ctx context.Context) (bool, error) {
 		}
 		p.goal = p.next // so that it is not asked about again
 	}
+	if err := r.taken(); err != nil {
+		return false, err
+	}
 	return r.othersDrained(ctx)
 }
 

@@ -198,9 +198,10 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 			return false, joined, err
 		}
 	}
-	if len(r.parts) == 0 && len(r.refused) > 0 && !r.hopes() && time.Since(r.fenced) > 2*r.s.full.SessionTimeout {
-		return false, joined, fmt.Errorf("kafkasource: all partitions that group %s has given to this process were taken by another one at a sink, and the group has heard of no other member: "+
-			"is there a pipeline with the same names in another group? %w", r.s.config.Group, leat.ErrFenced)
+	if len(r.parts) == 0 {
+		if err := r.taken(); err != nil {
+			return false, joined, err
+		}
 	}
 	return true, joined, nil
 }
