@@ -74,7 +74,7 @@ func (s *Source[T]) letVanished(there kadm.TopicDetails) {
 	go func() { // giving up may take a rewind, which waits for Run
 		ctx, cancel := context.WithTimeout(context.Background(), s.full.RevokeBudget)
 		defer cancel()
-		if _, err := s.own.revoked(ctx, gone); err != nil && !s.closed.Load() {
+		if _, err := s.own.revoked(ctx, gone, nil); err != nil && !s.closed.Load() {
 			s.logger().Warn("what was read of deleted topics was not committed in time, and the pipeline rewinds without them", "partitions", few(names(gone)), "err", err)
 		}
 	}()
