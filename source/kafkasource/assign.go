@@ -416,12 +416,16 @@ func (s *Source[T]) fresh(ctx context.Context, tp topicPartition, first, end int
 	case !old: // added since: all of it has come since then
 		return first, nil
 	case !s.config.StartAt.IsZero():
+		last, err := s.watermark(ctx, tp) // before it is looked for
+		if err != nil {
+			return 0, err
+		}
 		at, err := s.after(ctx, map[topicPartition]uint64{tp: 0}, s.config.StartAt)
 		if err != nil {
 			return 0, err
 		}
 		if at[tp] < 0 {
-			return end, nil
+			return last, nil
 		}
 		return at[tp], nil
 	case s.config.Start == Latest:
