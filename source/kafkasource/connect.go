@@ -271,7 +271,7 @@ func (s *Source[T]) ends(ctx context.Context, of map[topicPartition]uint64) (map
 // after are the offsets of the first records that are not before t; -1 where there is none.
 func (s *Source[T]) after(ctx context.Context, of map[topicPartition]uint64, t time.Time) (map[topicPartition]int64, error) {
 	return s.list(ctx, of, "looking for the first record after StartAt", func(cl *kadm.Client, ctx context.Context, topics ...string) (kadm.ListedOffsets, error) {
-		l, err := cl.ListOffsetsAfterMilli(ctx, t.UnixMilli(), topics...)
+		l, err := cl.ListOffsetsAfterMilli(ctx, max(t.UnixMilli(), 0), topics...) // -1 would be the end
 		for _, ps := range l {
 			for n, o := range ps {
 				if o.Timestamp < 0 { // kadm asks for the end then, and by now there may be a record before it

@@ -42,6 +42,7 @@ func TestStart(t *testing.T) {
 		"earliest":      {func(*Config[rec]) {}, []int64{1, 2, 3}, []int64{1, 2, 3, 4}},
 		"latest":        {func(c *Config[rec]) { c.Start = Latest }, nil, []int64{4}},
 		"at a time":     {func(c *Config[rec]) { c.StartAt = old.Add(30 * time.Second) }, []int64{2, 3}, []int64{2, 3, 4}},
+		"before 1970":   {func(c *Config[rec]) { c.StartAt = time.UnixMilli(-1) }, []int64{1, 2, 3}, []int64{1, 2, 3, 4}},
 		"at the end":    {func(c *Config[rec]) { c.StartAt = time.Now().Add(time.Hour) }, nil, []int64{4}},
 		"latest, group": {func(c *Config[rec]) { c.Start, c.Group = Latest, "latest" }, nil, []int64{4}},
 	} {
