@@ -28,15 +28,7 @@ func (s *Source[T]) discover(ctx context.Context, last *time.Time) error {
 		return err
 	}
 	*last = time.Now()
-	var tps []topicPartition
-	for topic, d := range topics {
-		for p := range d.Partitions {
-			tps = append(tps, topicPartition{Topic: topic, Partition: p})
-		}
-	}
-	if len(s.config.Partitions) > 0 {
-		tps = flat(s.config.Partitions)
-	}
+	tps := s.wanted(topics)
 	s.letVanished(topics)
 	s.own.mu.Lock()
 	fresh := tps[:0]
@@ -50,6 +42,19 @@ func (s *Source[T]) discover(ctx context.Context, last *time.Time) error {
 		s.own.gained("", fresh)
 	}
 	return nil
+}
+
+// wanted are the partitions of topics that are to be read, by this process or another one of the group.
+func (s *Source[T]) wanted(topics kadm.TopicDetails) (tps []topicPartition) {
+	if len(s.config.Partitions) > 0 {
+		return flat(s.config.Partitions)
+	}
+	for topic, d := range topics {
+		for p := range d.Partitions {
+			tps = append(tps, topicPartition{Topic: topic, Partition: p})
+		}
+	}
+	return tps
 }
 
 // letVanished lets go of the partitions of topics that matched Pattern and were deleted, as a
@@ -117,10 +122,8 @@ func (s *Source[T]) note(ctx context.Context) error {
 		return err
 	}
 	all := map[topicPartition]uint64{}
-	for topic, d := range topics {
-		for p := range d.Partitions {
-			all[topicPartition{Topic: topic, Partition: p}] = 0
-		}
+	for _, tp := range s.wanted(topics) {
+		all[tp] = 0
 	}
 	if s.config.Drain {
 		if s.goals, err = s.ends(ctx, all); err != nil {
