@@ -172,7 +172,8 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 		if !ok {
 			continue
 		}
-		p := &part{topicPartition: tp, name: tp.String(), token: token, log: logs[tp.Topic], end: end[tp], goal: s.goals[tp], arrived: time.Now()}
+		p := &part{topicPartition: tp, name: tp.String(), token: token, log: logs[tp.Topic], end: end[tp], arrived: time.Now()}
+		p.goal = min(s.goals[tp], p.end) // the topic may have been made again since
 		if p.next, err = r.startOf(ctx, p, pos, logs[tp.Topic], begin[tp], end[tp]); err != nil {
 			return err
 		}

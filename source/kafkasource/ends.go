@@ -127,11 +127,11 @@ func (r *reading[T]) othersDrained(ctx context.Context) (bool, error) {
 		}
 	}
 	if err == nil {
-		var begin map[topicPartition]int64
-		if begin, _, err = r.s.span(ctx, rest); err == nil {
+		var begin, end map[topicPartition]int64
+		if begin, end, err = r.s.span(ctx, rest); err == nil {
 			for tp := range rest {
 				p := &part{topicPartition: tp, name: tp.String(), next: max(begin[tp], kept[tp].Next)}
-				if reached, err := r.reached(ctx, p, r.s.goals[tp]); err != nil || !reached {
+				if reached, err := r.reached(ctx, p, min(r.s.goals[tp], end[tp])); err != nil || !reached {
 					return false, err
 				}
 			}
