@@ -61,6 +61,9 @@ func (s *Source[T]) client(own ...kgo.Opt) (*kgo.Client, error) {
 	if t := s.full.SessionTimeout; s.config.Group != "" && t < 12*time.Second { // a few heartbeats for each timeout
 		opts = append(opts, kgo.HeartbeatInterval(max(t/4, 50*time.Millisecond)))
 	}
+	if t := 2 * s.full.RevokeBudget; s.config.Group != "" && t > time.Minute { // kgo's own, after which a member that is at it is sent away
+		opts = append(opts, kgo.RebalanceTimeout(t))
+	}
 	cl, err := kgo.NewClient(slices.Concat(opts, s.config.Opts, own)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafkasource: %w", err)
