@@ -373,6 +373,9 @@ func (r *reading[T]) trouble(ctx context.Context, p *part, err error) error {
 		return leat.Transient(fmt.Errorf("%s: the topic was deleted while it was read, and perhaps made again: %w", where, err))
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		return fmt.Errorf("%s: not allowed to read it: %w", where, err)
+	case errors.Is(err, kgo.ErrMaxDecompress): // and stays so
+		return fmt.Errorf("%s: a batch of records is larger, decompressed, than this client may take: give kgo.MaxDecompressBatchBytes in Opts more than the %v bytes that it has: %w",
+			where, r.cl.OptValue(kgo.MaxDecompressBatchBytes), kgo.ErrMaxDecompress)
 	}
 	return leat.Transient(fmt.Errorf("%s: %w", where, err))
 }
