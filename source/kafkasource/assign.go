@@ -209,7 +209,8 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 }
 
 // logs are the ids of the topics. Brokers before 2.8 have none: then the name stands for it. Topics of a
-// pattern that are not there have none. Partitions that are leaderless can't be asked for anything.
+// pattern that are not there have none. Partitions that are leaderless, or that the broker does not know (yet), can't be asked
+// for anything.
 func (s *Source[T]) logs(ctx context.Context, of map[topicPartition]uint64) (logs map[string]string, leaderless []topicPartition, err error) {
 	// Not what the client remembers: by the id of some seconds ago, a topic that was made again
 	// since would pass for the log that was read (rule A2-1).
@@ -248,7 +249,7 @@ func (s *Source[T]) logs(ctx context.Context, of map[topicPartition]uint64) (log
 		if logs[tp.Topic] = kafka.LogOf(d.ID); logs[tp.Topic] == "" {
 			logs[tp.Topic] = tp.Topic
 		}
-		if p, ok := d.Partitions[tp.Partition]; ok && p.Leader < 0 {
+		if p, ok := d.Partitions[tp.Partition]; !ok || p.Leader < 0 {
 			leaderless = append(leaderless, tp)
 		}
 	}
@@ -281,13 +282,13 @@ func (s *Source[T]) kept(ctx context.Context, of map[topicPartition]uint64) (out
 }
 
 // await gives those of fresh that can be taken over now, and remembers the others; reading does not
-// stop for them meanwhile. All replicas of a partition may be away. A killed owner may have left a
+// stop for them meanwhile. All replicas of a partition may be away, or it was added just now. A killed owner may have left a
 // transaction open that commits offsets of the partition, which only the broker ends, when its timeout
 // is over.
 func (r *reading[T]) await(fresh map[topicPartition]uint64, leaderless, open []topicPartition) map[topicPartition]uint64 {
 	if len(r.awaited) == 0 {
 		if len(leaderless) > 0 {
-			r.s.logger().Warn("no broker leads these partitions; they are read when one does", "partitions", few(names(leaderless)))
+			r.s.logger().Warn("no broker leads these partitions, or they are not known yet; they are read when one does", "partitions", few(names(leaderless)))
 		}
 		if len(open) > 0 {
 			r.s.logger().Info("waiting for the transaction of a partition's last owner to end", "group", r.s.config.Group, "partitions", few(names(open)))
