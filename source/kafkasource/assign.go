@@ -157,7 +157,7 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 	if fresh = r.await(fresh, leaderless, open); len(fresh) == 0 {
 		return nil
 	}
-	at, err := r.takeOver(fresh, logs, kept)
+	at, err := r.takeOver(ctx, fresh, logs, kept)
 	if err != nil || len(at) == 0 {
 		return err
 	}
@@ -312,7 +312,7 @@ func less(of map[topicPartition]uint64, without []topicPartition) map[topicParti
 
 // takeOver calls Intake.Assign for the partitions that are still ours, and gives the positions of
 // those that the engine has taken.
-func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]string, kept map[topicPartition]kafka.Offset) (map[string]leat.Position, error) {
+func (r *reading[T]) takeOver(ctx context.Context, fresh map[topicPartition]uint64, logs map[string]string, kept map[topicPartition]kafka.Offset) (map[string]leat.Position, error) {
 	step := r.s.own.begin(fresh)
 	if step == nil {
 		return nil, nil
@@ -338,7 +338,7 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 		ask = append(ask, p)
 	}
 	at, err := r.in.Assign(ask...)
-	if errors.Is(err, leat.ErrFenced) && r.s.config.Group != "" {
+	if errors.Is(err, leat.ErrFenced) && r.s.config.Group != "" && ctx.Err() == nil { // and not the reason why all was given up meanwhile
 		at, err = nil, nil // the others go on, or the group gives us some again
 	}
 	if err != nil {

@@ -58,7 +58,11 @@ func TestTakenWhileAssigned(t *testing.T) {
 			sink := &restoring{Collector: leattest.Collect[rec]().In(dir), began: make(chan struct{}), late: make(chan struct{})}
 			c := w.member("g", "in")
 			c.RevokeBudget = 100 * time.Millisecond
-			a := start(t, c, sink)
+			logged := new(kafkatest.Lines)
+			p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: logged.Logger(t), CheckpointEvery: 10 * time.Millisecond})
+			src := New(c)
+			leat.To(leat.From(p, src), sink)
+			a := run(t, p, src)
 			<-sink.began
 			lose(a.src.(*Source[rec])) // it returns: the group gives them away
 			if name == "revoked" {
@@ -68,6 +72,7 @@ func TestTakenWhileAssigned(t *testing.T) {
 			close(sink.late)
 			await(t, func() bool { return len(sink.Committed()) == 50 })
 			require.NoError(t, a.stop())
+			assert.NotContains(t, logged.String(), "another process has taken the partition at a sink")
 		})
 	}
 }
