@@ -213,7 +213,12 @@ func (s *Source[T]) settle(ctx context.Context, tps []topicPartition) {
 		due := func(tp topicPartition) bool { _, ok := s.due[tp]; return ok }
 		return slices.ContainsFunc(tps, due) && s.commitDue(ctx)
 	}
-	for owes() && kafka.Sleep(ctx, shortWait) == nil {
+	for owes() {
+		if kafka.Sleep(ctx, shortWait) != nil {
+			s.logger().Warn("the group's offsets could not be committed before partitions were given up; where sinks keep no positions, rows may come again",
+				"group", s.config.Group, "partitions", few(names(tps)))
+			return
+		}
 	}
 }
 

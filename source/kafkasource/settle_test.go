@@ -54,8 +54,9 @@ func TestCommittedBeforeGivenUp(t *testing.T) {
 			var left atomic.Int64
 			w.refuse(&left)
 			p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: kafkatest.Logger(t), CheckpointEvery: time.Minute}) // the one that is forced
-			src := New(w.member("g", "in"))
-			src.full.Idle = time.Minute
+			c := w.member("g", "in")
+			c.Idle = time.Minute
+			src := New(c)
 			leat.To(leat.From(p, src), &forgetful{})
 			r := run(t, p, src)
 			w.fill("in", 1, 0, 10)
@@ -68,4 +69,25 @@ func TestCommittedBeforeGivenUp(t *testing.T) {
 			require.NoError(t, r.stop())
 		})
 	}
+}
+
+// What could not be committed is told of: nothing covers it any more.
+func TestNotCommittedBeforeGivenUp(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 1, "in")
+	var left atomic.Int64
+	w.refuse(&left)
+	logged := new(kafkatest.Lines)
+	p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: logged.Logger(t), CheckpointEvery: time.Minute})
+	c := w.member("g", "in")
+	c.Idle, c.RevokeBudget = time.Minute, 200*time.Millisecond
+	src := New(c)
+	leat.To(leat.From(p, src), &forgetful{})
+	r := run(t, p, src)
+	w.fill("in", 1, 0, 10)
+	await(t, func() bool { return p.Stats().Run.In == 10 })
+	left.Store(1000)
+	src.onRevoked(t.Context(), src.Client(), map[string][]int32{"in": {0}})
+	assert.Contains(t, logged.String(), "rows may come again")
+	require.NoError(t, r.stop())
 }
