@@ -28,15 +28,7 @@ func (s *Source[T]) discover(ctx context.Context, last *time.Time) error {
 		return err
 	}
 	*last = time.Now()
-	var tps []topicPartition
-	for topic, d := range topics {
-		for p := range d.Partitions {
-			tps = append(tps, topicPartition{Topic: topic, Partition: p})
-		}
-	}
-	if len(s.config.Partitions) > 0 {
-		tps = flat(s.config.Partitions)
-	}
+	tps := s.wanted(topics)
 	s.letVanished(topics)
 	s.own.mu.Lock()
 	fresh := tps[:0]
@@ -50,6 +42,19 @@ func (s *Source[T]) discover(ctx context.Context, last *time.Time) error {
 		s.own.gained("", fresh)
 	}
 	return nil
+}
+
+// wanted are the partitions of topics that are to be read, by this process or another one of the group.
+func (s *Source[T]) wanted(topics kadm.TopicDetails) (tps []topicPartition) {
+	if len(s.config.Partitions) > 0 {
+		return flat(s.config.Partitions)
+	}
+	for topic, d := range topics {
+		for p := range d.Partitions {
+			tps = append(tps, topicPartition{Topic: topic, Partition: p})
+		}
+	}
+	return tps
 }
 
 // letVanished lets go of the partitions of topics that matched Pattern and were deleted, as a
@@ -74,7 +79,7 @@ func (s *Source[T]) letVanished(there kadm.TopicDetails) {
 	go func() { // giving up may take a rewind, which waits for Run
 		ctx, cancel := context.WithTimeout(context.Background(), s.full.RevokeBudget)
 		defer cancel()
-		if _, err := s.own.revoked(ctx, gone); err != nil && !s.closed.Load() {
+		if _, err := s.own.revoked(ctx, gone, nil); err != nil && !s.closed.Load() {
 			s.logger().Warn("what was read of deleted topics was not committed in time, and the pipeline rewinds without them", "partitions", few(names(gone)), "err", err)
 		}
 	}()
@@ -117,10 +122,8 @@ func (s *Source[T]) note(ctx context.Context) error {
 		return err
 	}
 	all := map[topicPartition]uint64{}
-	for topic, d := range topics {
-		for p := range d.Partitions {
-			all[topicPartition{Topic: topic, Partition: p}] = 0
-		}
+	for _, tp := range s.wanted(topics) {
+		all[tp] = 0
 	}
 	if s.config.Drain {
 		if s.goals, err = s.ends(ctx, all); err != nil {
@@ -154,7 +157,7 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 	if fresh = r.await(fresh, leaderless, open); len(fresh) == 0 {
 		return nil
 	}
-	at, err := r.takeOver(fresh, logs, kept)
+	at, err := r.takeOver(ctx, fresh, logs, kept)
 	if err != nil || len(at) == 0 {
 		return err
 	}
@@ -169,7 +172,8 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 		if !ok {
 			continue
 		}
-		p := &part{topicPartition: tp, name: tp.String(), token: token, log: logs[tp.Topic], end: end[tp], goal: s.goals[tp]}
+		p := &part{topicPartition: tp, name: tp.String(), token: token, log: logs[tp.Topic], end: end[tp], arrived: time.Now()}
+		p.goal = min(s.goals[tp], p.end) // the topic may have been made again since
 		if p.next, err = r.startOf(ctx, p, pos, logs[tp.Topic], begin[tp], end[tp]); err != nil {
 			return err
 		}
@@ -205,7 +209,8 @@ func (r *reading[T]) assign(ctx context.Context, fresh map[topicPartition]uint64
 }
 
 // logs are the ids of the topics. Brokers before 2.8 have none: then the name stands for it. Topics of a
-// pattern that are not there have none. Partitions that are leaderless can't be asked for anything.
+// pattern that are not there have none. Partitions that are leaderless, or that the broker does not know (yet), can't be asked
+// for anything.
 func (s *Source[T]) logs(ctx context.Context, of map[topicPartition]uint64) (logs map[string]string, leaderless []topicPartition, err error) {
 	// Not what the client remembers: by the id of some seconds ago, a topic that was made again
 	// since would pass for the log that was read (rule A2-1).
@@ -244,7 +249,7 @@ func (s *Source[T]) logs(ctx context.Context, of map[topicPartition]uint64) (log
 		if logs[tp.Topic] = kafka.LogOf(d.ID); logs[tp.Topic] == "" {
 			logs[tp.Topic] = tp.Topic
 		}
-		if p, ok := d.Partitions[tp.Partition]; ok && p.Leader < 0 {
+		if p, ok := d.Partitions[tp.Partition]; !ok || p.Leader < 0 {
 			leaderless = append(leaderless, tp)
 		}
 	}
@@ -277,13 +282,13 @@ func (s *Source[T]) kept(ctx context.Context, of map[topicPartition]uint64) (out
 }
 
 // await gives those of fresh that can be taken over now, and remembers the others; reading does not
-// stop for them meanwhile. All replicas of a partition may be away. A killed owner may have left a
+// stop for them meanwhile. All replicas of a partition may be away, or it was added just now. A killed owner may have left a
 // transaction open that commits offsets of the partition, which only the broker ends, when its timeout
 // is over.
 func (r *reading[T]) await(fresh map[topicPartition]uint64, leaderless, open []topicPartition) map[topicPartition]uint64 {
 	if len(r.awaited) == 0 {
 		if len(leaderless) > 0 {
-			r.s.logger().Warn("no broker leads these partitions; they are read when one does", "partitions", few(names(leaderless)))
+			r.s.logger().Warn("no broker leads these partitions, or they are not known yet; they are read when one does", "partitions", few(names(leaderless)))
 		}
 		if len(open) > 0 {
 			r.s.logger().Info("waiting for the transaction of a partition's last owner to end", "group", r.s.config.Group, "partitions", few(names(open)))
@@ -307,7 +312,7 @@ func less(of map[topicPartition]uint64, without []topicPartition) map[topicParti
 
 // takeOver calls Intake.Assign for the partitions that are still ours, and gives the positions of
 // those that the engine has taken.
-func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]string, kept map[topicPartition]kafka.Offset) (map[string]leat.Position, error) {
+func (r *reading[T]) takeOver(ctx context.Context, fresh map[topicPartition]uint64, logs map[string]string, kept map[topicPartition]kafka.Offset) (map[string]leat.Position, error) {
 	step := r.s.own.begin(fresh)
 	if step == nil {
 		return nil, nil
@@ -333,7 +338,7 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 		ask = append(ask, p)
 	}
 	at, err := r.in.Assign(ask...)
-	if errors.Is(err, leat.ErrFenced) && r.s.config.Group != "" {
+	if errors.Is(err, leat.ErrFenced) && r.s.config.Group != "" && ctx.Err() == nil { // and not the reason why all was given up meanwhile
 		at, err = nil, nil // the others go on, or the group gives us some again
 	}
 	if err != nil {
@@ -348,6 +353,10 @@ func (r *reading[T]) takeOver(fresh map[topicPartition]uint64, logs map[string]s
 		r.refused[tp] = fresh[tp]
 		r.s.recount(tp, 0)
 		r.fenced = time.Now()
+		if r.s.config.Group == "" {
+			r.s.logger().Warn("another process has taken the partition at a sink, so it is not read here any more", "partition", tp.String())
+			continue
+		}
 		r.s.logger().Warn("another process has taken the partition at a sink, so it is not read here until the group says that it is ours", "partition", tp.String())
 	}
 	if gone := r.s.own.assigned(got, committed, at); len(gone) > 0 {
@@ -412,12 +421,16 @@ func (s *Source[T]) fresh(ctx context.Context, tp topicPartition, first, end int
 	case !old: // added since: all of it has come since then
 		return first, nil
 	case !s.config.StartAt.IsZero():
+		last, err := s.watermark(ctx, tp) // before it is looked for
+		if err != nil {
+			return 0, err
+		}
 		at, err := s.after(ctx, map[topicPartition]uint64{tp: 0}, s.config.StartAt)
 		if err != nil {
 			return 0, err
 		}
 		if at[tp] < 0 {
-			return end, nil
+			return last, nil
 		}
 		return at[tp], nil
 	case s.config.Start == Latest:
@@ -437,6 +450,7 @@ func (p *part) jump(from int64) {
 		p.sent = from
 	}
 	p.pending = append(p.pending, segment{next: p.next, epoch: -1})
+	p.goal = max(p.goal, p.next) // a drain does not end before it is known
 }
 
 // missing is about records that were deleted while their partition was read.

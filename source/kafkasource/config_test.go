@@ -100,3 +100,17 @@ func TestProbe(t *testing.T) {
 
 // Package codec's decoders are ours, and do not import us.
 var _ Decoder[rec] = (*avrocodec.Codec[rec])(nil)
+
+// Rule H3: the group waits for a member that gives partitions up as long as that may take.
+func TestRevokeBudgetAndTheGroup(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 1, "in")
+	c := w.member("g", "in")
+	c.SessionTimeout, c.RevokeBudget = 5*time.Minute, 2*time.Minute
+	s := New(c)
+	require.NoError(t, s.Validate())
+	require.NoError(t, s.connect(t.Context()))
+	got := s.member.Load().OptValue(kgo.RebalanceTimeout)
+	require.NoError(t, s.Close())
+	assert.Greater(t, got, c.RevokeBudget)
+}

@@ -3,10 +3,16 @@ package kafkasource
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatgo/leat"
 )
 
 // Who is a member is for the group's coordinator to say. A process that was frozen, or cut off,
@@ -51,7 +57,7 @@ func (s *Source[T]) patience() time.Duration { return min(s.full.SessionTimeout/
 
 // hopes tells whether a refused partition may still be taken back.
 func (r *reading[T]) hopes() bool {
-	if len(r.refused) == 0 {
+	if len(r.refused) == 0 || r.s.config.Group == "" { // then nobody says whose they are
 		return false
 	}
 	m, err := r.s.Member(nil)
@@ -65,11 +71,29 @@ func (r *reading[T]) hopes() bool {
 	return false
 }
 
+// taken is the error of partitions that another process has taken at a sink and keeps, as far as one can tell.
+func (r *reading[T]) taken() error {
+	if len(r.refused) == 0 || r.hopes() {
+		return nil
+	}
+	tps := slices.Collect(maps.Keys(r.refused))
+	sortPartitions(tps)
+	which := strings.Join(few(names(tps)), ", ")
+	switch group := r.s.config.Group; {
+	case group == "":
+		return fmt.Errorf("kafkasource: another process has taken %s at a sink, and reads it: without a group such processes are not kept apart: %w", which, leat.ErrFenced)
+	case time.Since(r.fenced) > 2*r.s.full.SessionTimeout:
+		return fmt.Errorf("kafkasource: group %s has given %s to this process, but another one has taken it at a sink, and the group has heard of no other member: "+
+			"is there a pipeline with the same names in another group? %w", group, which, leat.ErrFenced)
+	}
+	return nil
+}
+
 // takeBack makes partitions, which another process has taken at a sink, be taken over again, if
 // the group says that they are ours all the same: who took them was not a member any more. Somebody who does
 // it again and again is no such process but a pipeline of another group.
 func (r *reading[T]) takeBack(ctx context.Context) {
-	if r.s.config.Group == "" || !r.hopes() || time.Since(r.fenced) < r.s.patience() {
+	if !r.hopes() || time.Since(r.fenced) < r.s.patience() {
 		return
 	}
 	r.fenced = time.Now()

@@ -61,6 +61,9 @@ func (s *Source[T]) client(own ...kgo.Opt) (*kgo.Client, error) {
 	if t := s.full.SessionTimeout; s.config.Group != "" && t < 12*time.Second { // a few heartbeats for each timeout
 		opts = append(opts, kgo.HeartbeatInterval(max(t/4, 50*time.Millisecond)))
 	}
+	if t := 2 * s.full.RevokeBudget; s.config.Group != "" && t > time.Minute { // kgo's own, after which a member that is at it is sent away
+		opts = append(opts, kgo.RebalanceTimeout(t))
+	}
 	cl, err := kgo.NewClient(slices.Concat(opts, s.config.Opts, own)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafkasource: %w", err)
@@ -268,9 +271,19 @@ func (s *Source[T]) ends(ctx context.Context, of map[topicPartition]uint64) (map
 	return s.list(ctx, of, "asking where partitions end", (*kadm.Client).ListCommittedOffsets)
 }
 
+// after are the offsets of the first records that are not before t; -1 where there is none.
 func (s *Source[T]) after(ctx context.Context, of map[topicPartition]uint64, t time.Time) (map[topicPartition]int64, error) {
 	return s.list(ctx, of, "looking for the first record after StartAt", func(cl *kadm.Client, ctx context.Context, topics ...string) (kadm.ListedOffsets, error) {
-		return cl.ListOffsetsAfterMilli(ctx, t.UnixMilli(), topics...)
+		l, err := cl.ListOffsetsAfterMilli(ctx, max(t.UnixMilli(), 0), topics...) // -1 would be the end
+		for _, ps := range l {
+			for n, o := range ps {
+				if o.Timestamp < 0 { // kadm asks for the end then, and by now there may be a record before it
+					o.Offset = -1
+					ps[n] = o
+				}
+			}
+		}
+		return l, err
 	})
 }
 

@@ -18,14 +18,14 @@ var endOffsets = (*kadm.Client).ListEndOffsets
 // ends looks whether the partitions have been read to their ends: of Drain, then done is
 // true, or for now, then the engine is told once for each time that records cease.
 func (r *reading[T]) ends(ctx context.Context) (done bool, _ error) {
-	for _, p := range r.order {
-		if len(p.pending) > 0 {
-			return false, nil
-		}
-	}
 	if r.s.config.Drain {
 		if done, err := r.drained(ctx); err != nil || done {
 			return done, err
+		}
+	}
+	for _, p := range r.order {
+		if len(p.pending) > 0 {
+			return false, nil
 		}
 	}
 	silent := time.Since(r.arrived)
@@ -66,16 +66,25 @@ func (r *reading[T]) drained(ctx context.Context) (bool, error) {
 	if r.away && r.s.config.Group == "" { // see othersDrained for a group
 		return false, nil // until it is there again, or taken for deleted: see letVanished
 	}
-	for _, p := range r.order { // those that are done by what came cost nothing
-		if p.next < p.goal {
-			if time.Since(r.arrived) < quiet || time.Since(r.looked) < quiet {
-				return false, nil
-			}
-			r.looked = time.Now()
+	var look []*part
+	for _, p := range r.order {
+		switch {
+		case p.sent >= p.goal: // those that are done by what came cost nothing
+		case len(p.pending) > 0, time.Since(p.arrived) < quiet, time.Since(r.looked) < quiet:
+			return false, nil
+		default:
+			look = append(look, p)
 		}
+	}
+	for _, p := range look {
+		r.looked = time.Now()
 		if reached, err := r.reached(ctx, p, p.goal); err != nil || !reached {
 			return false, err
 		}
+		p.goal = p.next // so that it is not asked about again
+	}
+	if err := r.taken(); err != nil {
+		return false, err
 	}
 	return r.othersDrained(ctx)
 }
@@ -118,11 +127,11 @@ func (r *reading[T]) othersDrained(ctx context.Context) (bool, error) {
 		}
 	}
 	if err == nil {
-		var begin map[topicPartition]int64
-		if begin, _, err = r.s.span(ctx, rest); err == nil {
+		var begin, end map[topicPartition]int64
+		if begin, end, err = r.s.span(ctx, rest); err == nil {
 			for tp := range rest {
 				p := &part{topicPartition: tp, name: tp.String(), next: max(begin[tp], kept[tp].Next)}
-				if reached, err := r.reached(ctx, p, r.s.goals[tp]); err != nil || !reached {
+				if reached, err := r.reached(ctx, p, min(r.s.goals[tp], end[tp])); err != nil || !reached {
 					return false, err
 				}
 			}

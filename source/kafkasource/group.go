@@ -115,7 +115,7 @@ func (s *Source[T]) onRevoked(ctx context.Context, _ *kgo.Client, m map[string][
 	ctx, cancel := context.WithTimeout(ctx, s.full.RevokeBudget)
 	defer cancel()
 	start := time.Now()
-	read, err := s.own.revoked(ctx, tps)
+	read, err := s.own.revoked(ctx, tps, s.settle)
 	switch {
 	case s.closed.Load():
 	case err != nil:
@@ -204,18 +204,36 @@ func (s *Source[T]) commitAgain(ctx context.Context) {
 	}
 }
 
-// commitDue commits what the group does not have yet. s.commits is held.
-func (s *Source[T]) commitDue(ctx context.Context) {
+// settle sees to it that the group has what is due of partitions that are about to be given up, within ctx: where
+// sinks keep no positions, the next owner knows nothing else (rule H3).
+func (s *Source[T]) settle(ctx context.Context, tps []topicPartition) {
+	owes := func() (again bool) {
+		s.commits.Lock()
+		defer s.commits.Unlock()
+		due := func(tp topicPartition) bool { _, ok := s.due[tp]; return ok }
+		return slices.ContainsFunc(tps, due) && s.commitDue(ctx)
+	}
+	for owes() {
+		if kafka.Sleep(ctx, shortWait) != nil {
+			s.logger().Warn("the group's offsets could not be committed before partitions were given up; where sinks keep no positions, rows may come again",
+				"group", s.config.Group, "partitions", few(names(tps)))
+			return
+		}
+	}
+}
+
+// commitDue commits what the group does not have yet. again: it may be worth it soon. s.commits is held.
+func (s *Source[T]) commitDue(ctx context.Context) (again bool) {
 	s.commitLast = time.Now()
 	due, have := s.own.committable(s.due)
 	s.due = due
 	cl := s.member.Load()
 	if cl == nil || len(s.due) == 0 {
-		return
+		return false
 	}
 	m, err := s.Member(have)
 	if errors.Is(err, leat.ErrFenced) || err == nil && m.ID == "" {
-		return // not a member at this moment
+		return false // not a member at this moment
 	}
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, commitTimeout)
@@ -233,6 +251,8 @@ func (s *Source[T]) commitDue(ctx context.Context) {
 		s.commitFail = time.Now()
 		s.logger().Warn("the group's offsets could not be committed; the next commit covers this one, and nothing is lost or doubled by it", "group", s.config.Group, "err", err)
 	}
+	answer := (*kerr.Error)(nil)
+	return err != nil && (!errors.As(err, &answer) || answer.Retriable || answer == kerr.RebalanceInProgress || answer == kerr.IllegalGeneration)
 }
 
 // commitTimeout bounds how long a checkpoint waits for the group.

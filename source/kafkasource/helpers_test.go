@@ -155,6 +155,12 @@ func startIn(t *testing.T, dir string, c Config[rec], sink leat.Sink[rec]) *runn
 		Retry: leat.Retry{First: time.Millisecond, Max: 10 * time.Millisecond}})
 	src := New(c)
 	leat.To(leat.From(p, src), sink)
+	return run(t, p, src)
+}
+
+// run runs a pipeline of the source until stop.
+func run(t *testing.T, p *leat.Pipeline, src any) *running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &running{t: t, p: p, src: src, cancel: cancel, done: make(chan struct{})}
 	go func() {

@@ -3,6 +3,7 @@ package kafkasource
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/leatgo/leat"
@@ -139,8 +140,8 @@ func (o *ownership) refusal() error {
 }
 
 // revoked gives partitions up in good order (rule H3). When it returns, somebody else
-// may have them. ctx bounds it.
-func (o *ownership) revoked(ctx context.Context, tps []topicPartition) (kept []string, err error) {
+// may have them. ctx bounds it. settle, if set, is called when all that was read of them is durable.
+func (o *ownership) revoked(ctx context.Context, tps []topicPartition, settle func(context.Context, []topicPartition)) (kept []string, err error) {
 	o.mu.Lock()
 	for _, tp := range tps {
 		if c := o.claims[tp]; c != nil {
@@ -162,7 +163,9 @@ func (o *ownership) revoked(ctx context.Context, tps []topicPartition) (kept []s
 
 	r, read := o.engines(tps)
 	if r != nil && len(read) > 0 {
-		err = r.Revoke(ctx, read...)
+		if err = r.Revoke(ctx, read...); err == nil && settle != nil {
+			settle(ctx, tps)
+		}
 	}
 	o.drop(tps)
 	return read, err
@@ -291,6 +294,13 @@ func (o *ownership) look() (ours map[topicPartition]uint64, joined bool) {
 		}
 	}
 	return ours, o.joined
+}
+
+// all are the partitions that there are claims of.
+func (o *ownership) all() []topicPartition {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Collect(maps.Keys(o.claims))
 }
 
 func (o *ownership) hasJoined() bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -42,6 +43,7 @@ func TestStart(t *testing.T) {
 		"earliest":      {func(*Config[rec]) {}, []int64{1, 2, 3}, []int64{1, 2, 3, 4}},
 		"latest":        {func(c *Config[rec]) { c.Start = Latest }, nil, []int64{4}},
 		"at a time":     {func(c *Config[rec]) { c.StartAt = old.Add(30 * time.Second) }, []int64{2, 3}, []int64{2, 3, 4}},
+		"before 1970":   {func(c *Config[rec]) { c.StartAt = time.UnixMilli(-1) }, []int64{1, 2, 3}, []int64{1, 2, 3, 4}},
 		"at the end":    {func(c *Config[rec]) { c.StartAt = time.Now().Add(time.Hour) }, nil, []int64{4}},
 		"latest, group": {func(c *Config[rec]) { c.Start, c.Group = Latest, "latest" }, nil, []int64{4}},
 	} {
@@ -406,4 +408,17 @@ func TestNoBroker(t *testing.T) {
 	assert.True(t, leat.IsTransient(err))
 	assert.ErrorContains(t, err, "127.0.0.1:1")
 	assert.ErrorContains(t, err, "refused")
+}
+
+// Rule B8: a batch that is larger than the client may take stays so: that is no error to be tried again.
+func TestBatchTooLarge(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 1, "in")
+	w.put("in", 0, `{"id":1,"text":"`+strings.Repeat("x", 10_000)+`"}`)
+	c := drain(w.config("in"))
+	c.Opts = append(c.Opts, kgo.MaxDecompressBatchBytes(1000))
+	_, rep, err := lifeErr(t, t.TempDir(), c)
+	assert.ErrorContains(t, err, "topic in, partition 0, offset 0")
+	assert.ErrorContains(t, err, "kgo.MaxDecompressBatchBytes in Opts")
+	assert.Zero(t, rep.Stats.Run.Rewinds)
 }

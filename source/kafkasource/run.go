@@ -81,7 +81,8 @@ type part struct {
 	next    int64     // behind what was fetched
 	sent    int64     // behind what was sent
 	end     int64     // up to which records can be read, as last seen
-	goal    int64     // of Drain; 0: none
+	goal    int64     // of Drain: what has to be sent; 0: none
+	arrived time.Time // the last record
 	pending []segment // fetched, not sent
 	paused  bool
 }
@@ -197,9 +198,10 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 			return false, joined, err
 		}
 	}
-	if len(r.parts) == 0 && len(r.refused) > 0 && !r.hopes() && time.Since(r.fenced) > 2*r.s.full.SessionTimeout {
-		return false, joined, fmt.Errorf("kafkasource: all partitions that group %s has given to this process were taken by another one at a sink, and the group has heard of no other member: "+
-			"is there a pipeline with the same names in another group? %w", r.s.config.Group, leat.ErrFenced)
+	if len(r.parts) == 0 {
+		if err := r.taken(); err != nil {
+			return false, joined, err
+		}
 	}
 	return true, joined, nil
 }
@@ -352,7 +354,8 @@ func (r *reading[T]) take(ctx context.Context, tp topicPartition, fp kgo.FetchPa
 	p.next = seg.next
 	seg.records = data(fp.Records) // last may be given back by it, and is empty then
 	p.pending = append(p.pending, seg)
-	r.arrived, r.told = time.Now(), false
+	p.arrived = time.Now()
+	r.arrived, r.told = p.arrived, false
 	return nil
 }
 
@@ -370,6 +373,9 @@ func (r *reading[T]) trouble(ctx context.Context, p *part, err error) error {
 		return leat.Transient(fmt.Errorf("%s: the topic was deleted while it was read, and perhaps made again: %w", where, err))
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		return fmt.Errorf("%s: not allowed to read it: %w", where, err)
+	case errors.Is(err, kgo.ErrMaxDecompress): // and stays so
+		return fmt.Errorf("%s: a batch of records is larger, decompressed, than this client may take: give kgo.MaxDecompressBatchBytes in Opts more than the %v bytes that it has: %w",
+			where, r.cl.OptValue(kgo.MaxDecompressBatchBytes), kgo.ErrMaxDecompress)
 	}
 	return leat.Transient(fmt.Errorf("%s: %w", where, err))
 }

@@ -87,6 +87,9 @@ func (s *Source[T]) Lag() map[string]int64 {
 // Close implements io.Closer. It leaves the group, so that others get the partitions at
 // once; a static member stays in it.
 func (s *Source[T]) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	s.settle(ctx, s.own.all())
 	s.closed.Store(true)
 	s.own.detach()
 	if cl := s.member.Swap(nil); cl != nil {

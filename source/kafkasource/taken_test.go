@@ -58,7 +58,11 @@ func TestTakenWhileAssigned(t *testing.T) {
 			sink := &restoring{Collector: leattest.Collect[rec]().In(dir), began: make(chan struct{}), late: make(chan struct{})}
 			c := w.member("g", "in")
 			c.RevokeBudget = 100 * time.Millisecond
-			a := start(t, c, sink)
+			logged := new(kafkatest.Lines)
+			p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: logged.Logger(t), CheckpointEvery: 10 * time.Millisecond})
+			src := New(c)
+			leat.To(leat.From(p, src), sink)
+			a := run(t, p, src)
 			<-sink.began
 			lose(a.src.(*Source[rec])) // it returns: the group gives them away
 			if name == "revoked" {
@@ -68,6 +72,7 @@ func TestTakenWhileAssigned(t *testing.T) {
 			close(sink.late)
 			await(t, func() bool { return len(sink.Committed()) == 50 })
 			require.NoError(t, a.stop())
+			assert.NotContains(t, logged.String(), "another process has taken the partition at a sink")
 		})
 	}
 }
@@ -137,6 +142,38 @@ func TestTakenOverWithoutLeader(t *testing.T) {
 		return resp, nil, true
 	})
 	w.readsOn(t, "in", "g", false, func() { away.Store(false) })
+}
+
+// Rule H5: a broker may not know yet of a partition that was just added, and that the group has given out: it waits alone.
+func TestTakenOverBeforeItIsKnown(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 2, "in")
+	w.fill("in", 2, 0, 20)
+	before, err := kmsg.NewPtrMetadataRequest().RequestWith(t.Context(), w.cl)
+	require.NoError(t, err)
+	before.Topics[0].Partitions = slices.DeleteFunc(before.Topics[0].Partitions, func(p kmsg.MetadataResponseTopicPartition) bool { return p.Partition == 1 })
+	var behind atomic.Bool
+	w.cluster.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+		behind.Store(true)
+		return nil, nil, false
+	})
+	w.cluster.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		if !behind.Load() {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.MetadataResponse)
+		resp.Brokers, resp.ClusterID, resp.ControllerID, resp.Topics = before.Brokers, before.ClusterID, before.ControllerID, before.Topics
+		return resp, nil, true
+	})
+	sink := leattest.Collect[rec]().In(t.TempDir())
+	r := start(t, w.member("g", "in"), sink)
+	await(t, func() bool { return len(sink.Committed()) == 10 })
+	behind.Store(false)
+	await(t, func() bool { return len(sink.Committed()) == 20 })
+	assert.Zero(t, r.p.Stats().Run.Rewinds)
+	require.NoError(t, r.stop())
+	once(t, sink.Committed(), 20)
 }
 
 // What waits is not forgotten when others come meanwhile: a drain would end without it.
