@@ -336,8 +336,9 @@ func (l *lake) tryLoad() (*state, error) {
 // itself there, has seen the end. The id tells it from the entry of a writer that slept while
 // its number was used and deleted, and was killed before it found out.
 func (l *lake) endsAt(seq int64, id string) (bool, error) {
-	if seq == 0 {
-		return true, nil
+	if seq == 0 { // there is nothing to be there; who began before the first entry may have slept as well
+		names, err := l.list()
+		return !slices.ContainsFunc(names, func(name string) bool { return seqOf(name, snapshotExt) > 0 }), err
 	}
 	if id == "" {
 		return l.exists(entryName(seq))
