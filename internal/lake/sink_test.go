@@ -342,6 +342,11 @@ func TestRoll(t *testing.T) {
 		time.Sleep(24 * time.Hour)
 		notYet(t, s, 1)
 		commit(t, s, 1)
+		require.NoError(t, s.Close()) // E8: a rewind
+		require.NoError(t, openTaking(s, env()))
+		put(t, s, 1, 2)
+		time.Sleep(24 * time.Hour)
+		notYet(t, s, 2)
 	})
 	virtual("F4: rows; a full file is closed at once and committed later", Roll{Rows: 4}, func(t *testing.T, s *Sink[fila]) {
 		put(t, s, 0, 9)
