@@ -434,6 +434,9 @@ func (p *Pipeline) Run(ctx context.Context) error { return Run(ctx, p) }
 // Run runs several pipelines on one router until all have ended. When one
 // fails the others are drained and stopped.
 func Run(ctx context.Context, pipelines ...*Pipeline) error {
+	if len(pipelines) == 0 { // for which the router would wait, for ever
+		return errors.New("Run: no pipeline given")
+	}
 	var errs []error
 	for _, p := range pipelines {
 		errs = append(errs, p.Check())
