@@ -221,6 +221,20 @@ func splitFinal(name string) (stem, ext string) {
 	return stem, ext
 }
 
+// renumbered is a name of finalName with the number of another entry.
+func renumbered(name string, seq int64) string {
+	stem, _ := splitFinal(name)
+	end := strings.LastIndexByte(stem, '-')
+	if end > 0 && stem[end-1] == '-' { // a negative offset
+		end--
+	}
+	start := strings.LastIndexByte(stem[:max(end, 0)], '-') + 1
+	if start == 0 || !isNumber(stem[start:end]) {
+		return name
+	}
+	return stem[:start] + strconv.FormatInt(seq, 10) + name[end:]
+}
+
 // filePrefix is the pipeline's part of a file's name. Readers skip files that
 // begin with . or _.
 func filePrefix(pipeline string) string {

@@ -282,7 +282,7 @@ func TestNames(t *testing.T) {
 		commit(t, b, 4)
 		files, err := Files(dir)
 		require.NoError(t, err)
-		assert.Equal(t, []string{"ventas-3-0.txt", "ventas-3-0.2.txt"}, []string{files[0].Path, files[1].Path})
+		assert.Equal(t, []string{"ventas-3-0.txt", "ventas-4-0.2.txt"}, []string{files[0].Path, files[1].Path})
 		whole(t, dir, 4)
 		tidyTree(t, dir)
 	})
