@@ -325,6 +325,13 @@ func (l *lake) tryLoad() (*state, error) {
 	} else if !ok {
 		return nil, errAgain{l.damaged(entryName(st.seq), errors.New("it is missing"))}
 	}
+	// Where entries after base were tidied away meanwhile, there may be one of a writer who slept
+	// as long as this reader.
+	if keep, err := l.keeps(); err != nil {
+		return nil, err
+	} else if keep > base {
+		return nil, errAgain{fmt.Errorf("the manifest %s is tidied away faster than it can be read", l.abs(leatDir))}
+	}
 	if newest > st.seq {
 		return nil, errAgain{l.damaged(entryName(st.seq+1), fmt.Errorf("it is missing, and entry %d is there", newest))}
 	}
