@@ -227,7 +227,7 @@ func (p *Pipeline) Check() error {
 			}
 		}
 	}
-	faults = append(faults, sharedState(p)...)
+	faults = append(faults, sharedObjects(p)...)
 	if sources == 0 {
 		fault("the pipeline has no source: use From")
 	}
@@ -442,7 +442,7 @@ func Run(ctx context.Context, pipelines ...*Pipeline) error {
 		errs = append(errs, p.Check())
 	}
 	if len(pipelines) > 1 {
-		errs = append(errs, sharedState(pipelines...)...)
+		errs = append(errs, sharedObjects(pipelines...)...)
 		errs = append(errs, sharedPlaces(pipelines...)...)
 	}
 	if err := errors.Join(errs...); err != nil {
