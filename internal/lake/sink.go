@@ -326,7 +326,10 @@ func (s *Sink[T]) group() *group[T] {
 			break
 		}
 	}
-	if g.err == nil && len(dir) > 0 {
+	if g.err != nil {
+		return g // not remembered: its values may be of any size
+	}
+	if len(dir) > 0 {
 		g.dir = string(dir)
 	}
 	s.groups[string(s.key)] = g

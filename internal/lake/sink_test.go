@@ -403,6 +403,14 @@ func TestBounds(t *testing.T) {
 		yes(t, s, 6) // so that closed files don't pile up
 		whole(t, dir, 6)
 	})
+	t.Run("F8: values that make no folder are not remembered", func(t *testing.T) {
+		t.Parallel()
+		s := opened(t, byP(t.TempDir()), env())
+		for id := range int64(100) {
+			require.Error(t, putRows(s, []fila{{id, fmt.Sprint(id, strings.Repeat("x", 100_000)), time.Time{}}}))
+		}
+		require.Empty(t, s.groups)
+	})
 	t.Run("F8: Buffer flushes the file that holds most", func(t *testing.T) {
 		t.Parallel()
 		c := byP(t.TempDir())
