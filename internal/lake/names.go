@@ -52,9 +52,13 @@ func appendEscaped(dst []byte, s string) []byte {
 func appendLevel(dst []byte, name, value string) ([]byte, error) {
 	start := len(dst)
 	dst = append(append(dst, name...), '=')
-	if value == "" {
+	switch {
+	case value == "":
 		dst = append(dst, nullPartition...)
-	} else {
+	case value == nullPartition || strings.EqualFold(value, "null"): // a text: readers see null where it stands as it is
+		dst = append(dst, '%', upperHex[value[0]>>4], upperHex[value[0]&15])
+		dst = appendEscaped(dst, value[1:])
+	default:
 		dst = appendEscaped(dst, value)
 	}
 	if n := len(dst) - start; n > maxElement {

@@ -179,6 +179,10 @@ func TestNames(t *testing.T) {
 	for _, tc := range []struct{ value, folder string }{
 		{"2025-01-01", "p=2025-01-01"},
 		{"", "p=__HIVE_DEFAULT_PARTITION__"},
+		{"__HIVE_DEFAULT_PARTITION__", "p=%5F_HIVE_DEFAULT_PARTITION__"}, // DuckDB 2.0 and Spark take it for null as it is
+		{"NULL", "p=%4EULL"},                                             // and DuckDB 1.1 these
+		{"null", "p=%6Eull"},
+		{"nulls", "p=nulls"},
 		{".", "p=%2E"},
 		{"..", "p=.%2E"},
 		{"../../etc", "p=..%2F..%2Fetc"},
