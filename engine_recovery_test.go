@@ -74,6 +74,40 @@ func TestCountersAnewSurviveARewind(t *testing.T) {
 	})
 }
 
+// Rule A8: counters of another graph do not balance in this one, so they begin anew.
+func TestCountersOfAnotherGraph(t *testing.T) {
+	for name, change := range map[string]struct {
+		stage string
+		added leat.Sink[int]
+		out   int64 // of the sink, in both runs
+	}{
+		"a stage is renamed":                {"barato", nil, 50},
+		"a sink without positions is added": {"cheap", &plainSink{name: "plain"}, 50},
+		"nothing":                           {"cheap", nil, 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				c, sink := config(t), leattest.Collect[int]().Named("sink").FailCommit(2, leat.ErrAborted)
+				life := func(rows int, stage string, added leat.Sink[int]) leat.Stats {
+					p := leat.New("p", c)
+					even := via(leat.From(p, leattest.Rows(ints(rows)...)), stage, keep(func(n int) bool { return n%2 == 0 }))
+					leat.To(even, leat.Sink[int](sink))
+					if added != nil {
+						leat.To(even, added)
+					}
+					require.NoError(t, run(t, p))
+					requireBalance(t, p.Stats())
+					return p.Stats()
+				}
+				life(100, "cheap", nil)
+				s := life(200, change.stage, change.added)
+				assert.Equal(t, change.out, node(t, s, "sink").Out)
+				assert.EqualValues(t, 100, s.Run.In)
+			})
+		})
+	}
+}
+
 func TestTransientSourceErrorRewinds(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src := leattest.Rows(ints(1000)...)

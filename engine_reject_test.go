@@ -665,6 +665,22 @@ func TestBreaker(t *testing.T) {
 			require.ErrorContains(t, run(t, p), "circuit breaker: 100 of the last 100 rows", "rule B7")
 		})
 	})
+	t.Run("a window smaller than the minimum", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			c := config(t)
+			c.DeadLetters = &memLetters{}
+			c.Breaker = leat.Breaker{Window: 50} // Min stays 100
+			p := leat.New("breaker", c)
+			leat.To(via(leat.From(p, leattest.Rows(ints(99)...)), "bad", badFrom(0)), leattest.Collect[int]())
+			require.NoError(t, run(t, p), "rule B7: fewer than Min rows do not trip it")
+			for _, size := range []int{1, 30, 5000} {
+				c.StateDir = t.TempDir()
+				p = leat.New("breaker", c)
+				leat.To(via(leat.From(p, leattest.Rows(ints(5000)...).Batches(size)), "bad", badFrom(3000)), leattest.Collect[int]())
+				require.ErrorContains(t, run(t, p), "circuit breaker: 26 of the last 50 rows", "rule B7")
+			}
+		})
+	})
 	t.Run("off", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			c := config(t)

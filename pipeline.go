@@ -227,7 +227,7 @@ func (p *Pipeline) Check() error {
 			}
 		}
 	}
-	faults = append(faults, sharedState(p)...)
+	faults = append(faults, sharedObjects(p)...)
 	if sources == 0 {
 		fault("the pipeline has no source: use From")
 	}
@@ -434,12 +434,15 @@ func (p *Pipeline) Run(ctx context.Context) error { return Run(ctx, p) }
 // Run runs several pipelines on one router until all have ended. When one
 // fails the others are drained and stopped.
 func Run(ctx context.Context, pipelines ...*Pipeline) error {
+	if len(pipelines) == 0 { // for which the router would wait, for ever
+		return errors.New("Run: no pipeline given")
+	}
 	var errs []error
 	for _, p := range pipelines {
 		errs = append(errs, p.Check())
 	}
 	if len(pipelines) > 1 {
-		errs = append(errs, sharedState(pipelines...)...)
+		errs = append(errs, sharedObjects(pipelines...)...)
 		errs = append(errs, sharedPlaces(pipelines...)...)
 	}
 	if err := errors.Join(errs...); err != nil {

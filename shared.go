@@ -4,25 +4,41 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+
+	"github.com/leatgo/leat/internal/engine"
 )
 
-// sharedState finds stages with state that stand in two places. What such a stage remembers is by
-// partition: two nodes or members would take each other's rows for their own, and one that gives a
-// partition up would make the other forget it, all without a word.
-func sharedState(pipelines ...*Pipeline) (faults []error) {
-	seen := map[any]*node{}
+// sharedObjects finds sources, sinks and stages with state that stand in two places. The calls to a
+// source or a sink are one node's, and what a stage remembers is by partition: two nodes or members would
+// take each other's rows for their own, and one that gives a partition up would make the other forget
+// it, all without a word.
+func sharedObjects(pipelines ...*Pipeline) (faults []error) {
+	type object struct {
+		kind engine.Kind
+		impl any
+	}
+	seen := map[object]*node{}
 	for _, p := range pipelines {
 		for _, n := range p.nodes {
-			if n.engine.Stage == nil || n.engine.Stage.State == nil {
+			what, why := "", ""
+			switch {
+			case n.engine.Source != nil:
+				what, why = "sources", "a source is run by one node"
+			case n.engine.Sink != nil:
+				what, why = "sinks", "a sink is written to by one node"
+			case n.engine.Stage != nil && n.engine.Stage.State != nil:
+				what, why = "stages", "what a stage with state remembers belongs to one node"
+			default:
 				continue
 			}
 			if t := reflect.TypeOf(n.impl); t.Kind() != reflect.Pointer || t.Elem().Size() == 0 {
 				continue // what has no memory of its own
 			}
-			if first := seen[n.impl]; first != nil && first != n {
-				faults = append(faults, fmt.Errorf("the stages %q and %q are one object, but what a stage with state remembers belongs to one node: make one for each", first.engine.Name, n.engine.Name))
+			o := object{n.engine.Kind, n.impl}
+			if first := seen[o]; first != nil && first != n {
+				faults = append(faults, fmt.Errorf("the %s %q and %q are one object, but %s: make one for each", what, first.engine.Name, n.engine.Name, why))
 			}
-			seen[n.impl] = n
+			seen[o] = n
 		}
 	}
 	return faults

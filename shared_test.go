@@ -34,6 +34,25 @@ func TestAStageWithStateIsOneNodes(t *testing.T) {
 	require.NoError(t, build("r", once).Run(t.Context()))
 }
 
+// The calls to a sink, and to a source, are one node's: two members would make them at the same time, or
+// open what the other one writes to.
+func TestSinksAndSourcesAreOneNodes(t *testing.T) {
+	t.Parallel()
+	members := func(source func() leat.Source[int], sink func() leat.Sink[int]) error {
+		return leat.Run(t.Context(), leat.Replicas(2, func(int) *leat.Pipeline {
+			p := leat.New("p", leat.Config{StateDir: t.TempDir(), Logger: silent})
+			leat.To(leat.From(p, source()), sink())
+			return p
+		})...)
+	}
+	rows, collect := leattest.Rows(1), leattest.Collect[int]()
+	newRows := func() leat.Source[int] { return leattest.Rows(1) }
+	newCollect := func() leat.Sink[int] { return leattest.Collect[int]() }
+	require.ErrorContains(t, members(newRows, func() leat.Sink[int] { return collect }), `the sinks "collect" and "collect" are one object`)
+	require.ErrorContains(t, members(func() leat.Source[int] { return rows }, newCollect), `the sources "rows" and "rows" are one object`)
+	require.NoError(t, members(newRows, newCollect))
+}
+
 // Members of one program that keep their own in one place: letters would be written over, or forgotten
 // (rule B3), or a member would wait for another one to end.
 func TestPipelinesHaveFoldersOfTheirOwn(t *testing.T) {

@@ -9,8 +9,9 @@ type breaker struct {
 	least    int
 	ring     []bool
 	at       int
-	seen     int // rows in the ring
+	seen     int // rows in the ring, which may be smaller than least
 	rejected int // of them
+	total    int // rows ever seen
 }
 
 func newBreaker(c *Config) *breaker {
@@ -41,6 +42,7 @@ func (b *breaker) good(n int) {
 	if n <= 0 {
 		return
 	}
+	b.total += n
 	if b.rejected == 0 { // the usual case costs nothing per row
 		b.seen = min(b.seen+n, len(b.ring))
 		b.at = (b.at + n) % len(b.ring)
@@ -53,7 +55,8 @@ func (b *breaker) good(n int) {
 
 func (b *breaker) bad() error {
 	b.push(true)
-	if b.seen >= b.least && float64(b.rejected) > b.share*float64(b.seen) {
+	b.total++
+	if b.total >= b.least && float64(b.rejected) > b.share*float64(b.seen) {
 		return fmt.Errorf("%w: %d of the last %d rows were rejected, more than the share of %g (rule B7); "+
 			"nothing after the last checkpoint is kept; look at the dead letters, mend the input or the contract, or set Config.Breaker",
 			ErrBreakerOpen, b.rejected, b.seen, b.share)

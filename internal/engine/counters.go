@@ -132,6 +132,20 @@ func (e *Engine) loadCounters(saved map[string]int64) counters {
 	return c
 }
 
+// balanced tells whether rule A8 holds for c: for counters of another graph, in which a
+// stage had another name or a sink was missing, it does not.
+func (e *Engine) balanced(c counters) bool {
+	for i, t := range c.nodes {
+		if n := e.plan.Nodes[i]; n.Kind == KindSink {
+			t = e.pathTally(n, c)
+		}
+		if t.In+t.Added != t.Out+t.Rejected+t.Filtered {
+			return false
+		}
+	}
+	return true
+}
+
 // Stats is a snapshot for people; documented in package leat.
 type Stats struct {
 	Nodes     []NodeStats

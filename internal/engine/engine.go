@@ -128,8 +128,13 @@ func (e *Engine) run() (err error) {
 		return err
 	}
 	e.seq = e.saved.Seq
+	saved := e.loadCounters(e.saved.Counters)
+	if !e.balanced(saved) {
+		e.log.Info("counters begin anew: those that were saved are of a pipeline with other stages or sinks")
+		saved, e.saved.Counters = newCounters(len(e.plan.Nodes)), nil
+	}
 	e.mu.Lock()
-	e.base = e.loadCounters(e.saved.Counters)
+	e.base = saved
 	e.mu.Unlock()
 	if e.cfg.Alone != nil {
 		held := map[string]Position{}

@@ -121,6 +121,91 @@ func TestMoveAfterCollision(t *testing.T) {
 	}
 }
 
+// F1, F5: a commit that is carried out late does not take the name of a file that was there
+// meanwhile, and that a compaction has deleted, or will: its rows would go with it.
+func TestNameOfReplacedFile(t *testing.T) {
+	t.Parallel()
+	compactLess := compacting()
+	compactLess.Smaller = 1 // only clears up
+	for _, late := range []string{"killed", "slow", "slow again"} {
+		t.Run(late, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			s, other := opened(t, config(dir), env()), New(config(dir))
+			require.NoError(t, other.Open(t.Context(), env()))
+			t.Cleanup(func() { _ = other.Close() })
+			_, err := other.Restore(t.Context(), []string{"other"})
+			require.NoError(t, err)
+			others := func(n int64) { // begin at the same offset, behind the same entry
+				for i := range n {
+					rows := []fila{{ID: 3 + i}}
+					require.NoError(t, other.write(t.Context(), "other", rows, func(int) leat.Offset { return i }))
+					done, err := other.Commit(t.Context(), leat.Checkpoint{Force: true, Positions: map[string]leat.Position{"other": {Next: i + 1, Log: "log"}}})
+					require.NoError(t, err)
+					require.True(t, done)
+				}
+				_, err = Compact(t.Context(), dir, compacting())
+				require.NoError(t, err)
+			}
+			put(t, s, 0, 3)
+			n := 0
+			s.w.hook.link = func(root *os.Root, from, to string) error {
+				switch n++; {
+				case late == "killed":
+					return errInjected
+				case n == 1 && late == "slow", n == 2 && late == "slow again": // before the file's name, before the entry's
+					others(2)
+				}
+				return root.Link(from, to)
+			}
+			if late == "killed" {
+				_, err = s.Commit(t.Context(), forced(3))
+				require.ErrorIs(t, err, errInjected)
+				require.NoError(t, s.Close())
+				others(2)
+				s = opened(t, config(dir), env())
+			} else {
+				commit(t, s, 3)
+			}
+			require.Equal(t, int64(3), heldBy(t, s))
+			whole(t, dir, 5)
+			_, err = Compact(t.Context(), dir, compactLess)
+			require.NoError(t, err)
+			whole(t, dir, 5)
+			tidyTree(t, dir)
+			files, err := Files(dir)
+			require.NoError(t, err)
+			for _, f := range files {
+				seq := seqOfFile(f.Path, "ventas", ".txt") + seqOfFile(f.Path, "compact", ".txt")
+				require.Equal(t, f.Seq, seq, "the number in %s is that of its entry", f.Path)
+			}
+		})
+	}
+}
+
+// F5: a lake of an earlier program, in which that has happened, keeps the file.
+func TestReplacedNameIsLive(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := opened(t, config(dir), env())
+	for i := range int64(3) {
+		put(t, s, i, i+1)
+		commit(t, s, i+1)
+		if i == 1 {
+			_, err := Compact(t.Context(), dir, compacting())
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, s.Close())
+	reseal(t, dir, 5, func(e *entry) {
+		require.NoError(t, os.Rename(filepath.Join(dir, e.Files[0].Path), filepath.Join(dir, "ventas-2-0.txt")))
+		e.Files[0].Path = "ventas-2-0.txt"
+	})
+	_, err := Compact(t.Context(), dir, CompactOptions{Ext: ".txt", Merge: mergeLines, Smaller: 1})
+	require.NoError(t, err)
+	whole(t, dir, 3)
+}
+
 // F7, A3: an entry that has been tidied away, and is back because its writer slept
 // and was killed before it could take it back, is not taken for the end of the
 // manifest.
@@ -162,6 +247,8 @@ func TestSplitFinal(t *testing.T) {
 				}
 				require.Equal(t, "p=a/"+prefix+"-7-4096", stem)
 				require.Equal(t, ext, got)
+				require.Equal(t, finalName(prefix, 12, 4096, n, ext), renumbered(finalName(prefix, 7, 4096, n, ext), 12))
+				require.Equal(t, "p=a-1-1/"+finalName(prefix, 12, -5, n, ext), renumbered("p=a-1-1/"+finalName(prefix, 7, -5, n, ext), 12))
 			}
 		}
 	}

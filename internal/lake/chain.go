@@ -325,6 +325,13 @@ func (l *lake) tryLoad() (*state, error) {
 	} else if !ok {
 		return nil, errAgain{l.damaged(entryName(st.seq), errors.New("it is missing"))}
 	}
+	// Where entries after base were tidied away meanwhile, there may be one of a writer who slept
+	// as long as this reader.
+	if keep, err := l.keeps(); err != nil {
+		return nil, err
+	} else if keep > base {
+		return nil, errAgain{fmt.Errorf("the manifest %s is tidied away faster than it can be read", l.abs(leatDir))}
+	}
 	if newest > st.seq {
 		return nil, errAgain{l.damaged(entryName(st.seq+1), fmt.Errorf("it is missing, and entry %d is there", newest))}
 	}
@@ -336,8 +343,9 @@ func (l *lake) tryLoad() (*state, error) {
 // itself there, has seen the end. The id tells it from the entry of a writer that slept while
 // its number was used and deleted, and was killed before it found out.
 func (l *lake) endsAt(seq int64, id string) (bool, error) {
-	if seq == 0 {
-		return true, nil
+	if seq == 0 { // there is nothing to be there; who began before the first entry may have slept as well
+		names, err := l.list()
+		return !slices.ContainsFunc(names, func(name string) bool { return seqOf(name, snapshotExt) > 0 }), err
 	}
 	if id == "" {
 		return l.exists(entryName(seq))

@@ -141,8 +141,7 @@ type planned struct {
 	first leat.Offset
 }
 
-// name gives the files of e their final names. The number in them is that of the
-// entry, unless another owner takes it in the last moment.
+// name gives the files of e their final names, by the entry that comes next.
 func (w *writer) name(e *entry, plans []planned) error {
 	if _, err := w.catchUp(w.st); err != nil {
 		return err
@@ -210,6 +209,9 @@ func (w *writer) publish(e *entry) error {
 		before := w.st.last
 		if err := w.st.check(e); err != nil {
 			return fmt.Errorf("%w: %w", errNotCurrent, err)
+		}
+		if err := w.renumber(e); err != nil {
+			return err
 		}
 		b, err := seal(e)
 		if err != nil {
@@ -342,6 +344,24 @@ func (w *writer) withdraw(e *entry, pending string) {
 	if w.takeBack(now, e) == nil {
 		_ = w.root.Remove(pending)
 	}
+}
+
+// renumber puts the number of e into the names of its files. One that had been named for
+// an earlier entry might get the name of a file that was there meanwhile and has been
+// replaced, and be deleted in its stead.
+func (w *writer) renumber(e *entry) error {
+	for i := range e.Files {
+		f := &e.Files[i]
+		name := renumbered(f.Path, e.Seq)
+		if name == f.Path {
+			continue
+		}
+		if err := w.unplace(f); err != nil {
+			return err
+		}
+		f.Path = name
+	}
+	return nil
 }
 
 // place gives the files of e their final names, durably. It never replaces a

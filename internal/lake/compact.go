@@ -231,6 +231,9 @@ func (w *writer) intact(f *FileInfo) error {
 func (w *writer) sweep() error {
 	var dirs []string
 	for p := range w.st.removed {
+		if w.st.isLive(p) { // an earlier program has used the name again
+			continue
+		}
 		if err := failpoint.Hit("lake/compact-before-delete"); err != nil {
 			return err
 		}

@@ -30,7 +30,8 @@
 //     the commit, and a compare-and-set (rule E3). If it is not free, the entries
 //     that came are read. If one has moved or taken over a partition of this entry,
 //     the member is fenced, for those partitions, and takes back what it placed;
-//     else it goes on with step 2 and the next number.
+//     else it goes on with step 2 and the next number, also in the files' names, so that
+//     none is ever the name of a file that Compact has replaced.
 //  5. The pending entry and the temporary names are deleted, and now and then a
 //     snapshot is written.
 //

@@ -246,6 +246,41 @@ func TestRetention(t *testing.T) {
 		require.NoError(t, slow.Close())
 		assert.Equal(t, int64(5), heldBy(t, opened(t, config(dir), env())))
 	})
+	t.Run("F7, E7: a member that opened an empty lake and slept through it all", func(t *testing.T) {
+		t.Parallel()
+		for _, asleep := range []string{"before its look", "between the look and the entry"} {
+			dir := t.TempDir()
+			slow, quick := New(config(dir)), New(config(dir))
+			require.NoError(t, slow.Open(t.Context(), env()))
+			quick.hook = unsynced(4)
+			run := func() {
+				require.NoError(t, openTaking(quick, env()))
+				for i := heldBy(t, quick); i < 60; i++ {
+					put(t, quick, i, i+1)
+					commit(t, quick, i+1)
+				}
+				require.NoError(t, quick.Close())
+			}
+			if asleep == "before its look" {
+				run()
+			}
+			n := 0
+			slow.w.hook.link = func(root *os.Root, from, to string) error {
+				if n++; n == 1 {
+					run()
+				}
+				return root.Link(from, to)
+			}
+			at, err := slow.Restore(t.Context(), []string{"src"})
+			require.NoError(t, err)
+			require.Equal(t, int64(60), at["src"].Next, "asleep %s", asleep)
+			put(t, slow, 60, 61)
+			commit(t, slow, 61)
+			whole(t, dir, 61)
+			tidyTree(t, dir)
+			require.NoError(t, slow.Close())
+		}
+	})
 	t.Run("F7: readers are not disturbed", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()

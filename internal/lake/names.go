@@ -52,9 +52,13 @@ func appendEscaped(dst []byte, s string) []byte {
 func appendLevel(dst []byte, name, value string) ([]byte, error) {
 	start := len(dst)
 	dst = append(append(dst, name...), '=')
-	if value == "" {
+	switch {
+	case value == "":
 		dst = append(dst, nullPartition...)
-	} else {
+	case value == nullPartition || strings.EqualFold(value, "null"): // a text: readers see null where it stands as it is
+		dst = append(dst, '%', upperHex[value[0]>>4], upperHex[value[0]&15])
+		dst = appendEscaped(dst, value[1:])
+	default:
 		dst = appendEscaped(dst, value)
 	}
 	if n := len(dst) - start; n > maxElement {
@@ -219,6 +223,20 @@ func splitFinal(name string) (stem, ext string) {
 		}
 	}
 	return stem, ext
+}
+
+// renumbered is a name of finalName with the number of another entry.
+func renumbered(name string, seq int64) string {
+	stem, _ := splitFinal(name)
+	end := strings.LastIndexByte(stem, '-')
+	if end > 0 && stem[end-1] == '-' { // a negative offset
+		end--
+	}
+	start := strings.LastIndexByte(stem[:max(end, 0)], '-') + 1
+	if start == 0 || !isNumber(stem[start:end]) {
+		return name
+	}
+	return stem[:start] + strconv.FormatInt(seq, 10) + name[end:]
 }
 
 // filePrefix is the pipeline's part of a file's name. Readers skip files that

@@ -2,6 +2,7 @@ package lake
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,24 +72,14 @@ type group[T any] struct {
 // New returns a sink. It only remembers c.
 func New[T any](c Config[T]) *Sink[T] { return &Sink[T]{config: c} }
 
-// defaults fills in what is zero; -1 becomes 0, no limit.
+// defaults fills in what is zero. Each Open does it again, so a limit that is off stays -1.
 func (c *Config[T]) defaults() {
-	c.Roll.Bytes = limit(c.Roll.Bytes, defaultBytes)
-	c.Roll.Rows = limit(c.Roll.Rows, defaultRows)
-	c.Roll.Age = limit(c.Roll.Age, defaultAge)
-	c.Roll.Idle = limit(c.Roll.Idle, defaultIdle)
-	c.MaxOpen = limit(c.MaxOpen, defaultMaxOpen)
-	c.Buffer = limit(c.Buffer, defaultBuffer)
-}
-
-func limit[N int | int64 | time.Duration](v, standard N) N {
-	switch {
-	case v == 0:
-		return standard
-	case v < 0:
-		return 0
-	}
-	return v
+	c.Roll.Bytes = cmp.Or(c.Roll.Bytes, defaultBytes)
+	c.Roll.Rows = cmp.Or(c.Roll.Rows, defaultRows)
+	c.Roll.Age = cmp.Or(c.Roll.Age, defaultAge)
+	c.Roll.Idle = cmp.Or(c.Roll.Idle, defaultIdle)
+	c.MaxOpen = cmp.Or(c.MaxOpen, defaultMaxOpen)
+	c.Buffer = cmp.Or(c.Buffer, defaultBuffer)
 }
 
 // Open brings commits that were cut off to an end and makes sure that all committed files
@@ -335,7 +326,10 @@ func (s *Sink[T]) group() *group[T] {
 			break
 		}
 	}
-	if g.err == nil && len(dir) > 0 {
+	if g.err != nil {
+		return g // not remembered: its values may be of any size
+	}
+	if len(dir) > 0 {
 		g.dir = string(dir)
 	}
 	s.groups[string(s.key)] = g
@@ -529,7 +523,7 @@ func (s *Sink[T]) isDue(cp leat.Checkpoint, none bool) bool {
 		// Rows that go elsewhere move the positions all the time; that is not worth
 		// an entry each second.
 		age := r.Age
-		if age == 0 {
+		if age < 0 {
 			age = defaultAge
 		}
 		return time.Since(s.committed) >= age

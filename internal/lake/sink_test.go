@@ -179,6 +179,10 @@ func TestNames(t *testing.T) {
 	for _, tc := range []struct{ value, folder string }{
 		{"2025-01-01", "p=2025-01-01"},
 		{"", "p=__HIVE_DEFAULT_PARTITION__"},
+		{"__HIVE_DEFAULT_PARTITION__", "p=%5F_HIVE_DEFAULT_PARTITION__"}, // DuckDB 2.0 and Spark take it for null as it is
+		{"NULL", "p=%4EULL"},                                             // and DuckDB 1.1 these
+		{"null", "p=%6Eull"},
+		{"nulls", "p=nulls"},
 		{".", "p=%2E"},
 		{"..", "p=.%2E"},
 		{"../../etc", "p=..%2F..%2Fetc"},
@@ -282,7 +286,7 @@ func TestNames(t *testing.T) {
 		commit(t, b, 4)
 		files, err := Files(dir)
 		require.NoError(t, err)
-		assert.Equal(t, []string{"ventas-3-0.txt", "ventas-3-0.2.txt"}, []string{files[0].Path, files[1].Path})
+		assert.Equal(t, []string{"ventas-3-0.txt", "ventas-4-0.2.txt"}, []string{files[0].Path, files[1].Path})
 		whole(t, dir, 4)
 		tidyTree(t, dir)
 	})
@@ -342,6 +346,11 @@ func TestRoll(t *testing.T) {
 		time.Sleep(24 * time.Hour)
 		notYet(t, s, 1)
 		commit(t, s, 1)
+		require.NoError(t, s.Close()) // E8: a rewind
+		require.NoError(t, openTaking(s, env()))
+		put(t, s, 1, 2)
+		time.Sleep(24 * time.Hour)
+		notYet(t, s, 2)
 	})
 	virtual("F4: rows; a full file is closed at once and committed later", Roll{Rows: 4}, func(t *testing.T, s *Sink[fila]) {
 		put(t, s, 0, 9)
@@ -397,6 +406,14 @@ func TestBounds(t *testing.T) {
 		assert.Equal(t, []string{"p=b", "p=c"}, finished)
 		yes(t, s, 6) // so that closed files don't pile up
 		whole(t, dir, 6)
+	})
+	t.Run("F8: values that make no folder are not remembered", func(t *testing.T) {
+		t.Parallel()
+		s := opened(t, byP(t.TempDir()), env())
+		for id := range int64(100) {
+			require.Error(t, putRows(s, []fila{{id, fmt.Sprint(id, strings.Repeat("x", 100_000)), time.Time{}}}))
+		}
+		require.Empty(t, s.groups)
 	})
 	t.Run("F8: Buffer flushes the file that holds most", func(t *testing.T) {
 		t.Parallel()

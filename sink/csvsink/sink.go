@@ -8,8 +8,8 @@ import (
 )
 
 // Sink writes rows of type T to files of CSV. Make one with New. It
-// implements leat.Sink, leat.Transactional, leat.Named, leat.Validator and
-// leat.Guaranteed.
+// implements leat.Sink, leat.Transactional, leat.Named, leat.Validator,
+// leat.Guaranteed and leat.Deferring.
 type Sink[T any] struct {
 	config Config[T]
 	lake   *lake.Sink[T]
@@ -37,6 +37,9 @@ func (s *Sink[T]) Write(ctx context.Context, b *leat.Batch[T]) error { return s.
 func (s *Sink[T]) Commit(ctx context.Context, cp leat.Checkpoint) (done bool, err error) {
 	return s.lake.Commit(ctx, cp)
 }
+
+// MayDefer is true: rows wait in a file until Config.Roll closes it (rule E9).
+func (s *Sink[T]) MayDefer() bool { return true }
 
 // Close discards what is not committed.
 func (s *Sink[T]) Close() error { return s.lake.Close() }

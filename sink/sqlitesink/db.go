@@ -189,14 +189,14 @@ func (d *db) begin(ctx context.Context) error {
 func (d *db) lock(ctx context.Context, until time.Time) error {
 	begin := func() error { return d.exec("BEGIN IMMEDIATE") }
 	defer d.queue.leave()
-	if err := d.queue.enter(ctx, d, until, false); err != nil {
+	if begun, err := d.queue.enter(ctx, d, until, false, begin); begun || err != nil {
 		return err
 	}
 	err := begin()
 	if err == nil || troubleOf(err) != busy {
 		return err
 	}
-	if err := d.queue.enter(ctx, d, until, true); err != nil {
+	if begun, err := d.queue.enter(ctx, d, until, true, begin); begun || err != nil {
 		return err
 	}
 	return d.whileBusy(ctx, until, begin)

@@ -23,11 +23,16 @@ type queue struct {
 	in   bool     // this one holds its lock
 }
 
-// enter waits for the head of the queue, until then at most: who stands there may have been
-// stopped. Where there is no queue, one is made only if must.
-func (q *queue) enter(ctx context.Context, d *db, until time.Time, must bool) error {
+// asleep is after how long somebody at the head of the queue who leaves the lock of the
+// database, which he asks for a hundred times a second, must have been stopped.
+const asleep = 500 * time.Millisecond
+
+// enter waits for the head of the queue, until then at most. Now and then it tries begin
+// too: who stands there may have been stopped. begun tells that this was it. Where there is no
+// queue, one is made only if must.
+func (q *queue) enter(ctx context.Context, d *db, until time.Time, must bool, begin func() error) (begun bool, err error) {
 	if q.in {
-		return nil
+		return false, nil
 	}
 	if q.file == nil {
 		flags := os.O_RDWR
@@ -36,22 +41,29 @@ func (q *queue) enter(ctx context.Context, d *db, until time.Time, must bool) er
 		}
 		f, err := os.OpenFile(q.path, flags, 0o644)
 		if err != nil { // there is none, or it can't be had
-			return nil
+			return false, nil
 		}
 		q.file = f
 	}
-	err := d.whileBusy(ctx, until, func() error {
+	try := time.Now().Add(asleep)
+	err = d.whileBusy(ctx, until, func() error {
 		err := filelock.Try(q.file, false)
-		if errors.Is(err, filelock.ErrLocked) {
+		switch {
+		case !errors.Is(err, filelock.ErrLocked):
+			q.in = err == nil
+			return nil
+		case time.Now().Before(try):
 			return sqlite.ResultBusy.ToError()
 		}
-		q.in = err == nil
-		return nil
-	})
-	if ctx.Err() != nil {
+		try = time.Now().Add(asleep)
+		err = begin()
+		begun = err == nil
 		return err
+	})
+	if ctx.Err() == nil && troubleOf(err) == busy { // time is up: without the queue
+		err = nil
 	}
-	return nil
+	return begun, err
 }
 
 func (q *queue) leave() {

@@ -1,6 +1,7 @@
 package sqlitesink
 
 import (
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/internal/filelock"
 )
 
 // strangers are sinks on one file that know nothing of each other, like those of several
@@ -71,4 +73,30 @@ func TestProcessesTakeTurns(t *testing.T) {
 	wg.Wait()
 	t.Logf("commits %v, longest wait for the lock %v", commits, longest)
 	assert.Greater(t, 8*slices.Min(commits), slices.Max(commits))
+}
+
+// A4: a member that was stopped (SIGSTOP) while it waited for the lock does not keep the others out.
+func TestStoppedInTheQueue(t *testing.T) {
+	t.Parallel()
+	path, sinks := strangers(t, 2)
+	head, err := os.OpenFile(path+"-queue", os.O_RDWR|os.O_CREATE, 0o644)
+	require.NoError(t, err)
+	defer head.Close()
+	require.NoError(t, filelock.Try(head, false))
+	var wg sync.WaitGroup
+	for i, s := range sinks {
+		s.db.wait = 12 * time.Second
+		wg.Go(func() {
+			for next := range int64(3) {
+				began := time.Now()
+				if !assert.NoError(t, s.write(t.Context(), []suelta{{next, partition(i)}})) {
+					return
+				}
+				assert.Less(t, time.Since(began), 8*time.Second)
+				_, err := s.Commit(t.Context(), leat.Checkpoint{Positions: map[string]leat.Position{partition(i): {Next: next + 1}}})
+				assert.NoError(t, err)
+			}
+		})
+	}
+	wg.Wait()
 }

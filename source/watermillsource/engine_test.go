@@ -19,6 +19,9 @@ import (
 
 	"github.com/leatgo/leat"
 	"github.com/leatgo/leat/leattest"
+	"github.com/leatgo/leat/sink/csvsink"
+	"github.com/leatgo/leat/sink/jsonsink"
+	"github.com/leatgo/leat/sink/parquetsink"
 	"github.com/leatgo/leat/sink/sqlitesink"
 	"github.com/leatgo/leat/source/watermillsource"
 )
@@ -557,6 +560,27 @@ func TestCollectingSink(t *testing.T) {
 		require.Less(t, time.Since(start), time.Second)
 		require.Equal(t, upTo(20), ids(sink.Committed()))
 	})
+}
+
+// E9: the sinks of files are such sinks, and say so.
+func TestFilesBehindAcks(t *testing.T) {
+	for _, sink := range []leat.Sink[fila]{
+		csvsink.New(csvsink.Config[fila]{Dir: t.TempDir()}),
+		jsonsink.New(jsonsink.Config[fila]{Dir: t.TempDir()}),
+		parquetsink.New(parquetsink.Config[fila]{Dir: t.TempDir()}),
+	} {
+		for _, force := range []bool{false, true} {
+			c := quiet(t)
+			c.ForceCheckpoints = force
+			p := leat.New("p", c)
+			leat.To(leat.From(p, watermillsource.New(watermillsource.Config[fila]{Subscriber: newBroker(1), Topic: "filas"})), sink)
+			if err := p.Check(); force {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, "rule E9", "%T", sink)
+			}
+		}
+	}
 }
 
 // E3: members of one group have a partition each, so sinks with positions take none of them
