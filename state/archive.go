@@ -134,8 +134,8 @@ func (a *Archive) WriteState(ctx context.Context, r *statefile.Reader) error {
 			if err != nil {
 				return err
 			}
-			if _, err := tx.Exec(ctx, s.sql("INSERT INTO {partitions} AS p (pipeline, partition, epoch, version, owner, next_offset, resume, log, state, sum) VALUES ($1, $2, 1, 1, $3, $4, $5, $6, $7, $8) "+
-				"ON CONFLICT (pipeline, partition) DO UPDATE SET epoch = p.epoch + 1, version = 1, owner = $3, next_offset = $4, resume = $5, log = $6, state = $7, sum = $8, updated_at = now()"),
+			if _, err := tx.Exec(ctx, s.sql("INSERT INTO {partitions} AS p (pipeline, partition, epoch, version, owner, next_offset, resume, log, state, sum) VALUES ($1, $2, "+newEpoch+", 1, $3, $4, $5, $6, $7, $8) "+
+				"ON CONFLICT (pipeline, partition) DO UPDATE SET epoch = greatest(p.epoch + 1, excluded.epoch), version = 1, owner = $3, next_offset = $4, resume = $5, log = $6, state = $7, sum = $8, updated_at = now()"),
 				a.pipeline, p, "import, "+owner(), v.next, v.resume, v.log, v.state, v.sum); err != nil {
 				return err
 			}

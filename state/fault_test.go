@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/operate"
 	"github.com/leatgo/leat/state"
 )
 
@@ -135,6 +136,58 @@ func TestTugOfWar(t *testing.T) {
 	require.Equal(t, int64(len(pieces)), held.Position.Next, "state and position are one (rule G12)")
 	for i, p := range pieces {
 		require.Equal(t, fmt.Sprint(i+1), string(p), "each once, in order")
+	}
+}
+
+// rules E3, H4: an owner of long ago is fenced, also where the tables have forgotten that there was one.
+func TestEpochIsAboveAllBefore(t *testing.T) {
+	t.Parallel()
+	for name, forget := range map[string]func(t *testing.T, c state.PostgresConfig, old, requireFenced func()){
+		"the rows were deleted": func(t *testing.T, c state.PostgresConfig, old, requireFenced func()) {
+			old()
+			exec(t, t.Context(), "DELETE FROM "+c.Schema+".leat_state_partitions")
+			exec(t, t.Context(), "DELETE FROM "+c.Schema+".leat_state_pieces")
+		},
+		"the rows were deleted, and a file imported": func(t *testing.T, c state.PostgresConfig, old, requireFenced func()) {
+			other := c
+			other.Schema = newSchema(t)
+			s := open(t, other)
+			take(t, s, "a")
+			require.NoError(t, s.Commit(t.Context(), commit(1, "1")))
+			var file bytes.Buffer
+			_, err := operate.ExportState(t.Context(), state.PostgresArchive(other, "p"), &file, "")
+			require.NoError(t, err)
+			old()
+			exec(t, t.Context(), "DELETE FROM "+c.Schema+".leat_state_partitions")
+			_, err = operate.ImportState(t.Context(), &file, state.PostgresArchive(c, "p"))
+			require.NoError(t, err)
+			requireFenced()
+		},
+		"the new server has not heard of it": func(t *testing.T, c state.PostgresConfig, old, requireFenced func()) {
+			s := open(t, c)
+			take(t, s, "a")
+			require.NoError(t, s.Commit(t.Context(), commit(1, "1")))
+			exec(t, t.Context(), "CREATE TABLE "+c.Schema+".standby AS TABLE "+c.Schema+".leat_state_partitions")
+			old()
+			exec(t, t.Context(), "DELETE FROM "+c.Schema+".leat_state_partitions")
+			exec(t, t.Context(), "INSERT INTO "+c.Schema+".leat_state_partitions TABLE "+c.Schema+".standby")
+			exec(t, t.Context(), "DELETE FROM "+c.Schema+".leat_state_pieces WHERE n > 0")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := config(t)
+			old, s := open(t, c), open(t, c)
+			requireFenced := func() { require.ErrorIs(t, old.Commit(t.Context(), commit(100, "x")), leat.ErrFenced) }
+			forget(t, c, func() {
+				at := take(t, old, "a")["a"].Position.Next
+				require.NoError(t, old.Commit(t.Context(), commit(at+1, "x")))
+			}, requireFenced)
+			take(t, s, "a")
+			require.NoError(t, s.Commit(t.Context(), commit(10, "y")))
+			requireFenced()
+			require.NoError(t, s.Commit(t.Context(), commit(11, "z")))
+		})
 	}
 }
 

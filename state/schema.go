@@ -22,7 +22,7 @@ var current = schema{version: 1, steps: map[int]string{0: `
 CREATE TABLE {partitions} (
 	pipeline    text NOT NULL,
 	partition   text NOT NULL,
-	epoch       bigint NOT NULL,           -- how often it was taken
+	epoch       bigint NOT NULL,           -- grows whenever it is taken
 	version     bigint NOT NULL,           -- how often it was committed
 	owner       text NOT NULL,             -- who took it last, for people
 	next_offset bigint,                    -- null: nothing is held yet
