@@ -191,6 +191,24 @@ func TestEpochIsAboveAllBefore(t *testing.T) {
 	}
 }
 
+// A partition that somebody has reset by deleting its row begins anew, whatever pieces of state are left:
+// the commit that came to the number of one was refused, and so was each after it (rules B8, E2).
+func TestPiecesWithoutTheirPartition(t *testing.T) {
+	t.Parallel()
+	c := config(t)
+	s := open(t, c)
+	take(t, s, "a")
+	require.NoError(t, s.Commit(t.Context(), commit(1, "1")))
+	whole := commit(2, "2", "3")
+	whole.Pieces[0].Whole = true
+	require.NoError(t, s.Commit(t.Context(), whole), "1 and 2 are the numbers of what is left")
+	exec(t, t.Context(), "DELETE FROM "+c.Schema+".leat_state_partitions")
+	require.Empty(t, take(t, s, "a"))
+	require.NoError(t, s.Commit(t.Context(), commit(7, "7")))
+	require.NoError(t, s.Commit(t.Context(), commit(8, "8")))
+	requireHeld(t, c, 8, "7", "8")
+}
+
 // proxy stands between a store and the server.
 type proxy struct {
 	net.Listener
