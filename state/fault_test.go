@@ -209,6 +209,30 @@ func TestPiecesWithoutTheirPartition(t *testing.T) {
 	requireHeld(t, c, 8, "7", "8")
 }
 
+// A server that takes no writes, which the one of before becomes in a failover, is left: its connection
+// stayed, and every call after it failed, whoever took writes by now (rule B8).
+func TestStandbyIsLeft(t *testing.T) {
+	t.Parallel()
+	c := config(t)
+	open(t, c) // makes the tables
+	role := c.Schema + "_role"
+	exec(t, t.Context(), "CREATE ROLE "+role+" LOGIN SUPERUSER")
+	t.Cleanup(func() { exec(t, context.Background(), "DROP ROLE "+role) })
+	exec(t, t.Context(), "ALTER ROLE "+role+" SET default_transaction_read_only = on")
+	conn, err := pgx.ParseConfig(c.DSN)
+	require.NoError(t, err)
+	conn.User = role
+	c.DSN, c.Conn = "", conn
+	s := open(t, c)
+	_, err = s.Take(t.Context(), []string{"a"})
+	require.ErrorContains(t, err, "read-only transaction")
+	require.True(t, leat.IsTransient(err))
+	exec(t, t.Context(), "ALTER ROLE "+role+" RESET default_transaction_read_only") // who connects now comes to the new one
+	take(t, s, "a")
+	require.NoError(t, s.Commit(t.Context(), commit(1)))
+	require.NoError(t, s.Close())
+}
+
 // proxy stands between a store and the server.
 type proxy struct {
 	net.Listener

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/leatgo/leat"
 )
@@ -188,7 +189,7 @@ func (s *PostgresStore) do(ctx context.Context, what string, f func(ctx context.
 	ctx, cancel := context.WithTimeout(ctx, s.timeout())
 	defer cancel()
 	err := s.connected(ctx, f)
-	if s.conn != nil && (err != nil && !s.idle() || s.conn.IsClosed()) {
+	if s.conn != nil && (err != nil && (!s.idle() || standby(err)) || s.conn.IsClosed()) {
 		closing, cancel := context.WithTimeout(context.Background(), time.Second)
 		_ = s.conn.Close(closing)
 		cancel()
@@ -203,6 +204,13 @@ func (s *PostgresStore) do(ctx context.Context, what string, f func(ctx context.
 		err = fmt.Errorf("it took longer than PostgresConfig.Timeout, %v: %w", s.timeout(), err)
 	}
 	return s.explain(what, err)
+}
+
+// standby tells whether the server takes no writes. After a failover its connection may live on
+// for ever; a new one finds the server that does.
+func standby(err error) bool {
+	pg := (*pgconn.PgError)(nil)
+	return errors.As(err, &pg) && pg.Code == readOnly
 }
 
 func (s *PostgresStore) idle() bool {
