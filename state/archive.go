@@ -149,10 +149,10 @@ func (a *Archive) with(ctx context.Context, what string, options pgx.TxOptions, 
 	if s.config.Timeout == 0 {
 		s.config.Timeout = 24 * 3600e9 // all there is, at whatever speed the other side has
 	}
+	defer s.Close() // also behind an Open that failed, which may have connected
 	if err := s.Open(ctx, a.pipeline); err != nil {
 		return err
 	}
-	defer s.Close()
 	return s.do(ctx, what, func(ctx context.Context, conn *pgx.Conn) error {
 		tx, err := conn.BeginTx(ctx, options)
 		if err != nil {
