@@ -22,7 +22,7 @@ type Archive struct {
 // PostgresArchive is what PostgreSQL keeps of a pipeline.
 func PostgresArchive(c PostgresConfig, pipeline string) *Archive { return &Archive{c, pipeline} }
 
-// ReadState may be used while the pipeline runs: it sees one moment.
+// ReadState may be used while the pipeline runs: it sees one moment, and changes nothing.
 func (a *Archive) ReadState(ctx context.Context, w *statefile.Writer) error {
 	return a.with(ctx, "export", pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(ctx context.Context, s *PostgresStore, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, s.sql("SELECT partition, "+columns+" FROM {partitions} WHERE pipeline = $1 AND next_offset IS NOT NULL ORDER BY partition"), a.pipeline)
@@ -149,8 +149,12 @@ func (a *Archive) with(ctx context.Context, what string, options pgx.TxOptions, 
 	if s.config.Timeout == 0 {
 		s.config.Timeout = 24 * 3600e9 // all there is, at whatever speed the other side has
 	}
-	defer s.Close() // also behind an Open that failed, which may have connected
-	if err := s.Open(ctx, a.pipeline); err != nil {
+	defer s.Close() // also behind an open that failed, which may have connected
+	tables := s.prepare
+	if options.AccessMode == pgx.ReadOnly {
+		tables = s.look
+	}
+	if err := s.open(ctx, a.pipeline, tables); err != nil {
 		return err
 	}
 	return s.do(ctx, what, func(ctx context.Context, conn *pgx.Conn) error {

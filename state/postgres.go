@@ -106,6 +106,10 @@ func (s *PostgresStore) timeout() time.Duration {
 
 // Open connects and makes or upgrades the tables.
 func (s *PostgresStore) Open(ctx context.Context, pipeline string) error {
+	return s.open(ctx, pipeline, s.prepare)
+}
+
+func (s *PostgresStore) open(ctx context.Context, pipeline string, tables func(context.Context, *pgx.Conn) error) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
@@ -114,7 +118,7 @@ func (s *PostgresStore) Open(ctx context.Context, pipeline string) error {
 	}
 	s.turn, s.closed = make(chan struct{}, 1), false
 	s.pipeline, s.owned = pipeline, map[string]*owned{}
-	err := s.do(ctx, "open", func(ctx context.Context, conn *pgx.Conn) error { return s.prepare(ctx, conn) })
+	err := s.do(ctx, "open", tables)
 	if err != nil { // it may be tried again, without Close
 		s.gate.Lock()
 		s.opened = false
