@@ -24,7 +24,7 @@ func PostgresArchive(c PostgresConfig, pipeline string) *Archive { return &Archi
 
 // ReadState may be used while the pipeline runs: it sees one moment, and changes nothing.
 func (a *Archive) ReadState(ctx context.Context, w *statefile.Writer) error {
-	return a.with(ctx, "export", pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(ctx context.Context, s *PostgresStore, tx pgx.Tx) error {
+	return a.with(ctx, "export", oneMoment, func(ctx context.Context, s *PostgresStore, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, s.sql("SELECT partition, "+columns+" FROM {partitions} WHERE pipeline = $1 AND next_offset IS NOT NULL ORDER BY partition"), a.pipeline)
 		if err != nil {
 			return err
@@ -79,7 +79,7 @@ func (a *Archive) ReadState(ctx context.Context, w *statefile.Writer) error {
 
 // WriteState refuses a pipeline of which something is held. It fences who runs on it.
 func (a *Archive) WriteState(ctx context.Context, r *statefile.Reader) error {
-	return a.with(ctx, "import", pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(ctx context.Context, s *PostgresStore, tx pgx.Tx) error {
+	return a.with(ctx, "import", readWrite, func(ctx context.Context, s *PostgresStore, tx pgx.Tx) error {
 		// Nobody takes or commits meanwhile.
 		if _, err := tx.Exec(ctx, s.sql("LOCK TABLE {partitions} IN SHARE ROW EXCLUSIVE MODE")); err != nil {
 			return err
@@ -144,21 +144,21 @@ func (a *Archive) WriteState(ctx context.Context, r *statefile.Reader) error {
 	})
 }
 
-func (a *Archive) with(ctx context.Context, what string, options pgx.TxOptions, f func(context.Context, *PostgresStore, pgx.Tx) error) error {
+func (a *Archive) with(ctx context.Context, what, modes string, f func(context.Context, *PostgresStore, pgx.Tx) error) error {
 	s := Postgres(a.config)
 	if s.config.Timeout == 0 {
 		s.config.Timeout = 24 * 3600e9 // all there is, at whatever speed the other side has
 	}
 	defer s.Close() // also behind an open that failed, which may have connected
 	tables := s.prepare
-	if options.AccessMode == pgx.ReadOnly {
+	if modes == oneMoment {
 		tables = s.look
 	}
 	if err := s.open(ctx, a.pipeline, tables); err != nil {
 		return err
 	}
 	return s.do(ctx, what, func(ctx context.Context, conn *pgx.Conn) error {
-		tx, err := conn.BeginTx(ctx, options)
+		tx, err := s.begin(ctx, conn, modes)
 		if err != nil {
 			return err
 		}

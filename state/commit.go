@@ -36,7 +36,7 @@ func (s *PostgresStore) Commit(ctx context.Context, c leat.StateCommit) error {
 				return err
 			}
 		}
-		tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+		tx, err := s.begin(ctx, conn, readWrite)
 		if err != nil {
 			return err
 		}

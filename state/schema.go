@@ -141,8 +141,7 @@ func (s *PostgresStore) readVersion(ctx context.Context, tx pgx.Tx, version *int
 
 // tx runs f in a transaction.
 func (s *PostgresStore) tx(ctx context.Context, conn *pgx.Conn, f func(tx pgx.Tx) error) error {
-	// Compare-and-set relies on what read committed promises of an UPDATE that has waited.
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	tx, err := s.begin(ctx, conn, readWrite)
 	if err != nil {
 		return err
 	}

@@ -106,7 +106,7 @@ func (s *PostgresStore) held(partition string, epoch int64, rec *record) leat.St
 // read gives the pieces of e, as long as nobody else has taken the partition: then they may
 // be replaced already.
 func (s *PostgresStore) read(ctx context.Context, conn *pgx.Conn, partition, stage string, epoch int64, e extent) ([][]byte, error) {
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	tx, err := s.begin(ctx, conn, oneMoment)
 	if err != nil {
 		return nil, err
 	}
