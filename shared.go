@@ -31,8 +31,8 @@ func sharedObjects(pipelines ...*Pipeline) (faults []error) {
 			default:
 				continue
 			}
-			if t := reflect.TypeOf(n.impl); t.Kind() != reflect.Pointer || t.Elem().Size() == 0 {
-				continue // what has no memory of its own
+			if !isObject(n.impl) {
+				continue
 			}
 			o := object{n.engine.Kind, n.impl}
 			if first := seen[o]; first != nil && first != n {
@@ -44,6 +44,15 @@ func sharedObjects(pipelines ...*Pipeline) (faults []error) {
 	return faults
 }
 
+// isObject tells whether v has memory of its own, which who else has v has too.
+func isObject(v any) bool {
+	if isNil(v) {
+		return false
+	}
+	t := reflect.TypeOf(v)
+	return t.Kind() == reflect.Pointer && t.Elem().Size() > 0
+}
+
 // sharedPlaces finds pipelines of one program that would keep their own in one place. Two that
 // append to one file of dead letters write over each other's; one with the state folder of another waits
 // for it to end, which may be never; a StateStore keeps what its one pipeline has taken.
@@ -51,7 +60,7 @@ func sharedPlaces(pipelines ...*Pipeline) (faults []error) {
 	seen := map[string]int{}
 	stores := map[any]int{}
 	for i, p := range pipelines {
-		if st := p.config.State; !isNil(st) && reflect.TypeOf(st).Kind() == reflect.Pointer && reflect.TypeOf(st).Elem().Size() > 0 {
+		if st := p.config.State; isObject(st) {
 			if first, there := stores[st]; there && first != i {
 				faults = append(faults, fmt.Errorf("pipelines %d (%s) and %d (%s) have one object as Config.State: make one for each", first, pipelines[first].name, i, p.name))
 			}

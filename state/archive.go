@@ -22,9 +22,9 @@ type Archive struct {
 // PostgresArchive is what PostgreSQL keeps of a pipeline.
 func PostgresArchive(c PostgresConfig, pipeline string) *Archive { return &Archive{c, pipeline} }
 
-// ReadState may be used while the pipeline runs: it sees one moment.
+// ReadState may be used while the pipeline runs: it sees one moment, and changes nothing.
 func (a *Archive) ReadState(ctx context.Context, w *statefile.Writer) error {
-	return a.with(ctx, "export", pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(ctx context.Context, s *PostgresStore, tx pgx.Tx) error {
+	return a.with(ctx, "export", oneMoment, func(ctx context.Context, s *PostgresStore, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, s.sql("SELECT partition, "+columns+" FROM {partitions} WHERE pipeline = $1 AND next_offset IS NOT NULL ORDER BY partition"), a.pipeline)
 		if err != nil {
 			return err
@@ -77,19 +77,20 @@ func (a *Archive) ReadState(ctx context.Context, w *statefile.Writer) error {
 	})
 }
 
-// WriteState refuses a pipeline of which something is held. It fences who runs on it.
+// WriteState refuses a pipeline of which something is held. It fences who runs on it, and holds
+// nobody else up.
 func (a *Archive) WriteState(ctx context.Context, r *statefile.Reader) error {
-	return a.with(ctx, "import", pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(ctx context.Context, s *PostgresStore, tx pgx.Tx) error {
-		// Nobody takes or commits meanwhile.
-		if _, err := tx.Exec(ctx, s.sql("LOCK TABLE {partitions} IN SHARE ROW EXCLUSIVE MODE")); err != nil {
+	return a.with(ctx, "import", readWrite, func(ctx context.Context, s *PostgresStore, tx pgx.Tx) error {
+		empty := func() error {
+			var held int
+			err := tx.QueryRow(ctx, s.sql("SELECT count(*) FROM {partitions} WHERE pipeline = $1 AND next_offset IS NOT NULL"), a.pipeline).Scan(&held)
+			if err == nil && held > 0 {
+				err = ownError("%s holds %d partitions of pipeline %q already: delete them first, or import under another name", s.table("partitions"), held, a.pipeline)
+			}
 			return err
 		}
-		var held int
-		if err := tx.QueryRow(ctx, s.sql("SELECT count(*) FROM {partitions} WHERE pipeline = $1 AND next_offset IS NOT NULL"), a.pipeline).Scan(&held); err != nil {
+		if err := empty(); err != nil {
 			return err
-		}
-		if held > 0 {
-			return ownError("%s holds %d partitions of pipeline %q already: delete them first, or import under another name", s.table("partitions"), held, a.pipeline)
 		}
 		if _, err := tx.Exec(ctx, s.sql("DELETE FROM {pieces} WHERE pipeline = $1"), a.pipeline); err != nil {
 			return err // of partitions that somebody has deleted
@@ -107,6 +108,14 @@ func (a *Archive) WriteState(ctx context.Context, r *statefile.Reader) error {
 			if p := next.Partition; p != nil {
 				if err := name("partition", p.Name); err != nil {
 					return err
+				}
+				var begun bool // since
+				err := tx.QueryRow(ctx, s.sql(taking+"RETURNING next_offset IS NOT NULL"), a.pipeline, p.Name, "import, "+owner()).Scan(&begun)
+				if err == nil && begun {
+					err = empty()
+				}
+				if err != nil {
+					return err // else whoever takes or commits it waits
 				}
 				records[p.Name] = &record{begun: true, at: fromStore(p.Position), note: leat.StateNote(p.Note), extents: map[string]extent{}}
 				continue
@@ -129,14 +138,16 @@ func (a *Archive) WriteState(ctx context.Context, r *statefile.Reader) error {
 		if err := pieces.send(ctx); err != nil {
 			return err
 		}
+		if err := empty(); err != nil { // somebody has begun another partition
+			return err
+		}
 		for _, p := range sorted(records) {
 			v, err := records[p].encode(a.pipeline, p)
 			if err != nil {
 				return err
 			}
-			if _, err := tx.Exec(ctx, s.sql("INSERT INTO {partitions} AS p (pipeline, partition, epoch, version, owner, next_offset, resume, log, state, sum) VALUES ($1, $2, 1, 1, $3, $4, $5, $6, $7, $8) "+
-				"ON CONFLICT (pipeline, partition) DO UPDATE SET epoch = p.epoch + 1, version = 1, owner = $3, next_offset = $4, resume = $5, log = $6, state = $7, sum = $8, updated_at = now()"),
-				a.pipeline, p, "import, "+owner(), v.next, v.resume, v.log, v.state, v.sum); err != nil {
+			if _, err := tx.Exec(ctx, s.sql("UPDATE {partitions} SET version = 1, next_offset = $3, resume = $4, log = $5, state = $6, sum = $7, updated_at = now() WHERE pipeline = $1 AND partition = $2"),
+				a.pipeline, p, v.next, v.resume, v.log, v.state, v.sum); err != nil {
 				return err
 			}
 		}
@@ -144,17 +155,21 @@ func (a *Archive) WriteState(ctx context.Context, r *statefile.Reader) error {
 	})
 }
 
-func (a *Archive) with(ctx context.Context, what string, options pgx.TxOptions, f func(context.Context, *PostgresStore, pgx.Tx) error) error {
+func (a *Archive) with(ctx context.Context, what, modes string, f func(context.Context, *PostgresStore, pgx.Tx) error) error {
 	s := Postgres(a.config)
 	if s.config.Timeout == 0 {
 		s.config.Timeout = 24 * 3600e9 // all there is, at whatever speed the other side has
 	}
-	if err := s.Open(ctx, a.pipeline); err != nil {
+	defer s.Close() // also behind an open that failed, which may have connected
+	tables := s.prepare
+	if modes == oneMoment {
+		tables = s.look
+	}
+	if err := s.open(ctx, a.pipeline, tables); err != nil {
 		return err
 	}
-	defer s.Close()
 	return s.do(ctx, what, func(ctx context.Context, conn *pgx.Conn) error {
-		tx, err := conn.BeginTx(ctx, options)
+		tx, err := s.begin(ctx, conn, modes)
 		if err != nil {
 			return err
 		}

@@ -36,7 +36,7 @@ func (s *PostgresStore) Commit(ctx context.Context, c leat.StateCommit) error {
 				return err
 			}
 		}
-		tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+		tx, err := s.begin(ctx, conn, readWrite)
 		if err != nil {
 			return err
 		}
@@ -194,7 +194,10 @@ func (s *PostgresStore) write(ctx context.Context, tx pgx.Tx, names []string, ne
 		k := pieceKey{pipeline: s.pipeline, partition: piece.Partition, stage: piece.Stage}
 		n, seen := numbers[[2]string{k.partition, k.stage}]
 		if !seen {
-			n = s.owned[k.partition].extents[k.stage].Next
+			e, held := s.owned[k.partition].extents[k.stage]
+			if n = e.Next; !held { // of a partition whose row alone somebody has deleted
+				w.batch.Queue(s.sql("DELETE FROM {pieces} WHERE pipeline = $1 AND partition = $2 AND stage = $3"), s.pipeline, k.partition, k.stage)
+			}
 		}
 		k.n = n
 		numbers[[2]string{k.partition, k.stage}] = n + 1

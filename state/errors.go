@@ -18,6 +18,10 @@ var (
 	ErrNewer = errors.New("the tables were made by a newer leat")
 )
 
+// readOnly is the code of PostgreSQL for a write where there are none: a standby, for the time of a
+// failover.
+const readOnly = "25006"
+
 // transient are the codes of PostgreSQL for what goes away by itself (rule B8).
 var transient = []string{
 	"08",             // the connection
@@ -25,7 +29,7 @@ var transient = []string{
 	"53",                      // no disk, no memory, no connections left
 	"55P03", "57014", "57P05", // lock not available, query cancelled, idle too long
 	"57P01", "57P02", "57P03", // shutdown, crash, still starting
-	"25006", // a standby, for the time of a failover
+	readOnly,
 	"25P03", // idle in transaction for too long
 }
 

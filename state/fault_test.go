@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/operate"
 	"github.com/leatgo/leat/state"
 )
 
@@ -136,6 +137,100 @@ func TestTugOfWar(t *testing.T) {
 	for i, p := range pieces {
 		require.Equal(t, fmt.Sprint(i+1), string(p), "each once, in order")
 	}
+}
+
+// rules E3, H4: an owner of long ago is fenced, also where the tables have forgotten that there was one.
+func TestEpochIsAboveAllBefore(t *testing.T) {
+	t.Parallel()
+	for name, forget := range map[string]func(t *testing.T, c state.PostgresConfig, old, requireFenced func()){
+		"the rows were deleted": func(t *testing.T, c state.PostgresConfig, old, requireFenced func()) {
+			old()
+			exec(t, t.Context(), "DELETE FROM "+c.Schema+".leat_state_partitions")
+			exec(t, t.Context(), "DELETE FROM "+c.Schema+".leat_state_pieces")
+		},
+		"the rows were deleted, and a file imported": func(t *testing.T, c state.PostgresConfig, old, requireFenced func()) {
+			other := c
+			other.Schema = newSchema(t)
+			s := open(t, other)
+			take(t, s, "a")
+			require.NoError(t, s.Commit(t.Context(), commit(1, "1")))
+			var file bytes.Buffer
+			_, err := operate.ExportState(t.Context(), state.PostgresArchive(other, "p"), &file, "")
+			require.NoError(t, err)
+			old()
+			exec(t, t.Context(), "DELETE FROM "+c.Schema+".leat_state_partitions")
+			_, err = operate.ImportState(t.Context(), &file, state.PostgresArchive(c, "p"))
+			require.NoError(t, err)
+			requireFenced()
+		},
+		"the new server has not heard of it": func(t *testing.T, c state.PostgresConfig, old, requireFenced func()) {
+			s := open(t, c)
+			take(t, s, "a")
+			require.NoError(t, s.Commit(t.Context(), commit(1, "1")))
+			exec(t, t.Context(), "CREATE TABLE "+c.Schema+".standby AS TABLE "+c.Schema+".leat_state_partitions")
+			old()
+			exec(t, t.Context(), "DELETE FROM "+c.Schema+".leat_state_partitions")
+			exec(t, t.Context(), "INSERT INTO "+c.Schema+".leat_state_partitions TABLE "+c.Schema+".standby")
+			exec(t, t.Context(), "DELETE FROM "+c.Schema+".leat_state_pieces WHERE n > 0")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := config(t)
+			old, s := open(t, c), open(t, c)
+			requireFenced := func() { require.ErrorIs(t, old.Commit(t.Context(), commit(100, "x")), leat.ErrFenced) }
+			forget(t, c, func() {
+				at := take(t, old, "a")["a"].Position.Next
+				require.NoError(t, old.Commit(t.Context(), commit(at+1, "x")))
+			}, requireFenced)
+			take(t, s, "a")
+			require.NoError(t, s.Commit(t.Context(), commit(10, "y")))
+			requireFenced()
+			require.NoError(t, s.Commit(t.Context(), commit(11, "z")))
+		})
+	}
+}
+
+// A partition that somebody has reset by deleting its row begins anew, whatever pieces of state are left:
+// the commit that came to the number of one was refused, and so was each after it (rules B8, E2).
+func TestPiecesWithoutTheirPartition(t *testing.T) {
+	t.Parallel()
+	c := config(t)
+	s := open(t, c)
+	take(t, s, "a")
+	require.NoError(t, s.Commit(t.Context(), commit(1, "1")))
+	whole := commit(2, "2", "3")
+	whole.Pieces[0].Whole = true
+	require.NoError(t, s.Commit(t.Context(), whole), "1 and 2 are the numbers of what is left")
+	exec(t, t.Context(), "DELETE FROM "+c.Schema+".leat_state_partitions")
+	require.Empty(t, take(t, s, "a"))
+	require.NoError(t, s.Commit(t.Context(), commit(7, "7")))
+	require.NoError(t, s.Commit(t.Context(), commit(8, "8")))
+	requireHeld(t, c, 8, "7", "8")
+}
+
+// A server that takes no writes, which the one of before becomes in a failover, is left: its connection
+// stayed, and every call after it failed, whoever took writes by now (rule B8).
+func TestStandbyIsLeft(t *testing.T) {
+	t.Parallel()
+	c := config(t)
+	open(t, c) // makes the tables
+	role := c.Schema + "_role"
+	exec(t, t.Context(), "CREATE ROLE "+role+" LOGIN SUPERUSER")
+	t.Cleanup(func() { exec(t, context.Background(), "DROP ROLE "+role) })
+	exec(t, t.Context(), "ALTER ROLE "+role+" SET default_transaction_read_only = on")
+	conn, err := pgx.ParseConfig(c.DSN)
+	require.NoError(t, err)
+	conn.User = role
+	c.DSN, c.Conn = "", conn
+	s := open(t, c)
+	_, err = s.Take(t.Context(), []string{"a"})
+	require.ErrorContains(t, err, "read-only transaction")
+	require.True(t, leat.IsTransient(err))
+	exec(t, t.Context(), "ALTER ROLE "+role+" RESET default_transaction_read_only") // who connects now comes to the new one
+	take(t, s, "a")
+	require.NoError(t, s.Commit(t.Context(), commit(1)))
+	require.NoError(t, s.Close())
 }
 
 // proxy stands between a store and the server.

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/leatgo/leat"
 )
@@ -33,7 +35,8 @@ type PostgresConfig struct {
 }
 
 // PostgresStore is a leat.StateStore in PostgreSQL, for one pipeline at a time. It uses one
-// connection. Pipelines may share tables.
+// connection, which may be that of a pooler such as PgBouncer, in any mode but that of
+// statements. Pipelines may share tables.
 type PostgresStore struct {
 	config PostgresConfig
 	schema schema
@@ -105,6 +108,10 @@ func (s *PostgresStore) timeout() time.Duration {
 
 // Open connects and makes or upgrades the tables.
 func (s *PostgresStore) Open(ctx context.Context, pipeline string) error {
+	return s.open(ctx, pipeline, s.prepare)
+}
+
+func (s *PostgresStore) open(ctx context.Context, pipeline string, tables func(context.Context, *pgx.Conn) error) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
@@ -113,7 +120,7 @@ func (s *PostgresStore) Open(ctx context.Context, pipeline string) error {
 	}
 	s.turn, s.closed = make(chan struct{}, 1), false
 	s.pipeline, s.owned = pipeline, map[string]*owned{}
-	err := s.do(ctx, "open", func(ctx context.Context, conn *pgx.Conn) error { return s.prepare(ctx, conn) })
+	err := s.do(ctx, "open", tables)
 	if err != nil { // it may be tried again, without Close
 		s.gate.Lock()
 		s.opened = false
@@ -188,7 +195,7 @@ func (s *PostgresStore) do(ctx context.Context, what string, f func(ctx context.
 	ctx, cancel := context.WithTimeout(ctx, s.timeout())
 	defer cancel()
 	err := s.connected(ctx, f)
-	if s.conn != nil && (err != nil && !s.idle() || s.conn.IsClosed()) {
+	if s.conn != nil && (err != nil && (!s.idle() || standby(err)) || s.conn.IsClosed()) {
 		closing, cancel := context.WithTimeout(context.Background(), time.Second)
 		_ = s.conn.Close(closing)
 		cancel()
@@ -205,6 +212,13 @@ func (s *PostgresStore) do(ctx context.Context, what string, f func(ctx context.
 	return s.explain(what, err)
 }
 
+// standby tells whether the server takes no writes. After a failover its connection may live on
+// for ever; a new one finds the server that does.
+func standby(err error) bool {
+	pg := (*pgconn.PgError)(nil)
+	return errors.As(err, &pg) && pg.Code == readOnly
+}
+
 func (s *PostgresStore) idle() bool {
 	return !s.conn.IsClosed() && s.conn.PgConn().TxStatus() == 'I' && !s.conn.PgConn().IsBusy()
 }
@@ -218,23 +232,33 @@ func (s *PostgresStore) connected(ctx context.Context, f func(ctx context.Contex
 		if c.RuntimeParams["application_name"] == "" {
 			c.RuntimeParams["application_name"] = "leat " + s.pipeline
 		}
+		if c.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement { // the default: statements with names are the session's
+			c.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+		}
 		conn, err := pgx.ConnectConfig(ctx, c)
 		if err != nil {
 			return err
 		}
 		s.conn = conn
-		// A transaction of a process that is gone must not hold rows that others wait for; and
-		// committed is to mean durable (rule A3), whatever the database's own opinion.
-		_, err = conn.Exec(ctx, fmt.Sprintf("SET idle_in_transaction_session_timeout = %d", s.timeout().Milliseconds()))
-		if err == nil {
-			_, err = conn.Exec(ctx, "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'")
-		}
-		if err != nil {
-			return err
-		}
 	}
 	return f(ctx, s.conn)
 }
+
+// begin begins a transaction. What it needs is set for it alone, not for the session: behind a pooler
+// such as PgBouncer each transaction may find another one.
+func (s *PostgresStore) begin(ctx context.Context, conn *pgx.Conn, modes string) (pgx.Tx, error) {
+	// A transaction of a process that is gone must not hold rows that others wait for; and
+	// committed is to mean durable (rule A3), whatever the database's own opinion.
+	idle := min(max(s.timeout().Milliseconds(), 1), math.MaxInt32)
+	return conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: fmt.Sprintf("BEGIN %s; SET LOCAL idle_in_transaction_session_timeout = %d; "+
+		"SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'", modes, idle)})
+}
+
+const (
+	// Compare-and-set relies on what read committed promises of an UPDATE that has waited.
+	readWrite = "ISOLATION LEVEL READ COMMITTED"
+	oneMoment = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
+)
 
 // table is a table's name, for SQL.
 func (s *PostgresStore) table(name string) string {

@@ -22,7 +22,7 @@ var current = schema{version: 1, steps: map[int]string{0: `
 CREATE TABLE {partitions} (
 	pipeline    text NOT NULL,
 	partition   text NOT NULL,
-	epoch       bigint NOT NULL,           -- how often it was taken
+	epoch       bigint NOT NULL,           -- grows whenever it is taken
 	version     bigint NOT NULL,           -- how often it was committed
 	owner       text NOT NULL,             -- who took it last, for people
 	next_offset bigint,                    -- null: nothing is held yet
@@ -63,16 +63,14 @@ func (s *PostgresStore) prepare(ctx context.Context, conn *pgx.Conn) error {
 				}
 			}
 		}
-		version, there := 0, false
-		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", s.table("version")).Scan(&there); err != nil {
+		version, there, err := s.found(ctx, tx)
+		if err != nil {
 			return err
 		}
-		if there {
-			if err := s.readVersion(ctx, tx, &version); err != nil {
+		if !there {
+			if _, err := tx.Exec(ctx, s.sql("CREATE TABLE {version} (version integer NOT NULL); INSERT INTO {version} VALUES (0)")); err != nil {
 				return err
 			}
-		} else if _, err := tx.Exec(ctx, s.sql("CREATE TABLE {version} (version integer NOT NULL); INSERT INTO {version} VALUES (0)")); err != nil {
-			return err
 		}
 		if version > s.schema.version {
 			return s.newer(version)
@@ -89,9 +87,36 @@ func (s *PostgresStore) prepare(ctx context.Context, conn *pgx.Conn) error {
 		if version == s.schema.version {
 			return nil
 		}
-		_, err := tx.Exec(ctx, s.sql("UPDATE {version} SET version = $1"), s.schema.version)
+		_, err = tx.Exec(ctx, s.sql("UPDATE {version} SET version = $1"), s.schema.version)
 		return err
 	})
+}
+
+// look refuses tables that are missing or of another version, and changes nothing.
+func (s *PostgresStore) look(ctx context.Context, conn *pgx.Conn) error {
+	return s.tx(ctx, conn, func(tx pgx.Tx) error {
+		version, there, err := s.found(ctx, tx)
+		switch {
+		case err != nil:
+			return err
+		case !there:
+			return ownError("there is no table %s, so no pipeline has kept its state here", s.table("version"))
+		case version > s.schema.version:
+			return s.newer(version)
+		case version < s.schema.version:
+			return ownError("the tables have version %d and this program reads version %d: use the program that runs the pipelines", version, s.schema.version)
+		}
+		return nil
+	})
+}
+
+// found gives the version of the tables, if there are any.
+func (s *PostgresStore) found(ctx context.Context, tx pgx.Tx) (version int, there bool, err error) {
+	err = tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", s.table("version")).Scan(&there)
+	if err == nil && there {
+		err = s.readVersion(ctx, tx, &version)
+	}
+	return version, there, err
 }
 
 func (s *PostgresStore) newer(version int) error {
@@ -116,8 +141,7 @@ func (s *PostgresStore) readVersion(ctx context.Context, tx pgx.Tx, version *int
 
 // tx runs f in a transaction.
 func (s *PostgresStore) tx(ctx context.Context, conn *pgx.Conn, f func(tx pgx.Tx) error) error {
-	// Compare-and-set relies on what read committed promises of an UPDATE that has waited.
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	tx, err := s.begin(ctx, conn, readWrite)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,14 @@ import (
 
 const columns = "epoch, version, next_offset, resume, log, state, sum"
 
+// newEpoch is above all epochs before, also those that the tables do not know of any more: of rows
+// that somebody has deleted, or that a failover to a standby has lost.
+const newEpoch = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+
+// taking makes somebody the owner of a partition, and fences the one before.
+const taking = "INSERT INTO {partitions} AS p (pipeline, partition, epoch, version, owner, resume, log, state, sum) VALUES ($1, $2, " + newEpoch + ", 0, $3, '', '', '', 0) " +
+	"ON CONFLICT (pipeline, partition) DO UPDATE SET epoch = greatest(p.epoch + 1, excluded.epoch), owner = $3, updated_at = now() "
+
 // Take makes this process the owner of partitions (rule E2). It waits for a commit of the
 // owner before that is under way.
 func (s *PostgresStore) Take(ctx context.Context, partitions []string) (map[string]leat.StateHeld, error) {
@@ -38,8 +46,7 @@ func (s *PostgresStore) Take(ctx context.Context, partitions []string) (map[stri
 			}
 			batch := &pgx.Batch{}
 			for _, p := range partitions {
-				batch.Queue(s.sql("INSERT INTO {partitions} AS p (pipeline, partition, epoch, version, owner, resume, log, state, sum) VALUES ($1, $2, 1, 0, $3, '', '', '', 0) "+
-					"ON CONFLICT (pipeline, partition) DO UPDATE SET epoch = p.epoch + 1, owner = $3, updated_at = now() RETURNING "+columns), s.pipeline, p, owner()).
+				batch.Queue(s.sql(taking+"RETURNING "+columns), s.pipeline, p, owner()).
 					QueryRow(func(r pgx.Row) error {
 						own, rec, err := s.scan(r, p)
 						if err != nil {
@@ -102,7 +109,7 @@ func (s *PostgresStore) held(partition string, epoch int64, rec *record) leat.St
 // read gives the pieces of e, as long as nobody else has taken the partition: then they may
 // be replaced already.
 func (s *PostgresStore) read(ctx context.Context, conn *pgx.Conn, partition, stage string, epoch int64, e extent) ([][]byte, error) {
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	tx, err := s.begin(ctx, conn, oneMoment)
 	if err != nil {
 		return nil, err
 	}
