@@ -543,9 +543,22 @@ func TestResetDeletesState(t *testing.T) {
 	plan, err := operate.Reset(t.Context(), c)
 	require.NoError(t, err)
 	require.Contains(t, plan.Effects, "what stages with state remember of this partition is deleted: total")
+	require.NotContains(t, strings.Join(plan.Effects, "\n"), "the group's offset is a position too")
 	sink = leattest.Collect[sale]() // the sink was emptied too
 	require.NoError(t, build().Run(t.Context()))
 	require.Equal(t, []sale{{1, 5}, {2, 11}}, sink.Committed())
+}
+
+// Where no ledger tells that the source reads files, it may be one whose group has a position too (rule E7-1).
+func TestResetNamesTheGroup(t *testing.T) {
+	t.Parallel()
+	state := filepath.Join(t.TempDir(), "state")
+	p := leat.New("sales", leat.Config{StateDir: state, Logger: slog.New(slog.DiscardHandler)})
+	leat.To(leat.From(p, leattest.Rows(1, 2).Named("topic")), leattest.Collect[int]())
+	require.NoError(t, p.Run(t.Context()))
+	plan, err := operate.Reset(t.Context(), operate.ResetConfig{StateDir: state, Partition: "topic", Forget: true})
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(plan.Effects, "\n"), "the group's offset is a position too")
 }
 
 // Where one place stands at the offset already, the others come to stand exactly there: a stage with

@@ -177,7 +177,8 @@ func (c *ResetConfig) plan(ctx context.Context, s *store.Store) (ResetPlan, []Ho
 	} else {
 		to = leat.Position{}
 	}
-	if end, known := ledgerEnd(c.StateDir, c.Partition); known && to.Next > end {
+	end, known := ledgerEnd(c.StateDir, c.Partition)
+	if known && to.Next > end {
 		return plan, nil, fmt.Errorf("reset: offset %d is beyond the end of the source's log: its ledger ends at %d", to.Next, end)
 	}
 	var holders []Holder
@@ -200,6 +201,9 @@ func (c *ResetConfig) plan(ctx context.Context, s *store.Store) (ResetPlan, []Ho
 		}
 	}
 	plan.effects(c, stages, back, ahead, twice)
+	if !known && len(plan.Changes) > 0 {
+		plan.Effects = append(plan.Effects, "where the source is a member of a Kafka group, the group's offset is a position too, which this does not change: docs/kafka.md says when it has to be moved as well")
+	}
 	return plan, holders, nil
 }
 
