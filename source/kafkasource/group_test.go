@@ -2,6 +2,7 @@ package kafkasource
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -641,34 +642,45 @@ func TestLatestOfEmptyPartition(t *testing.T) {
 	assert.Equal(t, []int64{0, 1, 2, 3, 4}, second.got)
 }
 
-// The stats tell for each partition how many records are not read yet.
+// The stats tell for each partition how many records are not read yet, also while a sink is away and while the
+// engine takes no rows.
 func TestLag(t *testing.T) {
 	t.Parallel()
-	w := broker(t, 2, "in")
-	w.fill("in", 2, 0, 2000)
-	var away atomic.Bool
-	away.Store(true)
-	sink := leattest.Collect[rec]().OnCall(func(call string) error {
-		if call == "Write" && away.Load() {
-			return leat.Transient(fmt.Errorf("away"))
-		}
-		return nil
-	})
-	c := w.config("in")
-	c.Name, c.ChunkRows = "src", 10
-	p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: kafkatest.Logger(t), BudgetBatches: 16, CheckpointEvery: 10 * time.Millisecond,
-		Retry: leat.Retry{First: time.Millisecond, Max: 10 * time.Millisecond}})
-	leat.To(leat.From(p, New(c)), sink)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx) }()
-	lag := func() int64 { s := p.Stats().Lag; return s["src/in/0"] + s["src/in/1"] }
-	await(t, func() bool { return sink.Calls("Write") > 3 && lag() >= 2000-16*10 && lag() < 2000 })
-	away.Store(false)
-	await(t, func() bool { return len(sink.Committed()) == 2000 && lag() == 0 })
-	cancel()
-	require.NoError(t, <-done)
+	for name, batches := range map[string]int{"held": 16, "over budget": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := broker(t, 2, "in")
+			w.fill("in", 2, 0, 2000)
+			var away atomic.Bool
+			away.Store(true)
+			sink := leattest.Collect[rec]().OnCall(func(call string) error {
+				for call == "Write" && away.Load() {
+					if batches > 1 {
+						return leat.Transient(errors.New("away"))
+					}
+					time.Sleep(time.Millisecond)
+				}
+				return nil
+			})
+			c := w.config("in")
+			c.Name, c.ChunkRows = "src", 10
+			p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: kafkatest.Logger(t), BudgetBatches: batches, CheckpointEvery: 10 * time.Millisecond,
+				Retry: leat.Retry{First: time.Millisecond, Max: 10 * time.Millisecond}})
+			leat.To(leat.From(p, New(c)), sink)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			done := make(chan error, 1)
+			go func() { done <- p.Run(ctx) }()
+			lag := func() int64 { s := p.Stats().Lag; return s["src/in/0"] + s["src/in/1"] }
+			await(t, func() bool { return sink.Calls("Write") > 0 && lag() >= 2000-16*10 && lag() <= 2000 })
+			w.fill("in", 2, 2000, 3000)
+			await(t, func() bool { return lag() >= 3000-16*10 }) // though nothing is fetched
+			away.Store(false)
+			await(t, func() bool { return len(sink.Committed()) == 3000 && lag() == 0 })
+			cancel()
+			require.NoError(t, <-done)
+		})
+	}
 }
 
 // What is not read by this process any more has no lag in it.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -42,6 +43,11 @@ func (s *Source[T]) Run(ctx context.Context, in leat.Intake[T]) error {
 	s.mu.Unlock()
 	s.own.attach(in)
 	s.recountLost()
+	watch, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { s.watchLag(watch) })
+	defer watching.Wait()
+	defer stop()
 	return r.run(ctx)
 }
 
@@ -255,7 +261,7 @@ func (r *reading[T]) let(p *part) {
 	delete(r.parts, p.topicPartition)
 	r.sortParts()
 	r.s.mu.Lock()
-	delete(r.s.lag, p.name)
+	delete(r.s.lag, p.topicPartition)
 	r.s.mu.Unlock()
 }
 
@@ -456,12 +462,4 @@ func (r *reading[T]) resume(p *part) {
 		p.paused = false
 		r.cl.ResumeFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
 	}
-}
-
-func (r *reading[T]) tellLag() {
-	r.s.mu.Lock()
-	for _, p := range r.order {
-		r.s.lag[p.name] = max(p.end-p.sent, 0)
-	}
-	r.s.mu.Unlock()
 }

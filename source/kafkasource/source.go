@@ -37,7 +37,7 @@ type Source[T any] struct {
 	commitFail time.Time // when the first of a row of commits failed
 
 	mu      sync.Mutex
-	lag     map[string]int64
+	lag     map[topicPartition]lag
 	begun   map[topicPartition]begin  // where partitions were begun of which nothing was known
 	goals   map[topicPartition]int64  // Drain
 	counts  map[topicPartition][]sent // MaxMessages
@@ -57,7 +57,7 @@ func New[T any](c Config[T]) *Source[T] {
 	return &Source[T]{
 		config: c, full: full, format: sync.OnceValues(full.format),
 		own:   ownership{claims: map[topicPartition]*claim{}},
-		begun: map[topicPartition]begin{}, counts: map[topicPartition][]sent{}, lag: map[string]int64{},
+		begun: map[topicPartition]begin{}, counts: map[topicPartition][]sent{}, lag: map[topicPartition]lag{},
 		retaken: map[topicPartition]retaken{}, missing: map[string]time.Time{}, due: map[topicPartition]kafka.Offset{},
 	}
 }
@@ -70,19 +70,6 @@ func (s *Source[T]) Validate() error { return s.config.validate() }
 
 // Replay implements leat.Replayer: a log gives the same records at the same offsets.
 func (s *Source[T]) Replay() leat.ReplayKind { return leat.ReplayExact }
-
-// Lag implements leat.Lagger: how many offsets lie between what was sent and the end, up to which
-// records can be read, as of the last fetch: that of a partition which is held, while a sink is away, stands
-// still. Markers of transactions and compacted records count.
-func (s *Source[T]) Lag() map[string]int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make(map[string]int64, len(s.lag))
-	for p, n := range s.lag {
-		out[p] = n
-	}
-	return out
-}
 
 // Close implements io.Closer. It leaves the group, so that others get the partitions at
 // once; a static member stays in it.
