@@ -338,7 +338,10 @@ func (r *reading[T]) takeOver(ctx context.Context, fresh map[topicPartition]uint
 		ask = append(ask, p)
 	}
 	at, err := r.in.Assign(ask...)
-	if errors.Is(err, leat.ErrFenced) && r.s.config.Group != "" && ctx.Err() == nil { // and not the reason why all was given up meanwhile
+	if errors.Is(err, leat.ErrFenced) && r.s.config.Group != "" {
+		if ctx.Err() != nil { // then it is the reason why all was given up meanwhile
+			return nil, ctx.Err()
+		}
 		at, err = nil, nil // the others go on, or the group gives us some again
 	}
 	if err != nil {

@@ -68,7 +68,8 @@ type Config[T any] struct {
 	ReadUncommitted bool
 
 	// Drain makes Run return when every partition has been read up to where it ended when Run
-	// was first called; in a group, those of other members by them, to their commit.
+	// was first called; in a group, those of other members by them, to their commit. When another
+	// process has taken a partition at a sink, and keeps it, Run ends with ErrFenced behind the others.
 	Drain bool
 
 	// MaxMessages makes Run return after so many records, those of a rewind not counted

@@ -11,8 +11,9 @@
 // what the group has committed where that is further than the folder knows: for
 // sinks that keep no positions of their own. Offsets are committed to the group once they
 // are durable in every sink, with the topic's id, and never backwards; a commit that fails
-// is logged and covered by the next one. An offset that another program has committed counts
-// too: so a group can be taken over from it. Without a group nothing is committed.
+// is logged and covered by the next one, and tried again before partitions are given up. An offset
+// that another program has committed counts too: so a group can be taken over from it. Without a
+// group nothing is committed.
 //
 // Only where none of these knows anything, Config.Start counts. It counts once: what was
 // found then is remembered like a position. Partitions that are added to a topic later, and topics

@@ -80,7 +80,7 @@ func TestDrainOfMoreThanTheSinkTakes(t *testing.T) {
 	for n := range int32(3) {
 		w.live(n, 5*time.Millisecond)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	require.NoError(t, p.Run(ctx))
 	require.NoError(t, ctx.Err(), "it did not end, after %d rows", written.Load())

@@ -204,7 +204,7 @@ func (r *reading[T]) follow(ctx context.Context) (whole, joined bool, _ error) {
 			return false, joined, err
 		}
 	}
-	if len(r.parts) == 0 {
+	if len(r.parts) == 0 && len(r.awaited) == 0 {
 		if err := r.taken(); err != nil {
 			return false, joined, err
 		}

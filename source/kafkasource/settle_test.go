@@ -41,16 +41,19 @@ func (w *world) refuse(left *atomic.Int64) {
 // group refuses the first commit: where sinks keep no positions it is all that the next owner knows.
 func TestCommittedBeforeGivenUp(t *testing.T) {
 	t.Parallel()
-	for name, give := range map[string]func(r *running){
-		"revoked": func(r *running) {
-			src := r.src.(*Source[rec])
-			src.onRevoked(t.Context(), src.Client(), map[string][]int32{"in": {0}})
+	for name, give := range map[string]func(t *testing.T, w *world, r *running){
+		"revoked": func(t *testing.T, w *world, r *running) {
+			other := start(t, w.member("g", "in"), &forgetful{})
+			await(t, func() bool { return len(other.src.(*Source[rec]).Lag()) == 1 })
+			require.NoError(t, r.stop())
+			require.NoError(t, other.stop())
+			require.Zero(t, other.p.Stats().Run.In, "nothing comes again")
 		},
-		"closed": func(r *running) { require.NoError(t, r.stop()) },
+		"closed": func(t *testing.T, w *world, r *running) { require.NoError(t, r.stop()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := broker(t, 1, "in")
+			w := broker(t, 2, "in")
 			var left atomic.Int64
 			w.refuse(&left)
 			p := leat.New("test", leat.Config{StateDir: t.TempDir(), Logger: kafkatest.Logger(t), CheckpointEvery: time.Minute}) // the one that is forced
@@ -59,14 +62,16 @@ func TestCommittedBeforeGivenUp(t *testing.T) {
 			src := New(c)
 			leat.To(leat.From(p, src), &forgetful{})
 			r := run(t, p, src)
-			w.fill("in", 1, 0, 10)
-			await(t, func() bool { return p.Stats().Run.In == 10 })
+			w.fill("in", 2, 0, 20)
+			await(t, func() bool { return p.Stats().Run.In == 20 })
 			left.Store(2)
-			give(r)
-			at, err := kafka.FetchOffsets(t.Context(), w.cl, "g", []topicPartition{{Topic: "in"}}, nil)
+			give(t, w, r)
+			tps := []topicPartition{{Topic: "in"}, {Topic: "in", Partition: 1}}
+			at, err := kafka.FetchOffsets(t.Context(), w.cl, "g", tps, nil)
 			require.NoError(t, err)
-			assert.EqualValues(t, 10, at[topicPartition{Topic: "in"}].Next)
-			require.NoError(t, r.stop())
+			for _, tp := range tps {
+				assert.EqualValues(t, 10, at[tp].Next)
+			}
 		})
 	}
 }
