@@ -77,19 +77,20 @@ func (a *Archive) ReadState(ctx context.Context, w *statefile.Writer) error {
 	})
 }
 
-// WriteState refuses a pipeline of which something is held. It fences who runs on it.
+// WriteState refuses a pipeline of which something is held. It fences who runs on it, and holds
+// nobody else up.
 func (a *Archive) WriteState(ctx context.Context, r *statefile.Reader) error {
 	return a.with(ctx, "import", readWrite, func(ctx context.Context, s *PostgresStore, tx pgx.Tx) error {
-		// Nobody takes or commits meanwhile.
-		if _, err := tx.Exec(ctx, s.sql("LOCK TABLE {partitions} IN SHARE ROW EXCLUSIVE MODE")); err != nil {
+		empty := func() error {
+			var held int
+			err := tx.QueryRow(ctx, s.sql("SELECT count(*) FROM {partitions} WHERE pipeline = $1 AND next_offset IS NOT NULL"), a.pipeline).Scan(&held)
+			if err == nil && held > 0 {
+				err = ownError("%s holds %d partitions of pipeline %q already: delete them first, or import under another name", s.table("partitions"), held, a.pipeline)
+			}
 			return err
 		}
-		var held int
-		if err := tx.QueryRow(ctx, s.sql("SELECT count(*) FROM {partitions} WHERE pipeline = $1 AND next_offset IS NOT NULL"), a.pipeline).Scan(&held); err != nil {
+		if err := empty(); err != nil {
 			return err
-		}
-		if held > 0 {
-			return ownError("%s holds %d partitions of pipeline %q already: delete them first, or import under another name", s.table("partitions"), held, a.pipeline)
 		}
 		if _, err := tx.Exec(ctx, s.sql("DELETE FROM {pieces} WHERE pipeline = $1"), a.pipeline); err != nil {
 			return err // of partitions that somebody has deleted
@@ -107,6 +108,14 @@ func (a *Archive) WriteState(ctx context.Context, r *statefile.Reader) error {
 			if p := next.Partition; p != nil {
 				if err := name("partition", p.Name); err != nil {
 					return err
+				}
+				var begun bool // since
+				err := tx.QueryRow(ctx, s.sql(taking+"RETURNING next_offset IS NOT NULL"), a.pipeline, p.Name, "import, "+owner()).Scan(&begun)
+				if err == nil && begun {
+					err = empty()
+				}
+				if err != nil {
+					return err // else whoever takes or commits it waits
 				}
 				records[p.Name] = &record{begun: true, at: fromStore(p.Position), note: leat.StateNote(p.Note), extents: map[string]extent{}}
 				continue
@@ -129,14 +138,16 @@ func (a *Archive) WriteState(ctx context.Context, r *statefile.Reader) error {
 		if err := pieces.send(ctx); err != nil {
 			return err
 		}
+		if err := empty(); err != nil { // somebody has begun another partition
+			return err
+		}
 		for _, p := range sorted(records) {
 			v, err := records[p].encode(a.pipeline, p)
 			if err != nil {
 				return err
 			}
-			if _, err := tx.Exec(ctx, s.sql("INSERT INTO {partitions} AS p (pipeline, partition, epoch, version, owner, next_offset, resume, log, state, sum) VALUES ($1, $2, "+newEpoch+", 1, $3, $4, $5, $6, $7, $8) "+
-				"ON CONFLICT (pipeline, partition) DO UPDATE SET epoch = greatest(p.epoch + 1, excluded.epoch), version = 1, owner = $3, next_offset = $4, resume = $5, log = $6, state = $7, sum = $8, updated_at = now()"),
-				a.pipeline, p, "import, "+owner(), v.next, v.resume, v.log, v.state, v.sum); err != nil {
+			if _, err := tx.Exec(ctx, s.sql("UPDATE {partitions} SET version = 1, next_offset = $3, resume = $4, log = $5, state = $6, sum = $7, updated_at = now() WHERE pipeline = $1 AND partition = $2"),
+				a.pipeline, p, v.next, v.resume, v.log, v.state, v.sum); err != nil {
 				return err
 			}
 		}

@@ -17,6 +17,10 @@ const columns = "epoch, version, next_offset, resume, log, state, sum"
 // that somebody has deleted, or that a failover to a standby has lost.
 const newEpoch = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
+// taking makes somebody the owner of a partition, and fences the one before.
+const taking = "INSERT INTO {partitions} AS p (pipeline, partition, epoch, version, owner, resume, log, state, sum) VALUES ($1, $2, " + newEpoch + ", 0, $3, '', '', '', 0) " +
+	"ON CONFLICT (pipeline, partition) DO UPDATE SET epoch = greatest(p.epoch + 1, excluded.epoch), owner = $3, updated_at = now() "
+
 // Take makes this process the owner of partitions (rule E2). It waits for a commit of the
 // owner before that is under way.
 func (s *PostgresStore) Take(ctx context.Context, partitions []string) (map[string]leat.StateHeld, error) {
@@ -42,8 +46,7 @@ func (s *PostgresStore) Take(ctx context.Context, partitions []string) (map[stri
 			}
 			batch := &pgx.Batch{}
 			for _, p := range partitions {
-				batch.Queue(s.sql("INSERT INTO {partitions} AS p (pipeline, partition, epoch, version, owner, resume, log, state, sum) VALUES ($1, $2, "+newEpoch+", 0, $3, '', '', '', 0) "+
-					"ON CONFLICT (pipeline, partition) DO UPDATE SET epoch = greatest(p.epoch + 1, excluded.epoch), owner = $3, updated_at = now() RETURNING "+columns), s.pipeline, p, owner()).
+				batch.Queue(s.sql(taking+"RETURNING "+columns), s.pipeline, p, owner()).
 					QueryRow(func(r pgx.Row) error {
 						own, rec, err := s.scan(r, p)
 						if err != nil {
