@@ -547,3 +547,28 @@ func TestResetDeletesState(t *testing.T) {
 	require.NoError(t, build().Run(t.Context()))
 	require.Equal(t, []sale{{1, 5}, {2, 11}}, sink.Committed())
 }
+
+// Where the state folder stands there already, its state stays, and nobody is told that it goes.
+func TestResetKeepsState(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "1,5\n2,6\n")
+	build := func() *leat.Pipeline {
+		p := leat.New("sales", leat.Config{StateDir: w.state, Logger: slog.New(slog.DiscardHandler)})
+		leat.To(leat.Via(leat.From(p, w.csv()), "total", &total{}), sqlitesink.New(sqlitesink.Config[sale]{Path: w.db, Table: "sales"}))
+		return p
+	}
+	require.NoError(t, build().Run(t.Context()))
+	holder := sqliteholder.New(w.db)
+	held, err := holder.Positions(t.Context())
+	require.NoError(t, err)
+	back := held[0].Position
+	back.Next, back.Resume = int64(len("id,qty\n1,5\n")), ""
+	require.NoError(t, holder.Move(t.Context(), held[0], back))
+
+	c := w.reset("files")
+	c.To = held[0].Position.Next
+	plan, err := operate.Reset(t.Context(), c)
+	require.NoError(t, err)
+	require.Len(t, plan.Changes, 1)
+	require.NotContains(t, strings.Join(plan.Effects, "\n"), "deleted")
+}

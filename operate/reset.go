@@ -173,6 +173,7 @@ func (c *ResetConfig) plan(ctx context.Context, s *store.Store) (ResetPlan, []Ho
 		return plan, nil, fmt.Errorf("reset: offset %d is beyond the end of the source's log: its ledger ends at %d", to.Next, end)
 	}
 	var holders []Holder
+	var stages []string // whose state goes with the position in the state folder
 	var back, ahead, twice bool
 	for _, p := range places {
 		// The Resume of another offset is not known; the source finds its way without.
@@ -181,6 +182,9 @@ func (c *ResetConfig) plan(ctx context.Context, s *store.Store) (ResetPlan, []Ho
 		}
 		plan.Changes = append(plan.Changes, Change{p.Held, to})
 		holders = append(holders, p.in)
+		if p.in == nil {
+			stages = s.Stateful(c.Partition)
+		}
 		if p.Position.Known() && p.Position.Next > to.Next {
 			back = true
 			twice = twice || p.in != nil
@@ -188,7 +192,7 @@ func (c *ResetConfig) plan(ctx context.Context, s *store.Store) (ResetPlan, []Ho
 			ahead = true
 		}
 	}
-	plan.effects(c, s.Stateful(c.Partition), back, ahead, twice)
+	plan.effects(c, stages, back, ahead, twice)
 	return plan, holders, nil
 }
 
