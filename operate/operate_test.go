@@ -548,27 +548,54 @@ func TestResetDeletesState(t *testing.T) {
 	require.Equal(t, []sale{{1, 5}, {2, 11}}, sink.Committed())
 }
 
-// Where the state folder stands there already, its state stays, and nobody is told that it goes.
-func TestResetKeepsState(t *testing.T) {
+// Where one place stands at the offset already, the others come to stand exactly there: a stage with
+// state starts nowhere else (rule E7-4).
+func TestResetToWhereAPlaceStands(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "1,5\n2,6\n")
-	build := func() *leat.Pipeline {
-		p := leat.New("sales", leat.Config{StateDir: w.state, Logger: slog.New(slog.DiscardHandler)})
-		leat.To(leat.Via(leat.From(p, w.csv()), "total", &total{}), sqlitesink.New(sqlitesink.Config[sale]{Path: w.db, Table: "sales"}))
-		return p
-	}
-	require.NoError(t, build().Run(t.Context()))
-	holder := sqliteholder.New(w.db)
-	held, err := holder.Positions(t.Context())
-	require.NoError(t, err)
-	back := held[0].Position
-	back.Next, back.Resume = int64(len("id,qty\n1,5\n")), ""
-	require.NoError(t, holder.Move(t.Context(), held[0], back))
+	for _, back := range []bool{false, true} { // to where the state folder is, or to where the sink is
+		t.Run(fmt.Sprint(back), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "1,5\n")
+			build := func() *leat.Pipeline {
+				p := leat.New("sales", leat.Config{StateDir: w.state, Logger: slog.New(slog.DiscardHandler)})
+				leat.To(leat.Via(leat.From(p, w.csv()), "total", &total{}), sqlitesink.New(sqlitesink.Config[sale]{Path: w.db, Table: "sales"}))
+				return p
+			}
+			holder := sqliteholder.New(w.db)
+			run := func(file, text string) operate.Held {
+				require.NoError(t, os.WriteFile(filepath.Join(w.in, file), []byte("id,qty\n"+text), 0o644))
+				require.NoError(t, build().Run(t.Context()))
+				held, err := holder.Positions(t.Context())
+				require.NoError(t, err)
+				return held[0]
+			}
+			first := run("a.csv", "1,5\n").Position
+			second := run("b.csv", "2,6\n")
+			require.NoError(t, holder.Move(t.Context(), second, first)) // as in a backup of the sink
+			require.ErrorContains(t, build().Run(t.Context()), "E7-4")
 
-	c := w.reset("files")
-	c.To = held[0].Position.Next
-	plan, err := operate.Reset(t.Context(), c)
-	require.NoError(t, err)
-	require.Len(t, plan.Changes, 1)
-	require.NotContains(t, strings.Join(plan.Effects, "\n"), "deleted")
+			c, want := w.reset("files"), int64(5+6+7)
+			if c.To = second.Position.Next; back {
+				c.To, want = first.Next, 6+7
+			}
+			plan, err := operate.Reset(t.Context(), c)
+			require.NoError(t, err)
+			require.Len(t, plan.Changes, 1)
+			require.Equal(t, back, strings.Contains(strings.Join(plan.Effects, "\n"), "remember of this partition is deleted"), "%v", plan.Effects)
+			again, err := operate.Reset(t.Context(), c)
+			require.NoError(t, err)
+			require.Empty(t, again.Changes)
+
+			run("c.csv", "3,7\n")
+			conn, err := sqlite.OpenConn(w.db, sqlite.OpenReadOnly)
+			require.NoError(t, err)
+			defer conn.Close()
+			var qty int64
+			require.NoError(t, sqlitex.ExecuteTransient(conn, "SELECT qty FROM sales WHERE id = 3", &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
+				qty = s.ColumnInt64(0)
+				return nil
+			}}))
+			require.Equal(t, want, qty, "of the state that belongs to the offset")
+		})
+	}
 }

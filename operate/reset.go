@@ -166,6 +166,14 @@ func (c *ResetConfig) plan(ctx context.Context, s *store.Store) (ResetPlan, []Ho
 		if to.Log == "" {
 			return plan, nil, fmt.Errorf("reset: nothing of partition %q is held yet, so there is no offset to go to", c.Partition)
 		}
+		// The Resume of another offset is not known; the source finds its way without. Where a place
+		// stands there already the others get its own, the state folder's before all, which must be
+		// in the very place of the sinks (rule E7-4).
+		for _, p := range places {
+			if p.Position.Next == to.Next && p.Position.Log == to.Log && (p.in == nil || to.Resume == "") {
+				to.Resume = p.Position.Resume
+			}
+		}
 	} else {
 		to = leat.Position{}
 	}
@@ -176,8 +184,7 @@ func (c *ResetConfig) plan(ctx context.Context, s *store.Store) (ResetPlan, []Ho
 	var stages []string // whose state goes with the position in the state folder
 	var back, ahead, twice bool
 	for _, p := range places {
-		// The Resume of another offset is not known; the source finds its way without.
-		if p.Position == to || !c.Forget && p.Position.Next == to.Next && p.Position.Log == to.Log {
+		if p.Position == to {
 			continue
 		}
 		plan.Changes = append(plan.Changes, Change{p.Held, to})
