@@ -163,6 +163,8 @@ var ErrNotEmpty = errors.New("it holds positions already")
 
 // Fill puts into an empty store what f gives, all or nothing. f calls add for each piece of state. After an error the store
 // refuses all calls.
+//
+// The pieces are written ahead, a bounded number of bytes in each transaction: until the head names them they are nobody's.
 func (s *Store) Fill(f func(add func(Delta) error) (Saved, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,35 +174,69 @@ func (s *Store) Fill(f func(add func(Delta) error) (Saved, error)) error {
 	if h := s.head.Load(); h.Seq > 0 || len(h.Positions) > 0 {
 		return fmt.Errorf("store: %s: %w", s.path, ErrNotEmpty)
 	}
+	if err := s.update(nil, func(state *bbolt.Bucket) error { // what one that came to nothing has left
+		if key, _ := state.Cursor().First(); key == nil {
+			return nil
+		}
+		err := state.Tx().DeleteBucket(stateBucket)
+		if err == nil {
+			_, err = state.Tx().CreateBucket(stateBucket)
+		}
+		return err
+	}); err != nil {
+		return err
+	}
 	next := newHead()
-	return s.update(next, func(state *bbolt.Bucket) error {
-		saved, err := f(func(d Delta) error {
-			if err := (&Checkpoint{Seq: 1, Deltas: []Delta{d}}).check(0); err != nil {
-				return err
+	var puts []func(*bbolt.Bucket) error
+	waiting := 0 // bytes of puts
+	write := func(h *head) error {
+		err := s.update(h, func(state *bbolt.Bucket) error {
+			for _, put := range puts {
+				if err := put(state); err != nil {
+					return err
+				}
 			}
-			k := stateKey{d.Stage, d.Partition}
-			e := next.State[k]
-			if d.Full && e.Next > 0 {
-				return fmt.Errorf("state of stage %q, partition %q: a snapshot comes after other pieces", d.Stage, d.Partition)
-			}
-			if err := putPiece(state, k, e.Next, d.Blob); err != nil {
-				return err
-			}
-			e.Next++
-			e.Add(len(d.Blob), d.Full)
-			next.State[k] = e
 			return nil
 		})
-		if err != nil {
+		puts, waiting = nil, 0
+		return err
+	}
+	saved, err := f(func(d Delta) error {
+		if err := (&Checkpoint{Seq: 1, Deltas: []Delta{d}}).check(0); err != nil {
 			return err
 		}
-		next.Seq = saved.Seq
-		maps.Copy(next.Positions, saved.Positions)
-		maps.Copy(next.Notes, saved.Notes)
-		next.Counters = maps.Clone(saved.Counters)
-		if next.Counters == nil {
-			next.Counters = map[string]int64{}
+		k := stateKey{d.Stage, d.Partition}
+		e := next.State[k]
+		if d.Full && e.Next > 0 {
+			return fmt.Errorf("state of stage %q, partition %q: a snapshot comes after other pieces", d.Stage, d.Partition)
 		}
+		const parts = maxAtOnce / partSize
+		n := e.Next
+		for first := 0; first == 0 || first*partSize < len(d.Blob); first += parts {
+			puts = append(puts, func(state *bbolt.Bucket) error { return putParts(state, k, n, d.Blob, first, parts) })
+			if waiting += min(len(d.Blob)-first*partSize, maxAtOnce); waiting >= maxAtOnce {
+				if err := write(nil); err != nil {
+					return err
+				}
+			}
+		}
+		e.Next++
+		e.Add(len(d.Blob), d.Full)
+		next.State[k] = e
 		return nil
 	})
+	if s.err != nil {
+		return err // of write
+	}
+	if err != nil {
+		return s.broken(err)
+	}
+	next.Seq = saved.Seq
+	maps.Copy(next.Positions, saved.Positions)
+	maps.Copy(next.Notes, saved.Notes)
+	next.Counters = maps.Clone(saved.Counters)
+	if next.Counters == nil {
+		next.Counters = map[string]int64{}
+	}
+	return write(next)
 }

@@ -514,16 +514,21 @@ func (s *Store) update(next *head, change func(state *bbolt.Bucket) error) error
 		})
 	})
 	if err != nil {
-		if !errors.Is(err, ErrCorrupt) {
-			err = fmt.Errorf("store: commit to %s: %w", s.path, err)
-		}
-		s.err = fmt.Errorf("%w (%w: open it again)", err, ErrClosed)
-		return err
+		return s.broken(err)
 	}
 	if next != nil {
 		s.head.Store(next)
 	}
 	return nil
+}
+
+// broken is the end of the store: from here on it refuses all calls.
+func (s *Store) broken(err error) error {
+	if !errors.Is(err, ErrCorrupt) {
+		err = fmt.Errorf("store: commit to %s: %w", s.path, err)
+	}
+	s.err = fmt.Errorf("%w (%w: open it again)", err, ErrClosed)
+	return err
 }
 
 // Close frees the file for other processes. What was committed is durable without it. Closing twice is harmless.
