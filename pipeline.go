@@ -440,6 +440,7 @@ func Run(ctx context.Context, pipelines ...*Pipeline) error {
 	}
 	if len(pipelines) > 1 {
 		errs = append(errs, sharedState(pipelines...)...)
+		errs = append(errs, sharedEnds(pipelines...)...)
 		errs = append(errs, sharedPlaces(pipelines...)...)
 	}
 	if err := errors.Join(errs...); err != nil {

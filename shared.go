@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+
+	"github.com/leatgo/leat/internal/engine"
 )
 
 // sharedState finds stages with state that stand in two places. What such a stage remembers is by
@@ -16,13 +18,41 @@ func sharedState(pipelines ...*Pipeline) (faults []error) {
 			if n.engine.Stage == nil || n.engine.Stage.State == nil {
 				continue
 			}
-			if t := reflect.TypeOf(n.impl); t.Kind() != reflect.Pointer || t.Elem().Size() == 0 {
-				continue // what has no memory of its own
+			if !isObject(n.impl) {
+				continue
 			}
 			if first := seen[n.impl]; first != nil && first != n {
 				faults = append(faults, fmt.Errorf("the stages %q and %q are one object, but what a stage with state remembers belongs to one node: make one for each", first.engine.Name, n.engine.Name))
 			}
 			seen[n.impl] = n
+		}
+	}
+	return faults
+}
+
+// isObject tells whether v has memory of its own, which who else has v has too.
+func isObject(v any) bool {
+	if isNil(v) {
+		return false
+	}
+	t := reflect.TypeOf(v)
+	return t.Kind() == reflect.Pointer && t.Elem().Size() > 0
+}
+
+// sharedEnds finds sources and sinks that several pipelines of one program have. One is opened, run and
+// closed by its pipeline, one call at a time: two would do so in the middle of each other's calls.
+func sharedEnds(pipelines ...*Pipeline) (faults []error) {
+	seen := map[any]int{}
+	for i, p := range pipelines {
+		for _, n := range p.nodes {
+			if n.engine.Kind != engine.KindSource && n.engine.Kind != engine.KindSink || !isObject(n.impl) {
+				continue
+			}
+			if first, there := seen[n.impl]; there && first != i {
+				faults = append(faults, fmt.Errorf("pipelines %d (%s) and %d (%s) have one object as %s: make one for each (within the function that leat.Replicas is given)",
+					first, pipelines[first].name, i, p.name, n.engine.Name))
+			}
+			seen[n.impl] = i
 		}
 	}
 	return faults
@@ -35,7 +65,7 @@ func sharedPlaces(pipelines ...*Pipeline) (faults []error) {
 	seen := map[string]int{}
 	stores := map[any]int{}
 	for i, p := range pipelines {
-		if st := p.config.State; !isNil(st) && reflect.TypeOf(st).Kind() == reflect.Pointer && reflect.TypeOf(st).Elem().Size() > 0 {
+		if st := p.config.State; isObject(st) {
 			if first, there := stores[st]; there && first != i {
 				faults = append(faults, fmt.Errorf("pipelines %d (%s) and %d (%s) have one object as Config.State: make one for each", first, pipelines[first].name, i, p.name))
 			}

@@ -2,6 +2,7 @@ package leat_test
 
 import (
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"testing"
 
@@ -32,6 +33,26 @@ func TestAStageWithStateIsOneNodes(t *testing.T) {
 
 	require.NoError(t, build("r", once).Run(t.Context()), "one after the other is fine")
 	require.NoError(t, build("r", once).Run(t.Context()))
+}
+
+// Members that have one source, or one sink, would call it in the middle of each other's calls: a sink
+// of tables went on with nil pointers, and with rows of the other one in its transaction.
+func TestMembersHaveEndsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	run := func(src func() *leattest.MemSource[int], sink func() *leattest.Collector[int]) error {
+		return leat.Run(t.Context(), leat.Replicas(2, func(int) *leat.Pipeline {
+			p := leat.New("p", leat.Config{StateDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+			leat.To(leat.From(p, src()), sink())
+			return p
+		})...)
+	}
+	newSource := func() *leattest.MemSource[int] { return leattest.Rows(1) }
+	newSink := leattest.Collect[int]
+	one, all := newSource(), newSink()
+	require.ErrorContains(t, run(newSource, func() *leattest.Collector[int] { return all }), "pipelines 0 (p) and 1 (p) have one object as collect: make one for each")
+	require.ErrorContains(t, run(func() *leattest.MemSource[int] { return one }, func() *leattest.Collector[int] { return newSink() }), "pipelines 0 (p) and 1 (p) have one object as rows: make one for each")
+	require.Empty(t, all.Committed())
+	require.NoError(t, run(newSource, func() *leattest.Collector[int] { return newSink() }))
 }
 
 // Members of one program that keep their own in one place: letters would be written over, or forgotten
