@@ -367,7 +367,7 @@ func (s *Store) Commit(cp Checkpoint) error {
 		return fmt.Errorf("store: commit: %w", err)
 	}
 	next := old.clone()
-	next.Seq, next.Counters = cp.Seq, cp.Counters
+	next.Seq, next.Counters = cp.Seq, maps.Clone(cp.Counters)
 	maps.Copy(next.Positions, cp.Positions)
 	for _, name := range cp.Clean {
 		note := next.Notes[name]

@@ -252,9 +252,12 @@ func TestNothingIsShared(t *testing.T) {
 	clear(cp.Positions)
 	clear(cp.Counters)
 	copy(cp.Deltas[0].Blob, "xxx")
+	require.NoError(t, s.Begin(positions("q", 0), nil), "it writes what Commit has left")
+	require.NoError(t, s.Forget("q"))
 
 	saved, err := s.Load()
 	require.NoError(t, err)
+	require.Equal(t, map[string]int64{"in": 1}, saved.Counters)
 	clear(saved.Positions)
 	clear(saved.Counters)
 	blobs, err := s.State("s", "p")
