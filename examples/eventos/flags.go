@@ -53,7 +53,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.Int64Var(&o.maxMessages, "max-messages", 0, "stop after so many `messages`; 0 is no limit")
 	fs.IntVar(&o.batch, "batch", 4096, "`messages` in a batch, at most")
 	fs.DurationVar(&o.maxLatency, "max-latency", time.Minute, "`time` from reading an event to its file being visible, at most; short times make small files")
-	fs.DurationVar(&o.remember, "remember", 0, "`time`, by the events' own clock, after which an event_id may come again; events that come so late are then rejected; 0 is for ever: 37 MB per million ids")
+	fs.DurationVar(&o.remember, "remember", 0, "`time`, by the events' own clock, after which an event_id may come again; events that come so late are then rejected; 0 is for ever: 37 MB per million ids. What is known depends on it, so it stays as it is for all runs with one -out")
 	fs.BoolVar(&o.replay, "replay-dead-letters", false, "read no topic, but send the dead letters of -out through again")
 	fs.StringVar(&o.metrics, "metrics", "", "while running, serve /metrics, /metrics.json and /healthz at this `address`, such as 127.0.0.1:9100; port 0 takes a free one, see the log")
 	fs.BoolVar(&o.debug, "debug", false, "log skipped duplicates, by event_id")

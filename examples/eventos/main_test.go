@@ -575,6 +575,12 @@ func TestRemember(t *testing.T) {
 	s := r.summary(t)
 	require.Equal(t, summary{In: 5, Out: 3, Duplicates: 1, Rejected: 1}, summary{In: s.In, Out: s.Out, Duplicates: s.Duplicates, Rejected: s.Rejected}, "%v", r)
 	require.Contains(t, fmt.Sprint(s.RejectedBy), "Late/")
+
+	// What it knows is of that time: with another one it would not know what it says it does (rule E7-4).
+	r = inProcess(t, w.args("-out", out, "-drain", "-remember", "2h")...)
+	require.Equal(t, 1, r.code, "%v", r)
+	require.Contains(t, r.stderr, "E7-4")
+	require.Contains(t, inProcess(t, "-h").stderr, "it stays as it is for all runs with one -out")
 }
 
 // TestRealBroker is the program against a broker that is one.
