@@ -65,7 +65,9 @@ type Dedupe[In any, K comparable] struct {
 	// array or struct of those.
 	Key func(row *In) K
 
-	// TTL is how long, in event time, a key is remembered. 0 is for ever.
+	// TTL is how long, in event time, a key is remembered. 0 is for ever. When it grows
+	// (leat.Config.Reconfigure), what the smaller one has forgotten stays forgotten, and rows
+	// that are as old can't be judged.
 	TTL time.Duration
 
 	// Time is the row's event time; needed when TTL is set.

@@ -17,6 +17,7 @@ type dedupeMemory struct {
 	seed    keySeed
 	newest  int64 // the greatest event time, µs; noTime before there is one
 	arrival int64 // the greatest arrival that was asked for, µs; noTime likewise
+	least   int64 // of limit: what it was in lives before, which may have had a smaller TTL
 
 	saved   dedupeMark
 	base    int    // bytes of set at that time
@@ -41,7 +42,7 @@ func newDedupeMemory(timed bool, size *dedupeSize) *dedupeMemory {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // it never fails
 	m := &dedupeMemory{
-		set: keyset.New(timed), newest: noTime, arrival: noTime, size: size,
+		set: keyset.New(timed), newest: noTime, arrival: noTime, least: noTime, size: size,
 		seed: keySeed{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])},
 	}
 	m.settle()
@@ -54,12 +55,12 @@ func (m *dedupeMemory) settle() { m.saved, m.base = m.mark(), m.set.Bytes() }
 func (m *dedupeMemory) mark() dedupeMark { return dedupeMark{m.newest, m.arrival, m.set.End()} }
 
 // limit is the time of the newest keys that have expired: those for which first + ttl <=
-// watermark, and the watermark is newest - bound - 1 (rules C2, G2).
+// watermark, and the watermark is newest - bound - 1 (rules C2, G2). It never goes back.
 func (m *dedupeMemory) limit(ttl, bound int64) int64 {
 	if m.newest == noTime {
 		return noTime
 	}
-	return m.newest - bound - 1 - ttl
+	return max(m.newest-bound-1-ttl, m.least)
 }
 
 // sweep gives memory of forgotten keys back, a little with each batch. Which rows pass does
@@ -90,19 +91,19 @@ func (m *dedupeMemory) counts(keys, bytes int64) {
 
 // The format of saved state (rule H6). Numbers are little-endian, times are µs.
 //
-//	1 byte    format: 1
+//	1 byte    format: 2
 //	1 byte    1: a snapshot, 0: a delta; +2: with times
 //	16 bytes  the seed, the same in all pieces
-//	16 bytes  with times: newest, arrival
+//	24 bytes  with times: newest, arrival, limit; format 1 had no limit
 //	entries   of keyset, which are 24 bytes, with times 32
 const (
-	dedupeFormat   = 1
+	dedupeFormat   = 2
 	dedupeSnapshot = 1
 	dedupeTimed    = 2
 )
 
 // header is what a piece of state begins with.
-func (m *dedupeMemory) header(snapshot bool) []byte {
+func (m *dedupeMemory) header(snapshot bool, limit int64) []byte {
 	flags := byte(0)
 	if snapshot {
 		flags |= dedupeSnapshot
@@ -116,6 +117,7 @@ func (m *dedupeMemory) header(snapshot bool) []byte {
 	if m.set.Timed() {
 		b = binary.LittleEndian.AppendUint64(b, uint64(m.newest))
 		b = binary.LittleEndian.AppendUint64(b, uint64(m.arrival))
+		b = binary.LittleEndian.AppendUint64(b, uint64(limit))
 	}
 	return b
 }
@@ -123,22 +125,23 @@ func (m *dedupeMemory) header(snapshot bool) []byte {
 func (m *dedupeMemory) load(piece []byte, first bool) error {
 	timed := m.set.Timed()
 	size := 18
-	if timed {
-		size += 16
-	}
 	switch {
 	case len(piece) < 2:
 		return errors.New("it is cut short")
-	case piece[0] != dedupeFormat:
-		return fmt.Errorf("it has format %d, and this version of leat reads format %d", piece[0], dedupeFormat)
+	case piece[0] < 1 || piece[0] > dedupeFormat:
+		return fmt.Errorf("it has format %d, and this version of leat reads formats up to %d", piece[0], dedupeFormat)
 	case piece[1]&^(dedupeSnapshot|dedupeTimed) != 0:
 		return errors.New("it is damaged")
 	case piece[1]&dedupeTimed != 0 != timed:
 		return errors.New("keys are saved with times only when TTL is set: the TTL was set or taken away since; start with an empty state, or set it back")
-	case len(piece) < size:
-		return errors.New("it is cut short")
 	case piece[1]&dedupeSnapshot != 0 && !first:
 		return errors.New("a snapshot is not the first")
+	}
+	if timed {
+		size += 8 * (1 + int(piece[0]))
+	}
+	if len(piece) < size {
+		return errors.New("it is cut short")
 	}
 	seed := keySeed{binary.LittleEndian.Uint64(piece[2:]), binary.LittleEndian.Uint64(piece[10:])}
 	if first {
@@ -154,6 +157,12 @@ func (m *dedupeMemory) load(piece []byte, first bool) error {
 			if t != noTime && (t < -farthest*1e6 || t > farthest*1e6+1e6) {
 				return errors.New("it has an impossible time")
 			}
+		}
+		if m.least = noTime; piece[0] > 1 {
+			m.least = int64(binary.LittleEndian.Uint64(piece[34:]))
+		}
+		if m.least > m.newest {
+			return errors.New("it has an impossible time")
 		}
 	}
 	return m.set.Load(piece[size:])
@@ -212,7 +221,8 @@ func (d *Dedupe[In, K]) piece(m *dedupeMemory, snapshot bool) []byte {
 	if snapshot {
 		from = 0
 	}
-	piece := m.set.Append(m.header(snapshot), from, m.limit(d.TTL.Microseconds(), d.OutOfOrderness.Microseconds()))
+	limit := m.limit(d.TTL.Microseconds(), d.OutOfOrderness.Microseconds())
+	piece := m.set.Append(m.header(snapshot, limit), from, limit)
 	m.settle()
 	m.measure()
 	return piece
