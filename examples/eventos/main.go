@@ -3,11 +3,11 @@
 // event. Without flags it needs no server: the broker is embedded, and 20,000 events are made.
 //
 //	go run ./examples/eventos
-//	go run ./examples/eventos -brokers localhost:9092 -topic pi2_events -drain
+//	go run ./examples/eventos -brokers localhost:9092 -topic pi2_events -drain -out eventos/
 //
 // Exactly once: positions and files become valid in one step, and which event_ids were seen is saved
 // with them. Kill it at any time; the same command goes on, and no event is lost or there twice. For that
-// OUT must stay as it is, OUT/_state included.
+// OUT must stay as it is, OUT/_state included, and each broker needs its own.
 //
 // A duplicate is found in the partition where the first one was, so producers must key messages by
 // event_id. What was seen is in memory and in OUT/_state, 37 MB and 24 MB per million ids, for
@@ -28,6 +28,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -126,6 +127,9 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer, c tuning) err
 		return err
 	}
 	r, err := load(ctx, o, c, m)
+	if err != nil && strings.Contains(err.Error(), "rule A2-1") {
+		return fmt.Errorf("%w; or, as %s has what another broker or an older topic of that name had: give this one an -out of its own", err, o.out)
+	}
 	if err != nil {
 		return err
 	}

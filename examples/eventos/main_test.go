@@ -556,6 +556,21 @@ func TestSecondMember(t *testing.T) {
 	require.EqualValues(t, 302, first.summary(t).In)
 }
 
+// An OUT is of one broker (rule A2-1): who tries the embedded one and goes on with his own is told what to do. He
+// was told to delete positions.
+func TestAnotherBroker(t *testing.T) {
+	t.Parallel()
+	w, out := newWorld(t), t.TempDir()
+	w.put(t, generated(100)...)
+	require.Equal(t, 0, inProcess(t, "-out", out, "-events", "100").code)
+	r := inProcess(t, w.args("-out", out, "-drain")...)
+	require.Equal(t, 1, r.code, "%v", r)
+	require.Contains(t, r.stderr, "A2-1")
+	require.Contains(t, r.stderr, "give this one an -out of its own")
+	require.Equal(t, 0, inProcess(t, w.args("-out", t.TempDir(), "-drain")...).code)
+	require.Equal(t, 0, inProcess(t, "-out", out, "-events", "100").code, "and the other goes on")
+}
+
 // With -remember an id is forgotten by the clock of the events, and what comes too late to be judged is rejected.
 func TestRemember(t *testing.T) {
 	t.Parallel()
