@@ -71,10 +71,13 @@ func slowImport(t *testing.T, c state.PostgresConfig, file []byte) (end func() e
 		done <- err
 	}()
 	head, last := bytes.IndexByte(file, '\n')+1, len(file)-100
-	for _, part := range [][]byte{file[:head], file[head:last]} { // the second is read when the import is under way
+	for _, part := range [][]byte{file[:head], file[head:last]} {
 		_, err := w.Write(part)
 		require.NoError(t, err)
 	}
+	require.Eventually(t, func() bool { // it has taken the partitions, and waits for the rest of the file
+		return exec(t, t.Context(), "SELECT FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE $1", "INSERT INTO "+pgx.Identifier{c.Schema}.Sanitize()+"%") > 0
+	}, 10*time.Second, 10*time.Millisecond)
 	return func() error {
 		_, _ = w.Write(file[last:])
 		_ = w.Close()
@@ -113,7 +116,7 @@ func TestImportHoldsUpItsPipelineAlone(t *testing.T) {
 	take(t, running, "a", "b")
 
 	end := slowImport(t, c, file)
-	soon, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	soon, stop := context.WithTimeout(t.Context(), 15*time.Second)
 	defer stop()
 	require.NoError(t, other.Commit(soon, commit(1, "1")))
 	_, err := other.Take(soon, []string{"b"})

@@ -3,11 +3,11 @@
 // event. Without flags it needs no server: the broker is embedded, and 20,000 events are made.
 //
 //	go run ./examples/eventos
-//	go run ./examples/eventos -brokers localhost:9092 -topic pi2_events -drain
+//	go run ./examples/eventos -brokers localhost:9092 -topic pi2_events -drain -out eventos/
 //
 // Exactly once: positions and files become valid in one step, and which event_ids were seen is saved
 // with them. Kill it at any time; the same command goes on, and no event is lost or there twice. For that
-// OUT must stay as it is, OUT/_state included.
+// OUT must stay as it is, OUT/_state included, and each broker needs its own.
 //
 // A duplicate is found in the partition where the first one was, so producers must key messages by
 // event_id. What was seen is in memory and in OUT/_state, 37 MB and 24 MB per million ids, for
@@ -31,6 +31,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -124,25 +125,20 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer, c tuning) err
 		}
 		c.Logger.Info("events produced", "events", o.events, "topic", o.topic)
 	}
-	before, err := files(o.out)
-	if err != nil {
-		return err
-	}
 	r, err := load(ctx, o, c, m)
+	if err != nil && strings.Contains(err.Error(), "rule A2-1") {
+		return fmt.Errorf("%w; or, as %s has what another broker or an older topic of that name had: give this one an -out of its own", err, o.out)
+	}
 	if err != nil {
 		return err
 	}
-	return r.report(before, stdout)
+	return r.report(stdout)
 }
 
 // stopped is about a run that ended before it could read anything.
 func stopped(o options, stdout io.Writer) error {
-	before, err := files(o.out)
-	if err != nil {
-		return err
-	}
 	r := result{options: o, interrupted: true}
-	return r.report(before, stdout)
+	return r.report(stdout)
 }
 
 // load runs the pipeline until the topic's end or a signal.
@@ -174,8 +170,17 @@ func load(ctx context.Context, o options, c tuning, m *metrics.Metrics) (result,
 	if o.debug {
 		mem.seen = func(id string) { c.Logger.Debug("duplicate skipped", "event_id", id) }
 	}
+	r := result{options: o}
+	var listed error
 	observe, small := c.Observe, func(leat.Event) {}
-	c.Observe = func(e leat.Event) { observe(e); small(e) }
+	c.Observe = func(e leat.Event) {
+		if e.Kind == leat.EventStarted && !r.began { // until then the folder may be another process's
+			r.began = true
+			r.before, listed = files(o.out)
+		}
+		observe(e)
+		small(e)
+	}
 	p := eventos(c.Config, mem, src, lake)
 	small = bound(p)
 	m.Watch(p)
@@ -187,7 +192,10 @@ func load(ctx context.Context, o options, c tuning, m *metrics.Metrics) (result,
 	} else {
 		err = p.Run(ctx)
 	}
-	r := result{options: o, took: time.Since(start), interrupted: ctx.Err() != nil, stats: p.Stats()}
+	r.took, r.interrupted, r.stats = time.Since(start), ctx.Err() != nil, p.Stats()
+	if err == nil {
+		err = listed
+	}
 	if err == nil {
 		s := r.summary()
 		c.Logger.Info("done", "in", s.In, "out", s.Out, "duplicates", s.Duplicates, "rejected", s.Rejected, "seconds", s.Seconds)

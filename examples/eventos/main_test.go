@@ -542,10 +542,14 @@ func TestSecondMember(t *testing.T) {
 	c, cOut, cErr := child(t, dir, session, w.args("-out", "a")...)
 	require.NoError(t, c.Start())
 	require.Eventually(t, func() bool { return strings.Contains(cErr.String(), "waiting for it to end") }, 30*time.Second, 5*time.Millisecond, "%v", cErr)
-	require.NoError(t, c.Process.Signal(syscall.SIGTERM))
-	require.Equal(t, 0, wait(t, c, cOut, cErr).code)
-	w.put(t, fields("soon"))
+	w.put(t, fields("meanwhile"))
 	require.Eventually(t, func() bool { return visible(filepath.Join(dir, "a")) == int64(len(want.rows)+1) }, 30*time.Second, 10*time.Millisecond, "%v", aErr)
+	require.NoError(t, c.Process.Signal(syscall.SIGTERM))
+	waited := wait(t, c, cOut, cErr)
+	require.Equal(t, 0, waited.code)
+	require.Zero(t, waited.summary(t).Files, "the first one's are not its own")
+	w.put(t, fields("soon"))
+	require.Eventually(t, func() bool { return visible(filepath.Join(dir, "a")) == int64(len(want.rows)+2) }, 30*time.Second, 10*time.Millisecond, "%v", aErr)
 	require.NotContains(t, aErr.String(), "WARN")
 
 	b, bOut, bErr := child(t, dir, session, w.args("-out", "b", "-drain")...)
@@ -557,11 +561,37 @@ func TestSecondMember(t *testing.T) {
 	assert.EqualValues(t, 0, visible(filepath.Join(dir, "b")), "%v", second)
 
 	w.put(t, fields("later"))
-	require.Eventually(t, func() bool { return visible(filepath.Join(dir, "a")) == int64(len(want.rows)+2) }, 30*time.Second, 10*time.Millisecond, "%v", aErr)
+	require.Eventually(t, func() bool { return visible(filepath.Join(dir, "a")) == int64(len(want.rows)+3) }, 30*time.Second, 10*time.Millisecond, "%v", aErr)
+
+	// One that waits until the first one has ended goes on, and tells of its own files alone.
+	d, dOut, dErr := child(t, dir, session, w.args("-out", "a", "-drain")...)
+	require.NoError(t, d.Start())
+	require.Eventually(t, func() bool { return strings.Contains(dErr.String(), "waiting for it to end") }, 30*time.Second, 5*time.Millisecond, "%v", dErr)
+	w.put(t, fields("last"))
+	require.Eventually(t, func() bool { return visible(filepath.Join(dir, "a")) == int64(len(want.rows)+4) }, 30*time.Second, 10*time.Millisecond, "%v", aErr)
 	require.NoError(t, a.Process.Signal(syscall.SIGTERM))
 	first := wait(t, a, aOut, aErr)
 	require.Equal(t, 0, first.code, "%v", first)
-	require.EqualValues(t, 302, first.summary(t).In)
+	require.EqualValues(t, 304, first.summary(t).In)
+	next := wait(t, d, dOut, dErr)
+	require.Equal(t, 0, next.code, "%v", next)
+	require.Zero(t, next.summary(t).In)
+	require.Zero(t, next.summary(t).Files)
+}
+
+// An OUT is of one broker (rule A2-1): who tries the embedded one and goes on with his own is told what to do. He
+// was told to delete positions.
+func TestAnotherBroker(t *testing.T) {
+	t.Parallel()
+	w, out := newWorld(t), t.TempDir()
+	w.put(t, generated(100)...)
+	require.Equal(t, 0, inProcess(t, "-out", out, "-events", "100").code)
+	r := inProcess(t, w.args("-out", out, "-drain")...)
+	require.Equal(t, 1, r.code, "%v", r)
+	require.Contains(t, r.stderr, "A2-1")
+	require.Contains(t, r.stderr, "give this one an -out of its own")
+	require.Equal(t, 0, inProcess(t, w.args("-out", t.TempDir(), "-drain")...).code)
+	require.Equal(t, 0, inProcess(t, "-out", out, "-events", "100").code, "and the other goes on")
 }
 
 // With -remember an id is forgotten by the clock of the events, and what comes too late to be judged is rejected.

@@ -27,6 +27,8 @@ type result struct {
 	took        time.Duration
 	interrupted bool
 	stats       leat.Stats
+	began       bool                   // to read
+	before      []parquetsink.FileInfo // of the lake, then
 	files       []parquetsink.FileInfo // all of the lake
 	made        int                    // of them, in this run
 }
@@ -66,17 +68,17 @@ func (r *result) summary() summary {
 	return s
 }
 
-// report leaves metrics.txt and prints. before is what the lake had when the run began.
-func (r *result) report(before []parquetsink.FileInfo, to io.Writer) (err error) {
+// report leaves metrics.txt and prints.
+func (r *result) report(to io.Writer) (err error) {
 	if r.files, err = files(r.out); err != nil {
 		return err
 	}
 	had := map[string]bool{}
-	for _, f := range before {
+	for _, f := range r.before {
 		had[f.Path] = true
 	}
 	for _, f := range r.files {
-		if !had[f.Path] {
+		if r.began && !had[f.Path] {
 			r.made++
 		}
 	}
