@@ -29,7 +29,7 @@ type LettersConfig struct {
 // its own:
 //
 //	leat.id         the letter's id; who reads skips those it has seen (rule B3-2)
-//	leat.class      decode, contract, …
+//	leat.class      Decode, Contract, …
 //	leat.error      in words, 1,000 bytes at most
 //	leat.node       which source, stage or sink refused the row
 //	leat.pipeline   of which pipeline
