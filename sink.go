@@ -93,8 +93,8 @@ type Guaranteed interface {
 //
 // A DeadLetterLog that is joined gets the letters of sources, stages and joined sinks
 // in the same order as the rows (so they belong to the same commit), and is not synced
-// for them; letters of any other sink it is to make durable by itself (Append with
-// those alone, then Sync).
+// for them; letters of any other sink, and of a source that reaches none of the joined ones, it is to
+// make durable by itself (Append with those alone, then Sync).
 type Joined interface {
 	JoinedWith() any
 }

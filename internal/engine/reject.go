@@ -119,12 +119,13 @@ func (l *letters) refuse(ctx context.Context, p *passage, n *Node, rows []Reject
 	if d == nil || n.Kind == KindSink && by != d {
 		return nil, l.append(ctx, p, out)
 	}
-	// Rule E7 for letters: those before the position that the joined sinks hold were
-	// committed with it. One that none of them gets rows of has no such position.
-	var held Position
-	if i := slices.IndexFunc(d.workers, func(w *worker) bool { return reaches(p.lane.source, w.node) }); i >= 0 {
-		held = p.lane.held[d.workers[i].node.id]
+	i := slices.IndexFunc(d.workers, func(w *worker) bool { return reaches(p.lane.source, w.node) })
+	if i < 0 { // what holds its position does not wait for them (rule B3-1)
+		return nil, l.append(ctx, p, out)
 	}
+	// Rule E7 for letters: those before the position that the joined sinks hold were
+	// committed with it.
+	held := p.lane.held[d.workers[i].node.id]
 	out = slices.DeleteFunc(out, func(l Letter) bool { return held.Known() && l.Origin.Offset < held.Next })
 	if by == d {
 		return nil, l.append(ctx, p, out)

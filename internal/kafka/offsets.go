@@ -211,12 +211,22 @@ func CommitOffsets(ctx context.Context, cl *kgo.Client, m Member, at map[TopicPa
 	if err != nil {
 		return fmt.Errorf("committing offsets of group %s: %w", m.Group, err)
 	}
+	answered := 0
 	for i, t := range resp.Topics {
 		for _, p := range t.Partitions {
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
 				return fmt.Errorf("committing the offset of group %s for %s: %w", m.Group, TopicPartition{nameOf(t.Topic, req.Topics, i), p.Partition}, err)
 			}
+			answered++
 		}
+	}
+	return silence(m, answered, len(at))
+}
+
+// silence is never taken for yes.
+func silence(m Member, answered, asked int) error {
+	if answered < asked {
+		return fmt.Errorf("committing offsets of group %s: the broker answered for %d of %d partitions", m.Group, answered, asked)
 	}
 	return nil
 }
@@ -275,6 +285,7 @@ func CommitOffsetsIn(ctx context.Context, cl *kgo.Client, tx Txn, m Member, at m
 	if resp.Version < 3 { // the member was not in the request, so a zombie would not be refused
 		return fmt.Errorf("committing offsets of group %s: %w: transactions need brokers of version 2.5 or later (KIP-447)", m.Group, kerr.UnsupportedVersion)
 	}
+	answered := 0
 	for i, t := range resp.Topics {
 		if t.Topic == "" && i < len(req.Topics) {
 			t.Topic = req.Topics[i].Topic
@@ -283,9 +294,10 @@ func CommitOffsetsIn(ctx context.Context, cl *kgo.Client, tx Txn, m Member, at m
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
 				return fmt.Errorf("committing the offset of group %s for %s: %w", m.Group, TopicPartition{t.Topic, p.Partition}, err)
 			}
+			answered++
 		}
 	}
-	return nil
+	return silence(m, answered, len(at))
 }
 
 // CommitAgain asks for the commit of a transaction of which nobody knows whether it was committed,

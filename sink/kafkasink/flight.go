@@ -28,6 +28,7 @@ type span struct {
 	key, value [2]int // -1: none
 	headers    [2]int
 	first      int // where the values of the headers begin
+	chosen     int // the partition that Config.Partition chose; -1: none
 }
 
 // maxKept is how large a flight's memory may be to be used again.
@@ -50,7 +51,7 @@ func (f *flight) add(row int) (*kgo.Record, *span) {
 	f.rows = append(f.rows, row)
 	f.spans = append(f.spans, span{
 		key: [2]int{-1, -1}, value: [2]int{-1, -1},
-		headers: [2]int{len(f.headers), len(f.headers)}, first: len(f.bytes),
+		headers: [2]int{len(f.headers), len(f.headers)}, first: len(f.bytes), chosen: -1,
 	})
 	return &f.records[len(f.records)-1], &f.spans[len(f.spans)-1]
 }

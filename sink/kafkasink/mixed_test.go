@@ -3,6 +3,7 @@ package kafkasink_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,8 +12,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/leatgo/leat"
+	"github.com/leatgo/leat/leattest"
 	"github.com/leatgo/leat/sink/kafkasink"
 	"github.com/leatgo/leat/source/kafkasource"
+	"github.com/leatgo/leat/stage"
 )
 
 // plain is a sink that keeps no positions. Its first Commit waits, and fails.
@@ -79,4 +82,42 @@ func beside(t *testing.T, dir, next string) {
 	require.NoError(t, run())
 	assert.Len(t, other.done, 40, "lost")
 	assert.Len(t, readAll(t, brokers, j.topic("all")), 40)
+}
+
+// Rule B3: a letter of a source that has no part in the transaction is durable before a position moves past its row,
+// also while the transaction's sinks are busy: whoever takes the partition over begins behind the row.
+func TestLetterOfAnotherSource(t *testing.T) {
+	_, brokers := fake(t)
+	j := &job{brokers: brokers, name: "pedidos", rows: 1}
+	j.make(t)
+	src := kafkasource.New(kafkasource.Config[pedido]{Brokers: brokers, Topics: []string{j.topic("in")}, Group: j.name, Drain: true})
+	tx := kafkasink.NewTransaction(kafkasink.TransactionConfig{Source: src, Brokers: brokers})
+	busy, done := make(chan struct{}), make(chan struct{})
+	var once, finished sync.Once
+	p := leat.New("pedidos", leat.Config{StateDir: t.TempDir(), DeadLetters: tx.DeadLetters(j.topic("bad")), CheckpointEvery: 10 * time.Millisecond, Breaker: leat.Breaker{Share: -1}})
+	leat.To(leat.From(p, src), kafkasink.New(kafkasink.Config[pedido]{Transaction: tx, Topic: j.topic("all"), Encode: func(dst []byte, _ *pedido) ([]byte, error) {
+		once.Do(func() { close(busy) })
+		<-done
+		return append(dst, "x"...), nil
+	}}))
+	other := leat.Via(leat.From(p, leattest.Rows(1, 2, 3).Named("otra")), "contract", stage.Check(func(n int) error {
+		<-busy
+		if n == 2 {
+			return errors.New("two")
+		}
+		return nil
+	}))
+	leat.To(other, leattest.Collect[int]().Named("lake").OnCall(func(call string) error {
+		if call == "Commit" {
+			finished.Do(func() {
+				defer close(done)
+				assert.Equal(t, []string{"2"}, values(readAll(t, brokers, j.topic("bad"))))
+			})
+		}
+		return nil
+	}))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	require.NoError(t, p.Run(ctx))
+	assert.Equal(t, []string{"2"}, values(readAll(t, brokers, j.topic("bad"))))
 }

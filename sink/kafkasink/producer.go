@@ -201,6 +201,7 @@ func (p *producer) ready(ctx context.Context, f *flight, theirs bool, partition 
 				refused = append(refused, leat.RowError{Row: f.rows[i], Err: fmt.Errorf("topic %s: %w", t.name, err)})
 			}
 			choose(r, n)
+			f.spans[i].chosen = n
 		}
 		r.Context = p.ctx
 		if r.Timestamp.IsZero() {

@@ -267,22 +267,27 @@ func (p *producer) sendAndWait(ctx context.Context, f *flight) (worst failure, e
 // sendSingly sends each record in a batch of its own, up to the first that is not taken: at.
 func (p *producer) sendSingly(ctx context.Context, f *flight) (at int, what failure, err error) {
 	for at = range f.records {
-		if what, err = p.sendAndWait(ctx, p.alone(&f.records[at])); err != nil {
+		if what, err = p.sendAndWait(ctx, p.alone(f, at)); err != nil {
 			return at, what, err
 		}
 	}
 	return 0, gone, nil
 }
 
-// alone is a flight of one record, which may have been sent before.
-func (p *producer) alone(r *kgo.Record) *flight {
+// alone is a flight of record i of f, which may have been sent before.
+func (p *producer) alone(f *flight, i int) *flight {
+	r := &f.records[i]
 	again := kgo.Record{Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp, Topic: r.Topic, Context: p.ctx}
 	if again.Offset = r.Offset; r.Offset < 0 { // kgo has had it
-		choose(&again, int(r.Partition))
+		at := int(r.Partition)
+		if f.spans != nil && f.spans[i].chosen >= 0 { // kgo may have given it up before it had one
+			at = f.spans[i].chosen
+		}
+		choose(&again, at)
 	}
-	f := &flight{p: p, records: []kgo.Record{again}}
-	f.promise = f.settle
-	return f
+	one := &flight{p: p, records: []kgo.Record{again}}
+	one.promise = one.settle
+	return one
 }
 
 // probe sends the records of f that were not taken once more, each alone, since the
@@ -297,7 +302,7 @@ func probe(ctx context.Context, f *flight, with func() (*producer, error)) (rows
 		if err != nil {
 			return nil, err
 		}
-		what, err := p.sendAndWait(ctx, p.alone(&f.records[i]))
+		what, err := p.sendAndWait(ctx, p.alone(f, i))
 		switch {
 		case err == nil:
 		case what == refused:

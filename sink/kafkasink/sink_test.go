@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -420,6 +421,53 @@ func TestRefusedByBroker(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A record that the client could not even give to a partition, because it had not heard of new ones, is not tried
+// in another one when its neighbour is refused (rule B5).
+func TestRefusedBesideNewPartition(t *testing.T) {
+	defer func(before time.Duration) { *kafkasink.TopicAge = before }(*kafkasink.TopicAge)
+	*kafkasink.TopicAge = time.Millisecond
+	c, brokers := fake(t, kfake.SeedTopics(1, "a", "b"))
+	c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		for _, rt := range req.(*kmsg.ProduceRequest).Topics {
+			for _, p := range rt.Partitions {
+				if bytes.Contains(p.Records, []byte("bad")) {
+					return produceError(req, kerr.InvalidRecord), nil, true
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	s := kafkasink.New(kafkasink.Config[string]{Brokers: brokers, Opts: []kgo.Opt{kgo.ProducerBatchCompression(kgo.NoCompression())},
+		TopicOf:   func(s *string) string { return (*s)[:1] },
+		Partition: func(s *string, n int) int { return (int((*s)[len(*s)-1]) - '0') % n },
+	})
+	life := func(between func(), batches ...[]string) (err error) {
+		require.NoError(t, s.Open(t.Context(), env(t)))
+		defer s.Close()
+		for i, b := range batches {
+			if err = s.Write(t.Context(), batch(b...)); err != nil {
+				return err
+			}
+			if i == 0 {
+				between()
+			}
+		}
+		_, err = s.Commit(t.Context(), leat.Checkpoint{})
+		return err
+	}
+	require.ErrorIs(t, life(func() {}, []string{"b0", "b0", "b0", "a bad0"}), leat.ErrAborted)
+	more := func() {
+		_, err := kadm.NewClient(client(t, brokers)).UpdatePartitions(t.Context(), 4, "b")
+		require.NoError(t, err)
+		time.Sleep(5 * time.Millisecond)
+	}
+	require.Error(t, life(more, []string{"b0"}, []string{"b3", "a bad0"}))
+	for _, r := range readAll(t, brokers, "b") {
+		require.Equal(t, string(r.Value), fmt.Sprint("b", r.Partition))
 	}
 }
 

@@ -309,6 +309,24 @@ func TestUnconfirmed(t *testing.T) {
 	}
 }
 
+// Rule J3: rows are not committed on the word of a broker that does not say what became of their positions.
+func TestSilentCommit(t *testing.T) {
+	for _, versions := range []*kversion.Versions{kversion.Stable(), kversion.V3_6_0()} {
+		c, brokers := fake(t, kfake.MaxVersions(versions))
+		w := newWorld(t, brokers, kafkasink.TransactionConfig{})
+		w.open()
+		for _, key := range []kmsg.Key{kmsg.TxnOffsetCommit, kmsg.OffsetCommit} {
+			c.ControlKey(int16(key), func(req kmsg.Request) (kmsg.Response, error, bool) { return req.ResponseKind(), nil, true })
+		}
+		require.NoError(t, w.write("1"))
+		require.NoError(t, w.commit(1))
+		require.Equal(t, w.at(1), w.restore())
+		require.NoError(t, w.commit(2))
+		require.Equal(t, w.at(2), w.restore())
+		sees(t, brokers, w.a, "1")
+	}
+}
+
 // A commit that was never asked for, because the client knows that rows are lost, is not asked for again.
 func TestNotCommittedOverLostRows(t *testing.T) {
 	_, brokers := fake(t)
