@@ -175,6 +175,53 @@ func TestLostStateIsForgotten(t *testing.T) {
 	})
 }
 
+// Nor does a stage keep that of a partition whose Assign was cut off, and which others have in the next life.
+func TestStateOfACutOffAssignIsForgotten(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		shared := newMemShared()
+		life := func(st *counting, fence bool, lives ...[]leat.Partition) {
+			c := config(t)
+			c.State = &fencedOnce{memClient: shared.client(), armed: fence}
+			src := source(func(_ context.Context, in leat.Intake[int]) error {
+				parts := lives[0]
+				lives = lives[1:]
+				at, err := in.Assign(parts...)
+				for name, p := range at {
+					n := int(name[0] - '0')
+					if err := in.Send(part(n, int(p.Next), int(p.Next)+10)); err != nil {
+						return err
+					}
+				}
+				return err
+			})
+			p := leat.New("group", c)
+			leat.To(leat.Via(leat.From(p, src), "count", leat.Stage[int, string](st)), leat.Sink[string](&bucket{}))
+			require.NoError(t, run(t, p))
+			require.Empty(t, lives)
+		}
+		both := []leat.Partition{{Name: "0", Log: "log"}, {Name: "1", Log: "log"}}
+		life(newCounting(), false, both)
+		st := newCounting()
+		life(st, true, append(both, leat.Partition{Name: "2", Log: "log"}), both[1:])
+		require.Equal(t, 20, st.n["func/1"])
+		require.Zero(t, st.n["func/0"])
+	})
+}
+
+// fencedOnce has its first Commit fenced, which is that of the partitions that are new.
+type fencedOnce struct {
+	*memClient
+	armed bool
+}
+
+func (s *fencedOnce) Commit(ctx context.Context, c leat.StateCommit) error {
+	if s.armed {
+		s.armed = false
+		return leat.Fenced("func/1")
+	}
+	return s.memClient.Commit(ctx, c)
+}
+
 // The last checkpoint leaves alone what was given up meanwhile: it may be somebody else's.
 func TestGivenUpBeforeTheLastCheckpoint(t *testing.T) {
 	bubble(t, func(t *testing.T) {

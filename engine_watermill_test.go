@@ -243,6 +243,27 @@ func TestMessageIDsAreUnique(t *testing.T) {
 		p := pipe(c, leattest.Rows(ints(4000)...).Partitions(2), 300*time.Millisecond, sink)
 		require.NoError(t, run(t, p))
 		requireSequential(t, sink, 2000)
+		again := source(func(ctx context.Context, in leat.Intake[int]) error { // the next process, and a partition that comes back
+			for from := 0; from < 30; from += 10 {
+				if _, err := in.Assign(leat.Partition{Name: "0", Log: "log"}); err != nil {
+					return err
+				}
+				if err := in.Send(part(0, from, from+10)); err != nil {
+					return err
+				}
+				if err := in.Revoke(ctx, "0"); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		c.StateDir = t.TempDir()
+		for range 2 {
+			p := leat.New("p", c)
+			leat.To(leat.From(p, again), leattest.Collect[int]())
+			require.NoError(t, run(t, p))
+			c.StateDir = t.TempDir()
+		}
 		for id, n := range ids {
 			assert.Equal(t, 1, n, "rule K2: id %s came more than once", id)
 		}

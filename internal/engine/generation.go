@@ -15,7 +15,6 @@ import (
 // is dropped wherever it turns up (rule H4).
 type generation struct {
 	e      *Engine
-	number int
 	ctx    context.Context // of all work; ends when the generation dies, with the reason as cause
 	cancel context.CancelCauseFunc
 
@@ -69,7 +68,6 @@ func newGeneration(e *Engine) *generation {
 			g.complete[name] = p
 		}
 	}
-	g.number = e.rewinds
 	// Not a child of the user's context: its end asks for a drain, not for a stop.
 	g.ctx, g.cancel = context.WithCancelCause(context.WithoutCancel(e.ctx))
 	return g

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync/atomic"
 
 	"github.com/leatgo/leat/internal/store"
@@ -36,7 +38,7 @@ func (n *Node) Partition(local string) string { return qualify(n.Name, local) }
 
 // Assign makes a lane for each partition and finds where it starts (rules E7,
 // E7-1).
-func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
+func (in *Intake) Assign(partitions []Partition) (out map[string]Position, err error) {
 	g, e := in.g, in.g.e
 	var names []string
 	logs := map[string]string{}
@@ -98,8 +100,13 @@ func (in *Intake) Assign(partitions []Partition) (map[string]Position, error) {
 		return nil, err
 	}
 
-	out := map[string]Position{}
+	out = map[string]Position{}
 	var lanes []*lane
+	defer func() {
+		if err != nil { // the next life may be without them
+			g.forget(lanes)
+		}
+	}()
 	fresh := map[string]store.Position{}
 	notes := map[string]store.Note{}
 	g.mu.Lock()
@@ -185,7 +192,7 @@ func (in *Intake) restore(w *worker, names []string) (at map[string]Position, er
 // has to be in the store before the first row (rule E7-4).
 func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name string, held map[*Node]map[string]Position, notes map[string]store.Note, virgin bool) (_ *lane, storeKnows bool, _ error) {
 	e := g.e
-	l := &lane{source: src, name: name, local: p.Name, log: p.Log, given: p.Given, ready: map[uint64]*passage{}, sizes: map[stateOf]store.Size{}}
+	l := &lane{id: strconv.FormatUint(rand.Uint64(), 36), source: src, name: name, local: p.Name, log: p.Log, given: p.Given, ready: map[uint64]*passage{}, sizes: map[stateOf]store.Size{}}
 	l.held = make([]Position, len(e.plan.Nodes))
 
 	var states []*Node
@@ -224,7 +231,7 @@ func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name s
 			stands = Position(stored) // rule E7-4: it starts at the state's cut
 		}
 		if err := consider("sink "+w.node.Name, stands); err != nil {
-			return nil, false, err
+			return l, false, err
 		}
 		if stands.Known() && !at[name].Known() {
 			e.log.Info("a new sink starts where the pipeline stands", "sink", w.node.Name, "partition", name, "position", stored.Next)
@@ -254,16 +261,16 @@ func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name s
 	}
 	if storeKnows || !allKeep || len(states) > 0 {
 		if err := consider(whose, base); err != nil {
-			return nil, false, err
+			return l, false, err
 		}
 	}
 	if len(states) > 0 && start != Position(stored) {
-		return nil, false, fmt.Errorf("rule E7-4: a sink holds less (up to %d) than the saved state of stage %s (up to %d), so the rows between would be missing from it: "+
+		return l, false, fmt.Errorf("rule E7-4: a sink holds less (up to %d) than the saved state of stage %s (up to %d), so the rows between would be missing from it: "+
 			"name a sink that is new in Config.NewSinks, and it starts at the state's position; else restore the sink's data, or delete the state folder %s to start from the beginning", start.Next, states[0].Name, stored.Next, e.cfg.StateDir)
 	}
 	changed, err := e.notesFor(l, states)
 	if err != nil {
-		return nil, false, err
+		return l, false, err
 	}
 	maps.Copy(notes, changed)
 	for _, n := range states {
@@ -277,10 +284,10 @@ func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name s
 				err = g.gaveUp(err, l)
 			}
 			if err != nil {
-				return nil, false, err
+				return l, false, err
 			}
 			if err := guard(func() error { return n.Stage.State.Restore(home, blobs) }); err != nil {
-				return nil, false, fmt.Errorf("stage %s: restoring its state: %w", n.Name, err)
+				return l, false, fmt.Errorf("stage %s: restoring its state: %w", n.Name, err)
 			}
 		}
 	}
@@ -290,7 +297,7 @@ func (g *generation) newLane(ctx context.Context, src *Node, p Partition, name s
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.dead != nil {
-		return nil, false, g.dead
+		return l, false, g.dead
 	}
 	if virgin && storeKnows && start != Position(stored) && !e.store.Shared() {
 		// Counters belong to the store's positions; from elsewhere they would

@@ -6,6 +6,7 @@ import "github.com/leatgo/leat/internal/store"
 // Its fields are guarded by generation.mu, but held and start, which do not
 // change.
 type lane struct {
+	id     string // no other lane has had it
 	source *Node
 	name   string // qualified
 	local  string // as the source says it

@@ -52,9 +52,9 @@ type passageKey struct{}
 // emit sends the ticket's message to the router and watches it (rule K1).
 func (g *generation) emit(p *passage) error {
 	p.sent++
-	// Rule K2: ids are unique, also among repeats, so that a deduplicating
-	// middleware that goes by id leaves them alone.
-	id := g.e.plan.Pipeline + "/" + p.lane.name + "/" + strconv.Itoa(g.number) + "-" +
+	// Rule K2: ids are unique, also among repeats, processes and their lives, so that a
+	// deduplicating middleware that goes by id leaves them alone.
+	id := g.e.plan.Pipeline + "/" + p.lane.name + "/" + p.lane.id + "-" +
 		strconv.FormatUint(p.ticket, 10) + "-" + strconv.Itoa(p.sent)
 	msg := message.NewMessage(id, nil)
 	msg.SetContext(context.WithValue(g.ctx, passageKey{}, p))
