@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -94,6 +95,14 @@ func TestCheckOfEmptyPipelines(t *testing.T) {
 	good := leat.New("p", leat.Config{StateDir: t.TempDir()})
 	leat.To(leat.From(good, leattest.Rows(1)), leattest.Collect[int]())
 	require.NoError(t, good.Check())
+}
+
+// A nil function would take the process down, on a goroutine of the router (rule A9).
+func TestCheckOfNilMiddleware(t *testing.T) {
+	t.Parallel()
+	p := leat.New("p", leat.Config{StateDir: t.TempDir(), Middleware: []message.HandlerMiddleware{nil}})
+	leat.To(leat.From(p, leattest.Rows(1)), leattest.Collect[int]())
+	require.ErrorContains(t, p.Check(), "Config.Middleware[0] is nil")
 }
 
 // A router without handlers waits for one, for ever, and its context is not the caller's.

@@ -260,6 +260,11 @@ func (p *Pipeline) Check() error {
 			}
 		}
 	}
+	for i, m := range c.Middleware {
+		if m == nil {
+			fault("Config.Middleware[%d] is nil", i)
+		}
+	}
 	for _, name := range c.NewSinks {
 		if !slices.ContainsFunc(p.nodes, func(n *node) bool { return n.engine.Kind == engine.KindSink && n.engine.Name == name }) {
 			fault("Config.NewSinks: there is no sink %q", name)
