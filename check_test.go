@@ -108,14 +108,16 @@ func TestCheckOfNilMiddleware(t *testing.T) {
 // A router without handlers waits for one, for ever, and its context is not the caller's.
 func TestRunOfNoPipelines(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		none := leat.Replicas(0, func(int) *leat.Pipeline { return nil })
-		ended := make(chan error, 1)
-		go func() { ended <- leat.Run(t.Context(), none...) }()
-		select {
-		case err := <-ended:
-			require.ErrorContains(t, err, "no pipeline")
-		case <-time.After(time.Hour):
-			t.Fatal("it never ends")
+		for _, members := range []int{0, -1} {
+			none := leat.Replicas(members, func(int) *leat.Pipeline { return nil })
+			ended := make(chan error, 1)
+			go func() { ended <- leat.Run(t.Context(), none...) }()
+			select {
+			case err := <-ended:
+				require.ErrorContains(t, err, "no pipeline")
+			case <-time.After(time.Hour):
+				t.Fatal("it never ends")
+			}
 		}
 	})
 }
