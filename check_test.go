@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -96,17 +97,27 @@ func TestCheckOfEmptyPipelines(t *testing.T) {
 	require.NoError(t, good.Check())
 }
 
+// A nil function would take the process down, on a goroutine of the router (rule A9).
+func TestCheckOfNilMiddleware(t *testing.T) {
+	t.Parallel()
+	p := leat.New("p", leat.Config{StateDir: t.TempDir(), Middleware: []message.HandlerMiddleware{nil}})
+	leat.To(leat.From(p, leattest.Rows(1)), leattest.Collect[int]())
+	require.ErrorContains(t, p.Check(), "Config.Middleware[0] is nil")
+}
+
 // A router without handlers waits for one, for ever, and its context is not the caller's.
 func TestRunOfNoPipelines(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		none := leat.Replicas(0, func(int) *leat.Pipeline { return nil })
-		ended := make(chan error, 1)
-		go func() { ended <- leat.Run(t.Context(), none...) }()
-		select {
-		case err := <-ended:
-			require.ErrorContains(t, err, "no pipeline")
-		case <-time.After(time.Hour):
-			t.Fatal("it never ends")
+		for _, members := range []int{0, -1} {
+			none := leat.Replicas(members, func(int) *leat.Pipeline { return nil })
+			ended := make(chan error, 1)
+			go func() { ended <- leat.Run(t.Context(), none...) }()
+			select {
+			case err := <-ended:
+				require.ErrorContains(t, err, "no pipeline")
+			case <-time.After(time.Hour):
+				t.Fatal("it never ends")
+			}
 		}
 	})
 }

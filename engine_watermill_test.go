@@ -127,6 +127,30 @@ func TestHarmlessMiddleware(t *testing.T) {
 	}
 }
 
+// A5: a batch that is sent again is charged once for what stages make of it.
+func TestTimeoutMiddlewareAndTheBudget(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := config(t)
+		c.Middleware = []message.HandlerMiddleware{middleware.Timeout(time.Second)}
+		var p *leat.Pipeline
+		var inFlight []int64
+		p = leat.New("p", c)
+		many := via(leat.From(p, leattest.Rows(ints(100)...).Batches(100)), "many", flat(func(i int) []int { return make([]int, 1000) }))
+		leat.To(wait(many, "slow", func(ctx context.Context, in, out *leat.Batch[int]) error {
+			inFlight = append(inFlight, p.Stats().InFlight)
+			if len(inFlight) < 5 {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			out.AppendRows(in, 0, in.Len())
+			return nil
+		}), leattest.Collect[int]())
+		require.NoError(t, run(t, p))
+		require.Len(t, slices.Compact(slices.Clone(inFlight)), 1, "%v", inFlight)
+		require.Zero(t, p.Stats().InFlight)
+	})
+}
+
 // A Timeout that cuts batches off makes them come again.
 func TestTimeoutMiddleware(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -260,6 +260,11 @@ func (p *Pipeline) Check() error {
 			}
 		}
 	}
+	for i, m := range c.Middleware {
+		if m == nil {
+			fault("Config.Middleware[%d] is nil", i)
+		}
+	}
 	for _, name := range c.NewSinks {
 		if !slices.ContainsFunc(p.nodes, func(n *node) bool { return n.engine.Kind == engine.KindSink && n.engine.Name == name }) {
 			fault("Config.NewSinks: there is no sink %q", name)
@@ -385,7 +390,7 @@ func (p *Pipeline) checkCommits() (faults []error) {
 // stages of its own. They share positions and differ in their state folder: unless build sets Config.StateDir,
 // member i gets leat-state/<pipeline>/member-<i>.
 func Replicas(n int, build func(member int) *Pipeline) []*Pipeline {
-	out := make([]*Pipeline, n)
+	out := make([]*Pipeline, max(n, 0)) // Run says what is wrong with none
 	for i := range out {
 		p := build(i)
 		if p.config.StateDir == "" {

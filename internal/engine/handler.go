@@ -117,6 +117,7 @@ func (g *generation) process(ctx context.Context, p *passage) error {
 	}
 	defer slot.give()
 
+	g.discharge(p)
 	p.outs = make([]Batch, len(g.e.plan.Nodes))
 	p.tally = make([]Tally, len(g.e.plan.Nodes))
 	p.rejects, p.aside = nil, nil

@@ -441,6 +441,20 @@ func (g *generation) charge(p *passage, bytes int64) {
 	g.mu.Unlock()
 }
 
+// discharge takes back what an earlier attempt has charged, before stages make it again.
+func (g *generation) discharge(p *passage) {
+	made := p.charge.Load() - max(p.chunk.Bytes, 1)
+	if made <= 0 {
+		return // most of the time
+	}
+	p.charge.Add(-made)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.bytes -= made
+	p.lane.waiting -= made
+	g.roomLocked()
+}
+
 // release gives a batch's budget back: every sink has written it.
 func (g *generation) release(p *passage) {
 	g.mu.Lock()
@@ -461,6 +475,11 @@ func (g *generation) release(p *passage) {
 func (g *generation) giveBackLocked(p *passage) {
 	g.batches--
 	g.bytes -= p.charge.Load()
+	g.roomLocked()
+}
+
+// roomLocked wakes who waits for budget. The caller holds the lock.
+func (g *generation) roomLocked() {
 	if g.room != nil {
 		close(g.room)
 		g.room = nil

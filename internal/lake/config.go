@@ -83,10 +83,10 @@ func (c *Config[T]) Faults() []error {
 	for i, p := range c.Partition {
 		if err := checkName(p.Name); err != nil {
 			fault("PartitionBy[%d]: the name %q %w", i, p.Name, err)
-		} else if seen[p.Name] {
-			fault("PartitionBy[%d]: the name %q is there twice", i, p.Name)
+		} else if seen[strings.ToLower(p.Name)] {
+			fault("PartitionBy[%d]: the name %q is there twice (DuckDB and Spark tell none apart by case)", i, p.Name)
 		}
-		seen[p.Name] = true
+		seen[strings.ToLower(p.Name)] = true
 		if p.Value == nil {
 			fault("PartitionBy[%d] (%s): Value is nil", i, p.Name)
 		}
@@ -154,8 +154,12 @@ func (c *Config[T]) Columns() (*row.Type, error) {
 	inFile := *t
 	inFile.Columns = nil
 	for _, col := range t.Columns {
-		if !slices.ContainsFunc(c.Partition, func(p Partition[T]) bool { return p.Name == col.Name }) {
+		i := slices.IndexFunc(c.Partition, func(p Partition[T]) bool { return strings.EqualFold(p.Name, col.Name) })
+		switch {
+		case i < 0:
 			inFile.Columns = append(inFile.Columns, col)
+		case c.Partition[i].Name != col.Name:
+			return nil, fmt.Errorf("the column %s and the level %s of PartitionBy are one name to DuckDB and Spark: write them alike, and the column stays out of the files, or rename one", col.Name, c.Partition[i].Name)
 		}
 	}
 	switch {

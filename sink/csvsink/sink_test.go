@@ -186,6 +186,22 @@ func (g grita) MarshalText() ([]byte, error) {
 	return []byte(g + "!"), nil
 }
 
+// F6: of two columns whose names differ in the case of letters, one in the files and one in their folders,
+// DuckDB 2.0 shows the folder's under the name of both, and 1.1 can't read the files.
+func TestLevelsNamedLikeColumns(t *testing.T) {
+	t.Parallel()
+	type fila struct{ ID, Pais string }
+	level := func(names ...string) (levels []csvsink.Partition[fila]) {
+		for _, name := range names {
+			levels = append(levels, csvsink.Partition[fila]{Name: name, Value: func(f fila) string { return f.Pais }})
+		}
+		return levels
+	}
+	assert.NoError(t, csvsink.New(csvsink.Config[fila]{Dir: "x", PartitionBy: level("pais")}).Validate(), "the column stays out of the files")
+	assert.ErrorContains(t, csvsink.New(csvsink.Config[fila]{Dir: "x", PartitionBy: level("Pais")}).Validate(), "csvsink: the column pais and the level Pais of PartitionBy")
+	assert.ErrorContains(t, csvsink.New(csvsink.Config[fila]{Dir: "x", PartitionBy: level("a", "A")}).Validate(), `csvsink: PartitionBy[1]: the name "A" is there twice`)
+}
+
 func TestValidate(t *testing.T) {
 	t.Parallel()
 	type one struct{ A string }

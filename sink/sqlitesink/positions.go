@@ -195,7 +195,12 @@ func (s *Sink[T]) moves(cp leat.Checkpoint) ([]move, error) {
 		if from.some && (from.at == to || from.at.Log == to.Log && to.Next < from.at.Next) {
 			// After a crash the sink may be ahead of the others, and the engine
 			// drops what it holds (rule E7): it must not step back.
-			continue
+			if _, rows := s.wrote[p]; !rows {
+				continue
+			}
+			// Unless the source is only similar (rule A2-2): then rows come again, and are
+			// written again. The position stays, and its epoch guards them.
+			to = from.at
 		}
 		out = append(out, move{p, from, to})
 	}
@@ -257,6 +262,7 @@ func (s *Sink[T]) resolve(moves []move) (outcome, []string, error) {
 		switch {
 		case err != nil:
 			return 0, nil, err
+		case h == m.from && m.to == m.from.at: // it stays where it is, which tells nothing
 		case h == held{m.from.epoch, true, m.to}:
 			isNew++
 		case h == m.from:
@@ -268,7 +274,7 @@ func (s *Sink[T]) resolve(moves []move) (outcome, []string, error) {
 	switch {
 	case len(other) > 0:
 		return fenced, other, nil
-	case len(moves) > 0 && isNew == len(moves):
+	case isNew > 0 && isOld == 0:
 		return committed, nil, nil
 	}
 	// Also when nothing moved, so that nothing can be told: the rewind reads the

@@ -264,6 +264,49 @@ func TestBusy(t *testing.T) {
 	})
 }
 
+// A2-2, E3, H4: of a source that is only similar, rows come again that the sink holds, and no position
+// moves. A member that has lost the partition meanwhile may not write them either: they would overwrite
+// newer ones.
+func TestRowsThatComeAgainAreFenced(t *testing.T) {
+	t.Parallel()
+	path := dbPath(t)
+	at := func(next int64) leat.Checkpoint {
+		return leat.Checkpoint{Positions: map[string]leat.Position{"": {Next: next, Log: "log"}}}
+	}
+	again := func(s *Sink[venta], name string) (bool, error) {
+		var b leat.Batch[venta] // of partition ""
+		b.Append(venta{1, name}, 0)
+		require.NoError(t, s.Write(t.Context(), &b))
+		return s.Commit(t.Context(), at(5)) // the sink holds up to 10
+	}
+	member := func() *Sink[venta] {
+		s := New(Config[venta]{Path: path, Table: "ventas"})
+		require.NoError(t, s.Open(t.Context(), env()))
+		t.Cleanup(func() { _ = s.Close() })
+		_, err := s.Restore(t.Context(), []string{""})
+		require.NoError(t, err)
+		return s
+	}
+	stale := member()
+	require.NoError(t, stale.write(t.Context(), []venta{{1, "a"}}))
+	commit(t, stale, at(10))
+	done, err := again(stale, "b")
+	require.NoError(t, err)
+	require.True(t, done)
+
+	younger := member()
+	require.NoError(t, younger.write(t.Context(), []venta{{1, "new"}}))
+	commit(t, younger, at(20))
+	_, err = again(stale, "old")
+	require.ErrorIs(t, err, leat.ErrFenced)
+	assert.Equal(t, [][]string{{"text new"}}, ask(t, path, "SELECT nombre FROM ventas"))
+
+	// E4: where no position moves, none tells whether a commit has happened.
+	failAtCommit(younger, sqlite.ResultIOErrFsync.ToError(), func() { younger.db.rollback() })
+	_, err = again(younger, "c")
+	require.ErrorIs(t, err, leat.ErrAborted)
+}
+
 // failAtCommit makes the next COMMIT return err after doing what f does.
 func failAtCommit[T any](s *Sink[T], err error, f func()) {
 	s.commitHook = func() error {

@@ -26,7 +26,8 @@ type Sink[T any] struct {
 	binder    binder
 	bulk      *bulk
 	held      map[string]held
-	gone      error // why what was written is lost; until Close everything returns it
+	wrote     map[string]struct{} // partitions whose rows are not committed
+	gone      error               // why what was written is lost; until Close everything returns it
 
 	// doom outlives a life: trouble that Write met and that a rewind can't mend.
 	// Write has no way to stop the pipeline (a plain error of it condemns rows),
@@ -53,7 +54,7 @@ func (s *Sink[T]) Open(ctx context.Context, env leat.Env) error {
 		return err
 	}
 	s.env, s.rows, s.insertSQL = env, rows, insertSQL(s.config.Table, rows)
-	s.held, s.gone = make(map[string]held), nil
+	s.held, s.wrote, s.gone = make(map[string]held), make(map[string]struct{}), nil
 	if err := s.open(ctx); err != nil {
 		return openError(s.config.Path, fmt.Errorf("sqlitesink: open %s: %w", s.config.Path, err))
 	}
@@ -90,7 +91,13 @@ func (s *Sink[T]) open(ctx context.Context) error {
 }
 
 // Write inserts the rows of a batch in the open transaction: see leat.Sink.
-func (s *Sink[T]) Write(ctx context.Context, b *leat.Batch[T]) error { return s.write(ctx, b.Rows()) }
+func (s *Sink[T]) Write(ctx context.Context, b *leat.Batch[T]) error {
+	err := s.write(ctx, b.Rows())
+	if err == nil && b.Len() > 0 {
+		s.wrote[b.Partition()] = struct{}{}
+	}
+	return err
+}
 
 func (s *Sink[T]) write(ctx context.Context, rows []T) error {
 	if err := s.usable(); err != nil {
@@ -279,6 +286,7 @@ func (s *Sink[T]) moved(moves []move) {
 	for _, m := range moves {
 		s.held[m.partition] = held{m.from.epoch, true, m.to}
 	}
+	clear(s.wrote)
 }
 
 // Close rolls back what is not committed and closes the database.
@@ -289,7 +297,7 @@ func (s *Sink[T]) Close() error {
 	s.db.rollback()
 	err := s.db.close()
 	s.bulk.close()
-	s.db, s.insert, s.bulk, s.held, s.gone = nil, nil, nil, nil, nil
+	s.db, s.insert, s.bulk, s.held, s.wrote, s.gone = nil, nil, nil, nil, nil, nil
 	if err != nil {
 		return s.errorf("close", err)
 	}
