@@ -27,6 +27,21 @@ type atLeast struct {
 
 func (a atLeast) Guarantee() leat.Guarantee { return a.g }
 
+// Positions are kept by the name of a partition, which is its source's name and its own.
+func TestPartitionsOfTwoSourcesHaveTwoNames(t *testing.T) {
+	t.Parallel()
+	check := func(one, other string) error {
+		p := leat.New("p", config(t))
+		leat.To(leat.From(p, leattest.Rows(1).Named(one)), leattest.Collect[int]().Named("x"))
+		leat.To(leat.From(p, leattest.Rows(1).Named(other)), leattest.Collect[int]().Named("y"))
+		return p.Check()
+	}
+	require.ErrorContains(t, check("a", "a/b"), `the sources "a" and "a/b" may have partitions with one name, such as "a/b"`)
+	require.ErrorContains(t, check("a/b", "a"), "give one of them another Name")
+	require.NoError(t, check("a", "ab"))
+	require.NoError(t, check("a/b", "a/c"))
+}
+
 func TestCheckReportsEveryFault(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "state")

@@ -237,6 +237,11 @@ func (p *Pipeline) Check() error {
 			fault("two nodes are named %q: names key positions and metrics; set Name in one Config", name)
 			names[name] = 0
 		}
+		for _, o := range p.nodes {
+			if n.engine.Kind == engine.KindSource && o.engine.Kind == engine.KindSource && strings.HasPrefix(o.engine.Name, name+"/") {
+				fault("the sources %q and %q may have partitions with one name, such as %[2]q: positions are kept by it; give one of them another Name", name, o.engine.Name)
+			}
+		}
 		if n.engine.Kind != engine.KindSink && !used[n.engine] {
 			fault("nothing reads %q: end the flow with To", name)
 		}
