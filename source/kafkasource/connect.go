@@ -37,6 +37,9 @@ const (
 	fetchBytes          = 8 << 20
 	fetchPartitionBytes = 1 << 20
 	fetchWait           = 500 * time.Millisecond
+	// The client asks for nothing more of a broker while it waits for an answer, and does not ask for partitions whose
+	// records are still in its hands. So at the end of a drain the last of them would wait for what has no more.
+	drainWait = 20 * time.Millisecond
 )
 
 func (s *Source[T]) logger() *slog.Logger {
@@ -44,6 +47,13 @@ func (s *Source[T]) logger() *slog.Logger {
 		return l
 	}
 	return slog.New(slog.DiscardHandler)
+}
+
+func (s *Source[T]) fetchWait() time.Duration {
+	if s.config.Drain {
+		return drainWait
+	}
+	return fetchWait
 }
 
 // client makes a client; own is what the caller can't do without.
@@ -56,7 +66,7 @@ func (s *Source[T]) client(own ...kgo.Opt) (*kgo.Client, error) {
 		kgo.MetadataMaxAge(metadataAge),
 		kgo.FetchMaxBytes(fetchBytes),
 		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
-		kgo.FetchMaxWait(fetchWait),
+		kgo.FetchMaxWait(s.fetchWait()),
 	}
 	if t := s.full.SessionTimeout; s.config.Group != "" && t < 12*time.Second { // a few heartbeats for each timeout
 		opts = append(opts, kgo.HeartbeatInterval(max(t/4, 50*time.Millisecond)))

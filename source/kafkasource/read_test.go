@@ -422,3 +422,22 @@ func TestBatchTooLarge(t *testing.T) {
 	assert.ErrorContains(t, err, "kgo.MaxDecompressBatchBytes in Opts")
 	assert.Zero(t, rep.Stats.Run.Rewinds)
 }
+
+// A drain does not wait for partitions that have no more, in fetches that others wait for.
+func TestDrainDoesNotWaitForWhatHasNoMore(t *testing.T) {
+	t.Parallel()
+	w := broker(t, 1, "in")
+	w.fill("in", 1, 0, 10)
+	var longest atomic.Int32
+	w.cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		longest.Store(max(longest.Load(), req.(*kmsg.FetchRequest).MaxWaitMillis))
+		return nil, nil, false
+	})
+	c := w.config("in")
+	c.Drain = true
+	rows, _ := life(t, t.TempDir(), c)
+	require.Len(t, rows, 10)
+	require.Positive(t, longest.Load())
+	require.LessOrEqual(t, longest.Load(), int32(100))
+}
