@@ -435,7 +435,7 @@ func TestDrainDoesNotWaitForWhatHasNoMore(t *testing.T) {
 		return nil, nil, false
 	})
 	c := w.config("in")
-	c.Drain = true
+	c.Drain, c.Opts = true, nil
 	rows, _ := life(t, t.TempDir(), c)
 	require.Len(t, rows, 10)
 	require.Positive(t, longest.Load())
