@@ -12,24 +12,32 @@ import (
 	"github.com/leatgo/leat"
 )
 
-// rule H6: the upgrade path works, all or nothing, before there is a second version.
-func TestUpgrade(t *testing.T) {
-	t.Parallel()
-	dsn := os.Getenv("LEAT_PG")
+// ownSchema names a server and, in it, a schema of the test's own, which goes with it.
+func ownSchema(t *testing.T, of string) (dsn, name string) {
+	t.Helper()
+	dsn = os.Getenv("LEAT_PG")
 	if dsn == "" {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("LEAT_PG is not set: it is to name a PostgreSQL server")
 		}
 		t.Skip("LEAT_PG is not set: no PostgreSQL to test with")
 	}
-	c := PostgresConfig{DSN: dsn, Schema: fmt.Sprintf("leat_state_upgrade_%d", os.Getpid())}
+	name = fmt.Sprintf("leat_state_%s_%d", of, os.Getpid())
 	t.Cleanup(func() {
 		conn, err := pgx.Connect(context.Background(), dsn)
 		require.NoError(t, err)
 		defer conn.Close(context.Background())
-		_, err = conn.Exec(context.Background(), "DROP SCHEMA IF EXISTS "+c.Schema+" CASCADE")
+		_, err = conn.Exec(context.Background(), "DROP SCHEMA IF EXISTS "+name+" CASCADE")
 		require.NoError(t, err)
 	})
+	return dsn, name
+}
+
+// rule H6: the upgrade path works, all or nothing, before there is a second version.
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	dsn, name := ownSchema(t, "upgrade")
+	c := PostgresConfig{DSN: dsn, Schema: name}
 	s := Postgres(c)
 	require.NoError(t, s.Open(t.Context(), "p"))
 	_, err := s.Take(t.Context(), []string{"a"})

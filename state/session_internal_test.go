@@ -1,9 +1,6 @@
 package state
 
 import (
-	"context"
-	"fmt"
-	"os"
 	"testing"
 	"time"
 
@@ -18,24 +15,11 @@ import (
 // setting. A commit is durable (rule A3) and waits no longer than Timeout in whatever session it is.
 func TestNothingIsKeptInTheSession(t *testing.T) {
 	t.Parallel()
-	dsn := os.Getenv("LEAT_PG")
-	if dsn == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("LEAT_PG is not set: it is to name a PostgreSQL server")
-		}
-		t.Skip("LEAT_PG is not set: no PostgreSQL to test with")
-	}
+	dsn, name := ownSchema(t, "session")
 	conn, err := pgx.ParseConfig(dsn)
 	require.NoError(t, err)
 	conn.RuntimeParams["synchronous_commit"] = "off" // as the database may have it
-	c := PostgresConfig{Conn: conn, Schema: fmt.Sprintf("leat_state_session_%d", os.Getpid()), Timeout: 77 * time.Second}
-	t.Cleanup(func() {
-		conn, err := pgx.Connect(context.Background(), dsn)
-		require.NoError(t, err)
-		defer conn.Close(context.Background())
-		_, err = conn.Exec(context.Background(), "DROP SCHEMA IF EXISTS "+c.Schema+" CASCADE")
-		require.NoError(t, err)
-	})
+	c := PostgresConfig{Conn: conn, Schema: name, Timeout: 77 * time.Second}
 	s := Postgres(c)
 	require.NoError(t, s.Open(t.Context(), "p"))
 	t.Cleanup(func() { _ = s.Close() })

@@ -424,12 +424,8 @@ func TestRefusedByBroker(t *testing.T) {
 	}
 }
 
-// A record that the client could not even give to a partition, because it had not heard of new ones, is not tried
-// in another one when its neighbour is refused (rule B5).
-func TestRefusedBesideNewPartition(t *testing.T) {
-	defer func(before time.Duration) { *kafkasink.TopicAge = before }(*kafkasink.TopicAge)
-	*kafkasink.TopicAge = time.Millisecond
-	c, brokers := fake(t, kfake.SeedTopics(1, "a", "b"))
+// refuseBad has the broker refuse batches that hold "bad".
+func refuseBad(c *kfake.Cluster) {
 	c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		for _, rt := range req.(*kmsg.ProduceRequest).Topics {
@@ -441,6 +437,15 @@ func TestRefusedBesideNewPartition(t *testing.T) {
 		}
 		return nil, nil, false
 	})
+}
+
+// A record that the client could not even give to a partition, because it had not heard of new ones, is not tried
+// in another one when its neighbour is refused (rule B5).
+func TestRefusedBesideNewPartition(t *testing.T) {
+	defer func(before time.Duration) { *kafkasink.TopicAge = before }(*kafkasink.TopicAge)
+	*kafkasink.TopicAge = time.Millisecond
+	c, brokers := fake(t, kfake.SeedTopics(1, "a", "b"))
+	refuseBad(c)
 	s := kafkasink.New(kafkasink.Config[string]{Brokers: brokers, Opts: []kgo.Opt{kgo.ProducerBatchCompression(kgo.NoCompression())},
 		TopicOf:   func(s *string) string { return (*s)[:1] },
 		Partition: func(s *string, n int) int { return (int((*s)[len(*s)-1]) - '0') % n },
@@ -475,17 +480,7 @@ func TestRefusedBesideNewPartition(t *testing.T) {
 // before our own last commit. The row is found all the same.
 func TestRefusedLongAfterTheRewind(t *testing.T) {
 	c, brokers := fake(t, kfake.SeedTopics(1, "t"))
-	c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		c.KeepControl()
-		for _, rt := range req.(*kmsg.ProduceRequest).Topics {
-			for _, p := range rt.Partitions {
-				if bytes.Contains(p.Records, []byte("bad")) {
-					return produceError(req, kerr.InvalidRecord), nil, true
-				}
-			}
-		}
-		return nil, nil, false
-	})
+	refuseBad(c)
 	s := kafkasink.New(kafkasink.Config[string]{Brokers: brokers, Topic: "t", Opts: []kgo.Opt{kgo.ProducerBatchCompression(kgo.NoCompression())}})
 	life := func() error {
 		require.NoError(t, s.Open(t.Context(), env(t)))
